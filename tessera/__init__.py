@@ -1,0 +1,3 @@
+"""Tessera: a workbench for GPU kernels."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,193 @@
+"""Every error that Tessera raises on purpose.
+
+TesseraError
+├── SpecError                a TensorSpec, dtype or shape that cannot be
+│   └── ShapeError           shapes that do not fit together
+├── TraceError               a function that cannot become a graph
+├── KernelError              a kernel definition that cannot be launched
+├── CompileError             source that does not compile
+│   ├── ArchitectureError    an architecture that is unknown or lacks a feature
+│   ├── OptionError          a compiler option that is unknown or out of range
+│   ├── ResourceError        a kernel over a hardware limit
+│   └── ToolchainError       a compiler or linker that is missing or failed
+├── ProgramError             a Program document that is malformed
+├── PackageError             a package file that cannot be read or written
+│   └── IntegrityError       a package whose bytes are not what it says
+├── DeviceError              a device that is absent or failed
+│   └── OutOfMemoryError     no memory left on a device
+├── InputError               inputs that do not match a Program
+├── ServeError               a server that cannot start or answer
+│   └── OverloadedError      a queue that is full
+├── ConfigError              a setting or project file that is wrong
+└── MissingDependencyError   an optional package that is not installed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLocation:
+    """A place in a source file."""
+
+    file: str
+    """Path as Python reports it."""
+    line: int
+    """1-based line."""
+    column: int | None = None
+    """0-based column of the first offending character, if known."""
+    end_column: int | None = None
+    """0-based column after the last offending character, if known."""
+    function: str | None = None
+    """Name of the enclosing function, if known."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class TesseraError(Exception):
+    """Root of the tree above.
+
+    Args:
+        message: What went wrong, where, and the value measured against its limit.
+        hint: What to do about it: the next command to type or line to change.
+        location: Where in the user's source, if the error has such a place.
+        fields: Structured facts about the error, for `--json` and for handlers.
+    """
+
+    exit_status = 1
+    """Exit status of a command that ends with this error (2: the call itself was wrong)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        location: SourceLocation | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.location = location
+        self.fields = fields
+
+    def __str__(self) -> str:
+        where = f"{self.location}: " if self.location else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+    def __getattr__(self, name: str) -> Any:
+        fields = self.__dict__.get("fields", {})
+        if name in fields:
+            return fields[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.hint, self.location, self.fields)
+
+
+def _rebuild(
+    kind: type[TesseraError],
+    message: str,
+    hint: str | None,
+    location: SourceLocation | None,
+    fields: dict[str, Any],
+) -> TesseraError:
+    error = kind.__new__(kind)
+    TesseraError.__init__(error, message, hint=hint, location=location, **fields)
+    return error
+
+
+class SpecError(TesseraError):
+    """A TensorSpec, dtype or shape that cannot be."""
+
+
+class ShapeError(SpecError):
+    """Shapes that do not fit together."""
+
+
+class TraceError(TesseraError):
+    """A function that cannot become a graph."""
+
+
+class KernelError(TesseraError):
+    """A kernel definition that cannot be launched."""
+
+
+class CompileError(TesseraError):
+    """Source that does not compile."""
+
+
+class ArchitectureError(CompileError):
+    """An architecture that is unknown or lacks a feature."""
+
+    exit_status = 2
+
+
+class OptionError(CompileError):
+    """A compiler option that is unknown or out of range."""
+
+    exit_status = 2
+
+
+class ResourceError(CompileError):
+    """A kernel over a hardware limit; `fields` has `resource`, `required` and `limit`."""
+
+
+class ToolchainError(CompileError):
+    """A compiler or linker that is missing or failed."""
+
+
+class ProgramError(TesseraError):
+    """A Program document that is malformed; `fields["path"]` names the field."""
+
+
+class PackageError(TesseraError):
+    """A package file that cannot be read or written."""
+
+
+class IntegrityError(PackageError):
+    """A package whose bytes are not what it says; `fields["entry"]` names the entry."""
+
+
+class DeviceError(TesseraError):
+    """A device that is absent or failed."""
+
+
+class OutOfMemoryError(DeviceError):
+    """No memory left on a device; `fields` has `required` and `available`, in bytes."""
+
+
+class InputError(TesseraError):
+    """Inputs that do not match a Program; `fields["input"]` names the input."""
+
+
+class ServeError(TesseraError):
+    """A server that cannot start or answer."""
+
+
+class OverloadedError(ServeError):
+    """A queue that is full; `fields["retry_after_s"]` says when to come back."""
+
+
+class ConfigError(TesseraError):
+    """A setting or project file that is wrong."""
+
+    exit_status = 2
+
+
+class MissingDependencyError(TesseraError):
+    """An optional package that is not installed."""
+
+    @classmethod
+    def extra(cls, package: str, extra: str, *, needed_for: str) -> MissingDependencyError:
+        """The error for a missing package that an extra of Tessera brings."""
+        return cls(
+            f"{needed_for} needs the Python package {package!r}, which is not installed",
+            hint=f"pip install 'tessera[{extra}]'",
+            package=package,
+            extra=extra,
+        )

@@ -1,0 +1,61 @@
+"""How many blocks of a kernel a multiprocessor holds at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tessera.program.arch import SM_LIMITS, Architecture
+
+_REGISTER_UNIT = 256
+_WARP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Residency of one kernel on one architecture."""
+
+    blocks: int
+    """Blocks resident on a multiprocessor."""
+    warps: int
+    """Warps resident on a multiprocessor."""
+    ratio: float
+    """Resident warps over the most the multiprocessor holds, 0 to 1."""
+    limiter: str
+    """What allows no more: `warps`, `blocks`, `registers` or `shared memory`."""
+
+
+def occupancy(arch: Architecture, *, threads: int, registers: int, shared_bytes: int) -> Occupancy:
+    """Occupancy of a kernel with `threads` per block, `registers` per thread and
+    `shared_bytes` (static and dynamic) per block.
+
+    Source: NVIDIA's `cuda_occupancy.h`, with the largest shared-memory carve-out.
+    """
+    sm = SM_LIMITS[arch.cc]
+    warps = -(-threads // _WARP)
+    max_warps = sm.threads // _WARP
+    limits = {
+        "warps": max_warps // warps,
+        "blocks": sm.blocks,
+        "registers": _blocks_by_registers(registers, warps, sm.registers),
+        "shared memory": _blocks_by_shared(shared_bytes, arch),
+    }
+    limiter = min(limits, key=lambda name: limits[name])
+    blocks = limits[limiter]
+    return Occupancy(blocks, blocks * warps, blocks * warps / max_warps, limiter)
+
+
+def _blocks_by_registers(registers: int, warps: int, available: int) -> int:
+    per_warp = -(-max(registers, 1) * _WARP // _REGISTER_UNIT) * _REGISTER_UNIT
+    # Each of the four sub-partitions allocates on its own.
+    if per_warp * (-(-warps // 4) * 4) > available:
+        return 0
+    return (available // 4 // per_warp) * 4 // warps
+
+
+def _blocks_by_shared(shared_bytes: int, arch: Architecture) -> int:
+    sm = SM_LIMITS[arch.cc]
+    if shared_bytes > sm.shared_optin_bytes:
+        return 0
+    unit = sm.shared_granularity_bytes
+    per_block = -(-(shared_bytes + sm.shared_reserved_bytes) // unit) * unit
+    return sm.shared_bytes // per_block if per_block else sm.blocks

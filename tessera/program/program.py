@@ -1,0 +1,192 @@
+"""Program: kernels and the plan to launch them, the one contract between the rooms.
+
+A Program says what goes in and out, which weights it needs and, for each
+target, which kernels to launch with which arguments. It holds no code: kernel
+binaries are found by name. Sizes are `Dim`s, evaluated once the shapes of the
+inputs are known.
+
+GPU kernels take the arguments of `Launch.args` in order, in the C ABI. CPU
+kernels are `void name(void *const *args, int64_t begin, int64_t end)`, where
+`args[i]` points to the i-th argument's value and `[begin, end)` is a part of
+the work items `0 … grid[0]*grid[1]*grid[2]`, which may run in any order and at
+the same time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tessera.program.dim import Dim
+from tessera.program.dtype import DType, i64
+from tessera.program.graph import Graph
+
+SCHEMA_MAJOR = 1
+SCHEMA = "1.0"
+"""Schema version that this Tessera writes. A reader accepts every minor of its major."""
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An input or output."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Dim, ...] = ()
+    kind: Literal["tensor", "scalar"] = "tensor"
+    """`scalar`: a number passed by value. An integer scalar also gives the symbol of its name a value."""
+    initial: str | None = None
+    """Outputs: the input whose contents the output starts with (a kernel that updates in place)."""
+
+
+class Constant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A weight, stored in the package under its name, C-contiguous."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+
+class Buffer(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of the arena. Ranges of buffers that never live together may overlap."""
+
+    name: str
+    offset_bytes: Dim
+    bytes: Dim
+
+
+class Pointer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="pointer"):
+    """The address of a tensor, plus an offset."""
+
+    space: Literal["input", "output", "constant", "buffer", "persistent", "null"]
+    name: str = ""
+    offset_bytes: Dim = 0
+
+
+class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="extent"):
+    """An integer that depends on the shapes."""
+
+    value: Dim
+    dtype: DType = i64
+
+
+class Immediate(msgspec.Struct, frozen=True, kw_only=True, tag="immediate"):
+    """A fixed number."""
+
+    value: float | int | bool
+    dtype: DType
+
+
+class ScalarInput(msgspec.Struct, frozen=True, kw_only=True, tag="scalar"):
+    """A scalar input, by value."""
+
+    name: str
+    dtype: DType
+
+
+Arg = Pointer | Extent | Immediate | ScalarInput
+"""One kernel argument."""
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="launch"):
+    """Launch of one kernel. A grid with a 0 in it is skipped."""
+
+    kernel: str
+    """Entry name."""
+    grid: tuple[Dim, Dim, Dim]
+    """Blocks by axis (CPU: their product is the number of work items)."""
+    block: tuple[int, int, int] = (1, 1, 1)
+    """Threads by axis (CPU: 1, 1, 1)."""
+    shared_bytes: Dim = 0
+    """Dynamic shared memory per block."""
+    cluster: tuple[int, int, int] | None = None
+    """Blocks of a cluster, sm_90 and later."""
+    args: tuple[Arg, ...] = ()
+
+
+class Gemm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="gemm"):
+    """`C = op(A) @ op(B)`, row-major and batched, done by the runtime's BLAS."""
+
+    dtype: DType
+    """f32 or f64."""
+    m: Dim
+    n: Dim
+    k: Dim
+    a: Pointer
+    """(batch, m, k), or (batch, k, m) with `transpose_a`."""
+    b: Pointer
+    """(batch, k, n), or (batch, n, k) with `transpose_b`."""
+    c: Pointer
+    """(batch, m, n)."""
+    transpose_a: bool = False
+    transpose_b: bool = False
+    batch: Dim = 1
+    stride_a: Dim = 0
+    """Elements from one matrix of the batch to the next; 0: the same for all."""
+    stride_b: Dim = 0
+    stride_c: Dim = 0
+
+
+class Compare(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition on the shapes."""
+
+    lhs: Dim
+    op: Literal["<", "<=", "==", ">=", ">", "divides"]
+    """`divides`: lhs divides rhs."""
+    rhs: Dim
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Steps that may be taken where every condition of `guard` holds."""
+
+    steps: tuple[Launch | Gemm, ...]
+    guard: tuple[Compare, ...] = ()
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, tag="choice"):
+    """Variants of one piece of work: the first whose guard holds. The last has none."""
+
+    options: tuple[Option, ...]
+
+
+Step = Launch | Gemm | Choice
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a program runs on some targets."""
+
+    targets: tuple[str, ...]
+    """Architectures this plan is for, such as `sm_80` or `cpu-x86_64-v3`."""
+    steps: tuple[Step, ...]
+    """What to do, in order, for each execution."""
+    buffers: tuple[Buffer, ...] = ()
+    """Temporary tensors inside the arena."""
+    arena_bytes: Dim = 0
+    """Size of the arena; it may depend on the shapes."""
+    setup: tuple[Step, ...] = ()
+    """What to do once when the program is loaded: it reads constants and writes `persistent`."""
+    persistent: tuple[Buffer, ...] = ()
+    """Tensors that `setup` makes and that live as long as the program."""
+    persistent_bytes: int = 0
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """A compiled function: interface, weights and launch plans."""
+
+    schema: str = SCHEMA
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    constants: tuple[Constant, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    graph: Graph | None = None
+    """What the program computes, for the reference device and for `inspect`; None for raw kernels."""
+
+    def plan_for(self, target: str) -> Plan | None:
+        """The plan for an architecture, if there is one."""
+        return next((p for p in self.plans if target in p.targets), None)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every architecture that has a plan."""
+        return tuple(t for p in self.plans for t in p.targets)

@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tessera.program.errors import ArchitectureError
 
@@ -156,7 +157,7 @@ def host_cpu_targets() -> tuple[str, ...]:
 
 def _cpu_flags() -> frozenset[str]:
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             for line in file:
                 if line.startswith("flags"):
                     return frozenset(line.split(":", 1)[1].split())

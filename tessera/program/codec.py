@@ -38,7 +38,7 @@ def program_from_json(data: bytes | str) -> Program:
 
     head = _decode(data, _Head)
     check_schema(head.schema)
-    program = _decode(data, Program)
+    program: Program = _decode(data, Program)
     validate(program)
     return program
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,7 +44,7 @@ def _evaluate_call(op: str, lhs: int, rhs: int) -> int:
     return _FUNCTIONS[op](lhs, rhs)
 
 
-_FUNCTIONS: dict[str, Any] = {
+_FUNCTIONS: dict[str, Callable[[int, int], int]] = {
     "floordiv": lambda a, b: a // b,
     "ceildiv": lambda a, b: -(-a // b),
     "mod": lambda a, b: a % b,
@@ -67,13 +67,13 @@ class Expr:
         return hash(self.terms)
 
     def __add__(self, other: Dim) -> Dim:
-        return _combine(self, other, 1)
+        return _combine(self, other, 1) if _is_dim(other) else NotImplemented
 
     def __sub__(self, other: Dim) -> Dim:
-        return _combine(self, other, -1)
+        return _combine(self, other, -1) if _is_dim(other) else NotImplemented
 
     def __rsub__(self, other: Dim) -> Dim:
-        return _combine(other, self, -1)
+        return _combine(other, self, -1) if _is_dim(other) else NotImplemented
 
     def __neg__(self) -> Dim:
         return 0 - self
@@ -105,7 +105,7 @@ class Expr:
 
     def _no_value(self, *_: object) -> NoReturn:
         raise TraceError(
-            f"the size {self} has no value while a function is traced, so it cannot be compared or branched on",
+            f"the size {self} has no value while a function is traced: it cannot be compared or branched on",
             hint="give the TensorSpec a fixed size there, or write the function without that branch",
         )
 
@@ -165,8 +165,6 @@ def _from_terms(terms: Mapping[Monomial, int]) -> Dim:
 
 
 def _combine(lhs: Dim, rhs: Dim, sign: int) -> Dim:
-    if not (_is_dim(lhs) and _is_dim(rhs)):
-        return NotImplemented
     total = dict(_terms(lhs))
     for monomial, coefficient in _terms(rhs):
         total[monomial] = total.get(monomial, 0) + sign * coefficient

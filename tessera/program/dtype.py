@@ -45,7 +45,8 @@ class DType:
         if self in (bf16, f8e4m3, f8e5m2):
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.numpy_name))
+            scalar: type[Any] = getattr(ml_dtypes, self.numpy_name)
+            return np.dtype(scalar)
         return np.dtype(self.numpy_name)
 
     def __repr__(self) -> str:

@@ -1,0 +1,195 @@
+"""The deployment guide's snippets, run as written.
+
+Each file in `snippets/` is one block of the guide, word for word. What the guide leaves to the reader (the
+kernels that a batch compiles, the layers of `[...]`, the package in the current folder) the tests supply.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tessera as ts
+from tessera.program.errors import TraceError
+from tessera.reference import run_graph
+
+SNIPPETS = Path(__file__).parent / "snippets"
+
+
+def run(name: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """Run a snippet in `namespace`, its file name kept so that errors point into it."""
+    path = SNIPPETS / f"{name}.py"
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    return namespace
+
+
+def elided(text: str, layers: str) -> str:
+    """The snippet with the guide's `[...]`, which stands for the reader's own layers, filled in."""
+    assert text.count("[...]") == 1
+    return text.replace("[...]", layers)
+
+
+@ts.jit
+def attention_kernel(
+    q: ts.Tensor[ts.f32, "rows", 64], k: ts.Tensor[ts.f32, "cols", 64], v: ts.Tensor[ts.f32, "cols", 64]
+) -> ts.Tensor:
+    return ts.matmul(ts.softmax(ts.matmul(q, k.T) * 0.125, axis=-1), v)
+
+
+@ts.jit
+def feedforward_kernel(
+    x: ts.Tensor[ts.f32, "rows", 64], up: ts.Tensor[ts.f32, 64, 256], down: ts.Tensor[ts.f32, 256, 64]
+) -> ts.Tensor:
+    return ts.matmul(ts.gelu(ts.matmul(x, up)), down)
+
+
+@ts.jit
+def layernorm_kernel(x: ts.Tensor[ts.f32, "rows", 64]) -> ts.Tensor:
+    return ts.layernorm(x)
+
+
+BATCH = {
+    "attention_kernel": attention_kernel,
+    "feedforward_kernel": feedforward_kernel,
+    "layernorm_kernel": layernorm_kernel,
+}
+
+
+@pytest.fixture(scope="module")
+def chapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and names after the guide's AOT chapter was run from top to bottom."""
+    folder = tmp_path_factory.mktemp("guide")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        namespace: dict[str, Any] = {"__name__": "guide", **BATCH}
+        for name in ("aot_basic", "aot_advanced", "aot_batch"):
+            run(name, namespace)
+        text = elided((SNIPPETS / "model_export.py").read_text(), "[ts.Linear(1024, 1024), ts.ReLU()]")
+        (folder / "model_export.py").write_text(text)
+        exec(compile(text, str(folder / "model_export.py"), "exec"), namespace)
+    finally:
+        os.chdir(before)
+    return folder, namespace
+
+
+def test_basic_aot_saves_a_kernel_for_three_architectures(chapter: tuple[Path, dict[str, Any]]) -> None:
+    from tessera.deploy import DeploymentPackage
+
+    package = DeploymentPackage.load(chapter[0] / "my_kernel.tsc")
+    assert {b.target for b in package.binaries} >= {"sm_70", "sm_80", "sm_90"}
+    assert [str(p.dtype) for p in package.programs["my_kernel"].inputs] == ["bf16", "bf16"]
+    assert package.verify() == []
+
+
+def test_advanced_aot_compiles_for_hopper_with_ptx(chapter: tuple[Path, dict[str, Any]]) -> None:
+    from tessera.deploy import DeploymentPackage
+
+    assert chapter[1]["config"].targets[1].wgmma_config == "m64n256k32"
+    package = DeploymentPackage.load(chapter[0] / "model_kernels.tsp")
+    formats = {(b.target, b.format) for b in package.binaries}
+    assert {("sm_80", "cubin"), ("sm_90a", "cubin")} <= formats
+    assert any(format == "ptx" for _, format in formats)
+
+
+def test_batch_saves_every_kernel_by_its_name(chapter: tuple[Path, dict[str, Any]]) -> None:
+    from tessera.deploy import DeploymentPackage
+
+    package = DeploymentPackage.load(chapter[0] / "model_kernels.tsp")
+    assert set(package.programs) == {"attention", "feedforward", "layernorm"}
+
+
+def test_model_export_quantizes_weights_and_agrees_with_the_model(
+    chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
+) -> None:
+    from tessera.deploy import DeploymentPackage
+
+    folder, namespace = chapter
+    package = DeploymentPackage.load(folder / "model_deployment.tsd")
+    (program,) = package.programs.values()
+    assert "i8" in {str(c.dtype) for c in program.constants}
+    x = rng.standard_normal((2, 512, 1024)).astype(np.float32)
+    traced = namespace["model"].trace([ts.TensorSpec(("batch", 512, 1024), ts.f32)])
+    (expected,) = run_graph(
+        traced.graph, {traced.graph.nodes[0].attrs["name"]: x}, traced.constants, precision="f64"
+    ).values()
+    with package.create_runtime(device="cpu") as runtime:
+        output = runtime.execute(x)
+    # int8 weights, per output channel: 1/254 of the largest weight per product, averaged over 1024 products.
+    assert np.abs(output - expected).max() < 0.02 * np.abs(expected).max()
+    assert np.abs(output - expected).max() > 0
+
+
+def test_model_export_with_the_elision_left_in_names_it() -> None:
+    namespace: dict[str, Any] = {"__name__": "guide", "ts": ts}
+    with pytest.raises(TraceError, match=r"MyModel\.layers\[0\]"):
+        run("model_export", namespace)
+
+
+@pytest.mark.filterwarnings("ignore:.*cuda:0.*")
+def test_deployment_api_runs_single_and_batched(
+    chapter: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.chdir(chapter[0])
+    namespace = run("deployment_api", {"__name__": "guide"})
+    x = rng.standard_normal((1, 512, 1024)).astype(np.float32)
+    output = namespace["inference"](x)
+    assert output.shape == (1, 512, 1024)
+    batch = [x[0], rng.standard_normal((512, 1024)).astype(np.float32)]
+    outputs = namespace["batch_inference"](batch)
+    assert len(outputs) == 2
+    np.testing.assert_allclose(outputs[0], output[0], rtol=1e-5, atol=1e-5)
+
+
+def test_production_server_answers_as_written_and_stops_on_sigterm(
+    chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
+) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 8080)) == 0:
+            pytest.skip("port 8080, which the snippet names, is in use on this machine")
+    folder = chapter[0]
+    (folder / "server.py").write_text((SNIPPETS / "production_server.py").read_text())
+    server = subprocess.Popen([sys.executable, "server.py"], cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        health = wait_for("http://127.0.0.1:8080/health", server)
+        assert health["status"] == "healthy"
+        assert "gpu_memory" in health
+        x = rng.standard_normal((1, 512, 1024)).astype(np.float32)
+        answer = ask("http://127.0.0.1:8080/predict", {"input": x.tolist()})
+        assert np.asarray(answer["output"]).shape == (1, 512, 1024)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=30) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def wait_for(url: str, server: subprocess.Popen[str]) -> Any:
+    for _ in range(300):
+        if server.poll() is not None:
+            raise AssertionError(f"the server ended: {server.stderr.read() if server.stderr else ''}")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return json.load(response)
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server did not come up in 30 s")
+
+
+def ask(url: str, body: Any) -> Any:
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tessera.program.arch import SM_LIMITS, Architecture
+from tessera.program.errors import OptionError
 
 _REGISTER_UNIT = 256
+_MAX_REGISTERS = 256
+_MAX_THREADS = 1024
 _WARP = 32
 
 
@@ -21,19 +24,30 @@ class Occupancy:
     ratio: float
     """Resident warps over the most the multiprocessor holds, 0 to 1."""
     limiter: str
-    """What allows no more: `warps`, `blocks`, `registers` or `shared memory`."""
+    """What allows no more: `warps`, `blocks`, `registers`, `shared memory` or `block size`."""
 
 
 def occupancy(arch: Architecture, *, threads: int, registers: int, shared_bytes: int) -> Occupancy:
     """Occupancy of a kernel with `threads` per block, `registers` per thread and
     `shared_bytes` (static and dynamic) per block.
 
+    A kernel that cannot be launched there has 0 blocks.
+
+    Raises:
+        OptionError: `threads` is not positive, or a size is negative.
+
     Source: NVIDIA's `cuda_occupancy.h`, with the largest shared-memory carve-out.
     """
+    if threads < 1 or registers < 0 or shared_bytes < 0:
+        raise OptionError(
+            f"occupancy of {threads} threads, {registers} registers, {shared_bytes} bytes of shared memory: "
+            "a block has at least 1 thread and no negative sizes"
+        )
     sm = SM_LIMITS[arch.cc]
     warps = -(-threads // _WARP)
     max_warps = sm.threads // _WARP
     limits = {
+        "block size": 0 if threads > _MAX_THREADS else sm.threads,
         "warps": max_warps // warps,
         "blocks": sm.blocks,
         "registers": _blocks_by_registers(registers, warps, sm.registers),
@@ -46,6 +60,8 @@ def occupancy(arch: Architecture, *, threads: int, registers: int, shared_bytes:
 
 def _blocks_by_registers(registers: int, warps: int, available: int) -> int:
     per_warp = -(-max(registers, 1) * _WARP // _REGISTER_UNIT) * _REGISTER_UNIT
+    if registers > _MAX_REGISTERS:
+        return 0
     # Each of the four sub-partitions allocates on its own.
     if per_warp * (-(-warps // 4) * 4) > available:
         return 0

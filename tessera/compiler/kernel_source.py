@@ -46,7 +46,7 @@ class KernelSource:
     """
 
     name: str
-    """Entry name: a C identifier, unique in the program; also the function's name in `source`."""
+    """Entry name: a C identifier, unique among a plan's kernels; also the function's name in `source`."""
     target: Literal["cuda", "cpu"]
     source: str = field(repr=False)
     """Text of a Python module that defines `name`; it imports what it needs."""

@@ -1,0 +1,157 @@
+"""What callers pass, as the arrays a program takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tessera.program.dim import format_shape
+from tessera.program.dtype import DType, as_dtype
+from tessera.program.errors import InputError, SpecError
+from tessera.program.program import Port, Program
+
+Array = np.ndarray[Any, Any]
+
+
+def as_inputs(program: Program, given: Sequence[Any]) -> list[Array]:
+    """The arguments of an `execute` call in the order of `program.inputs`, converted.
+
+    Takes one value per input; one mapping from input names to values; or one list
+    of values, where that cannot be read as the value of a single input.
+
+    Raises:
+        InputError: Not the inputs that the program takes; the message names the input.
+    """
+    ports = program.inputs
+    values = _values(program, given)
+    if len(values) != len(ports):
+        raise InputError(
+            f"program {program.name!r} takes {len(ports)} inputs, got {len(values)}",
+            hint=describe_inputs(program),
+        )
+    return [as_input(port, value) for port, value in zip(ports, values, strict=True)]
+
+
+def describe_inputs(program: Program) -> str:
+    """`inputs: x: f32(batch, 64), n: i64`."""
+    return "inputs: " + ", ".join(
+        f"{p.name}: {p.dtype}{format_shape(p.shape) if p.kind == 'tensor' else ''}" for p in program.inputs
+    )
+
+
+def _values(program: Program, given: Sequence[Any]) -> Sequence[Any]:
+    if len(given) != 1:
+        return given
+    value = given[0]
+    if isinstance(value, Mapping):
+        return _by_name(program, value)
+    if isinstance(value, (list, tuple)) and _is_list_of_inputs(program.inputs, value):
+        return value
+    return given
+
+
+def _by_name(program: Program, values: Mapping[str, Any]) -> list[Any]:
+    names = [p.name for p in program.inputs]
+    for name in values:
+        if name not in names:
+            raise InputError(
+                f"program {program.name!r} has no input called {name!r}",
+                hint=describe_inputs(program),
+                input=str(name),
+            )
+    for name in names:
+        if name not in values:
+            raise InputError(f"input {name!r} is missing", hint=describe_inputs(program), input=name)
+    return [values[name] for name in names]
+
+
+def _is_list_of_inputs(ports: Sequence[Port], values: Sequence[Any]) -> bool:
+    """Whether a list holds the inputs, rather than being the nested list of a single one."""
+    if len(ports) != 1:
+        return True
+    # [x] for a single input is a list of inputs if x is already an array of that rank.
+    return len(values) == 1 and getattr(values[0], "ndim", None) == len(ports[0].shape)
+
+
+def as_input(port: Port, value: Any) -> Array:
+    """`value` as a C-contiguous array of the port's dtype, without a copy where possible.
+
+    Raises:
+        InputError: It is no array, of another rank, or of a dtype that does not convert.
+    """
+    array = value if type(value) is np.ndarray else _to_array(port, value)
+    dtype = port.dtype.numpy
+    if array.dtype != dtype:
+        array = _cast(port, array, dtype, weak=not hasattr(value, "dtype"))
+    if port.kind == "scalar":
+        if array.size != 1:
+            _fail(port, f"is a scalar, got shape {format_shape(array.shape)}")
+        return array.reshape(())
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        # ascontiguousarray alone would leave a misaligned array as it is.
+        array = np.array(array, order="C", copy=True)
+    return array
+
+
+def _to_array(port: Port, value: Any) -> Array:
+    if value is None or isinstance(value, (str, bytes)):
+        _fail(port, f"cannot be {type(value).__name__}")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(
+            f"input {port.name!r}: this {type(value).__name__} cannot become an array: {error}",
+            hint=f"it takes {port.dtype}{format_shape(port.shape)}",
+            input=port.name,
+        ) from None
+    return array
+
+
+def _cast(port: Port, array: Array, dtype: np.dtype[Any], *, weak: bool) -> Array:
+    """Convert: floats to floats, integers to floats, integers that fit; nothing else."""
+    kind = _kind(array.dtype)
+    if not array.size and weak:
+        # [] has no dtype of its own.
+        return array.astype(dtype)
+    if kind is None or (kind == "float" and not port.dtype.is_float):
+        _fail(port, f"holds {array.dtype} values, which do not convert to {port.dtype} without loss")
+    if not port.dtype.is_float:
+        _check_range(port, array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype)
+
+
+def _kind(dtype: np.dtype[Any]) -> str | None:
+    try:
+        return as_dtype(dtype).kind
+    except SpecError:
+        return {"f": "float", "i": "int", "u": "uint"}.get(dtype.kind)
+
+
+def _check_range(port: Port, array: Array) -> None:
+    if not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    least, most = _range(port.dtype)
+    if low < least or high > most:
+        wrong = low if low < least else high
+        _fail(port, f"holds {wrong}, but {port.dtype} holds {least} to {most}")
+
+
+def _range(dtype: DType) -> tuple[int, int]:
+    if dtype.kind == "bool":
+        return 0, 1
+    if dtype.kind == "uint":
+        return 0, (1 << dtype.bits) - 1
+    return -(1 << dtype.bits - 1), (1 << dtype.bits - 1) - 1
+
+
+def _fail(port: Port, text: str) -> NoReturn:
+    raise InputError(
+        f"input {port.name!r} {text}",
+        hint=f"it takes {port.dtype}{format_shape(port.shape) if port.kind == 'tensor' else ''}",
+        input=port.name,
+    )

@@ -118,6 +118,13 @@ class Expr:
     def __repr__(self) -> str:
         return f"Expr({format_dim(self)})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Expr, (self.terms,)
+
+
+# msgspec writes a dataclass field by field and never asks the codec's hook; so it must not know one.
+del Expr.__dataclass_fields__
+
 
 if TYPE_CHECKING:
     Dim = int | Expr

@@ -55,6 +55,12 @@ class DType:
     def __str__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DType, (self.name, self.kind, self.bits, self.numpy_name)
+
+
+# msgspec writes a dataclass field by field and never asks the codec's hook; so it must not know one.
+del DType.__dataclass_fields__
 
 f64 = DType("f64", "float", 64, "float64")
 f32 = DType("f32", "float", 32, "float32")

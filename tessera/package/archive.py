@@ -1,0 +1,249 @@
+"""Reads a container file, strictly: nothing in it may be other than a writer would have put there."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from io import FileIO
+from pathlib import Path
+
+from tessera.package.content import Finding, check_digest, inflate, map_file
+from tessera.package.limits import Limits
+from tessera.package.manifest import MANIFEST, Entry, Manifest, manifest_from_json
+from tessera.package.names import check_names
+from tessera.package.records import (
+    CENTRAL_FIELDS,
+    DEFLATED,
+    END_SIZE,
+    LOCAL_FIELDS,
+    MIN_CENTRAL,
+    STORED,
+    Slot,
+    central_record,
+    end_records,
+    local_header,
+    local_size,
+    parse_central,
+    parse_end,
+)
+from tessera.package.writer import write_all
+from tessera.program.errors import IntegrityError, PackageError
+
+DIRECTORY = "zip central directory"
+"""Stands for an entry's name where the directory itself is wrong."""
+END = "zip end record"
+"""Stands for an entry's name where the end of the file is wrong."""
+
+
+class Archive:
+    """A container file, memory-mapped. It is unmapped when the last array that lies in it goes."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path: Path | None = path
+        self._limits = limits
+        self._map = map_file(path, what=path.name, follow=True)
+        self._slots = {slot.name: slot for slot in read_directory(self._map, limits)}
+        self.manifest: Manifest = _read_manifest(self._map, self._slots, limits)
+
+    @property
+    def document(self) -> bytes:
+        """The manifest as it is written."""
+        slot = self._slots[MANIFEST]
+        return bytes(self._map[slot.data_offset : slot.end])
+
+    def content(self, entry: Entry) -> memoryview:
+        """The content of `entry`: a view of the file, or inflated."""
+        slot = self._slots[entry.path]
+        packed = self._map[slot.data_offset : slot.end]
+        return packed if slot.method == STORED else inflate(entry, packed)
+
+    def write(self, file: FileIO) -> None:
+        """Copy the file, byte for byte, once all of it is known to be sound.
+
+        Raises:
+            IntegrityError: Something in it is damaged.
+        """
+        for finding in self.recheck():
+            raise IntegrityError(finding.problem, hint="tessera package verify", entry=finding.entry)
+        write_all(file, self._map)
+
+    def recheck(self) -> Iterator[Finding]:
+        """Whether the ZIP records and the manifest are still what they were, and the CRCs right."""
+        try:
+            slots = read_directory(self._map, self._limits)
+            _read_manifest(self._map, {slot.name: slot for slot in slots}, self._limits)
+        except PackageError as error:
+            yield Finding(str(error.fields.get("entry") or MANIFEST), error.message)
+            return
+        for entry in self.manifest.entries:
+            slot = self._slots[entry.path]
+            try:
+                content = self.content(entry)
+                check_digest(entry, content)
+            except IntegrityError as error:
+                yield Finding(entry.path, error.message)
+                continue
+            if zlib.crc32(content) != slot.crc:
+                yield Finding(entry.path, f"{entry.path}: its CRC-32 is not that of its content")
+
+
+def read_directory(data: memoryview, limits: Limits) -> list[Slot]:
+    """Every entry of the container `data`, once every byte outside contents is as it must be.
+
+    Raises:
+        IntegrityError: Some byte is not; `fields["entry"]` names the entry.
+    """
+    count, size, offset = _read_end(data)
+    if not 1 <= count <= limits.entries:
+        raise _fault(DIRECTORY, f"{count} entries; allowed are 1 to {limits.entries}")
+    if offset + size != len(data) - END_SIZE:
+        raise _fault(DIRECTORY, f"is said to end at byte {offset + size}, not at {len(data) - END_SIZE}")
+    if size < count * MIN_CENTRAL:
+        raise _fault(DIRECTORY, f"{size} bytes cannot hold {count} entries")
+    slots = _read_slots(data[offset : offset + size], count)
+    check_names(slot.name for slot in slots)
+    names = [slot.name for slot in slots]
+    if names[-1] != MANIFEST:
+        raise _fault(MANIFEST, "must be the last entry" if MANIFEST in names else "is missing")
+    if names[:-1] != sorted(names[:-1]):
+        raise _fault(DIRECTORY, "the entries are not sorted by name")
+    _check_sizes(slots, limits)
+    _check_places(data, slots, offset)
+    return slots
+
+
+def _read_end(data: memoryview) -> tuple[int, int, int]:
+    if len(data) < END_SIZE:
+        raise _fault(END, f"a file of {len(data)} bytes is no package, or was cut off")
+    found = bytes(data[-END_SIZE:])
+    count, size, offset = parse_end(found)
+    # The same three numbers must give the same bytes; numbers beyond 64 bits cannot be written at all.
+    if offset + size >= 1 << 63 or found != end_records(count, size, offset):
+        raise _fault(END, _end_problem(data))
+    return count, size, offset
+
+
+def _end_problem(data: memoryview) -> str:
+    # 64 KiB is the longest comment that other ZIP readers would look behind.
+    tail = bytes(data[-END_SIZE - 65536 :])
+    at = tail.rfind(b"PK\5\6")
+    if at < 0:
+        return "is missing: the file is no package, or was cut off"
+    after = len(tail) - at - 22
+    return f"is followed by {after} bytes" if after > 0 else "is not what a package ends with"
+
+
+def _read_slots(directory: memoryview, count: int) -> list[Slot]:
+    slots: list[Slot] = []
+    position = 0
+    for index in range(count):
+        parsed = parse_central(directory[position:])
+        if parsed is None:
+            raise _fault(DIRECTORY, f"ends inside record {index} of {count}")
+        slot, length = parsed
+        if not (slot.name.isascii() and slot.name.isprintable()):
+            raise _fault(DIRECTORY, f"the name {slot.name[:80]!r} holds more than printable ASCII")
+        found = bytes(directory[position : position + length])
+        if (expected := central_record(slot)) != found:
+            field = _first_difference(CENTRAL_FIELDS, expected, found)
+            raise _fault(DIRECTORY, f"the {field} of {slot.name!r} is not what a writer puts there")
+        slots.append(slot)
+        position += length
+    if position != len(directory):
+        raise _fault(DIRECTORY, f"{len(directory) - position} bytes after its last record")
+    return slots
+
+
+def _check_sizes(slots: list[Slot], limits: Limits) -> None:
+    for slot in slots:
+        if slot.method not in _METHOD_CHECKS:
+            raise _fault(slot.name, f"compression method {slot.method} is neither stored (0) nor deflate (8)")
+        _METHOD_CHECKS[slot.method](slot, limits)
+    inflated = sum(slot.size for slot in slots if slot.method == DEFLATED)
+    total = sum(slot.size for slot in slots)
+    if inflated > limits.inflated_bytes:
+        raise _fault(DIRECTORY, f"entries inflate to {inflated} bytes, more than {limits.inflated_bytes}")
+    if total > limits.total_bytes:
+        raise _fault(DIRECTORY, f"entries hold {total} bytes, more than {limits.total_bytes}")
+
+
+def _check_stored(slot: Slot, limits: Limits) -> None:  # noqa: ARG001
+    if slot.size != slot.packed_size:
+        raise _fault(slot.name, f"stored, but its sizes differ: {slot.size} and {slot.packed_size}")
+
+
+def _check_deflated(slot: Slot, limits: Limits) -> None:
+    if slot.name == MANIFEST:
+        raise _fault(slot.name, "must be stored, not deflated")
+    if slot.size > limits.ratio_free_bytes and slot.size > limits.ratio * slot.packed_size:
+        raise _fault(
+            slot.name, f"inflates {slot.packed_size} bytes to {slot.size}, more than {limits.ratio} times"
+        )
+
+
+_METHOD_CHECKS: dict[int, Callable[[Slot, Limits], None]] = {STORED: _check_stored, DEFLATED: _check_deflated}
+
+
+def _check_places(data: memoryview, slots: list[Slot], directory_offset: int) -> None:
+    """Every local header where the entry before it ends, equal to the directory; no byte between."""
+    position = 0
+    for slot in slots:
+        if slot.header_offset != position:
+            overlap = "overlaps the entry before it" if slot.header_offset < position else "leaves a gap"
+            raise _fault(slot.name, f"begins at byte {slot.header_offset}, not at {position}: it {overlap}")
+        length = local_size(slot.name, slot.method, position)
+        if slot.packed_size > directory_offset or position + length + slot.packed_size > directory_offset:
+            raise _fault(slot.name, f"its {slot.packed_size} bytes reach past the last entry")
+        found = bytes(data[position : position + length])
+        if (expected := local_header(slot)) != found:
+            field = _first_difference(LOCAL_FIELDS, expected, found)
+            raise _fault(slot.name, f"the {field} in its local header is not what the directory says")
+        position += length + slot.packed_size
+    if position != directory_offset:
+        raise _fault(DIRECTORY, f"{directory_offset - position} bytes between the last entry and it")
+
+
+def _first_difference(fields: tuple[tuple[str, int], ...], expected: bytes, found: bytes) -> str:
+    differences = (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b)
+    at = next(differences, min(len(expected), len(found)))
+    name_end = fields[-1][1] + int.from_bytes(expected[dict(fields)["name length"] :][:2], "little")
+    return "extra field" if at >= name_end else [name for name, offset in fields if offset <= at][-1]
+
+
+def _read_manifest(data: memoryview, slots: dict[str, Slot], limits: Limits) -> Manifest:
+    slot = slots[MANIFEST]
+    if slot.size > limits.manifest_bytes:
+        raise _fault(MANIFEST, f"{slot.size} bytes, more than {limits.manifest_bytes}")
+    document = bytes(data[slot.data_offset : slot.end])
+    manifest = manifest_from_json(document, limits)
+    if zlib.crc32(document) != slot.crc:
+        raise _fault(MANIFEST, "its CRC-32 is not that of its content")
+    paths = [entry.path for entry in manifest.entries]
+    if paths != sorted(paths):
+        raise _fault(MANIFEST, "its entries are not sorted by path")
+    for name in sorted(slots.keys() ^ {*paths, MANIFEST}):
+        problem = "is not in the manifest" if name in slots else "is in the manifest, but not in the file"
+        raise _fault(name, problem)
+    for entry in manifest.entries:
+        if _as_entry(slots[entry.path], entry) != entry:
+            raise _fault(entry.path, "its size or place is not what the manifest says")
+    return manifest
+
+
+def _as_entry(slot: Slot, entry: Entry) -> Entry:
+    deflated = slot.method == DEFLATED
+    return Entry(
+        path=slot.name,
+        size=slot.size,
+        sha256=entry.sha256,
+        compression="deflate" if deflated else "none",
+        offset=slot.data_offset,
+        packed_size=slot.packed_size if deflated else None,
+        packed_sha256=(entry.packed_sha256 or "missing") if deflated else None,
+    )
+
+
+def _fault(entry: str, problem: str) -> IntegrityError:
+    return IntegrityError(
+        f"{entry}: {problem}", hint="copy or download the package again, or build it again", entry=entry
+    )

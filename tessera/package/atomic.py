@@ -1,0 +1,88 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import NoReturn
+
+from tessera.program.errors import PackageError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[FileIO]:
+    """A new file that takes the place of `path` when the block ends well, and vanishes when not.
+
+    It is written beside `path`, flushed to the disk and renamed, so that after a crash or a power
+    cut `path` is the old file or the new one, never a mixture.
+
+    Raises:
+        PackageError: The file cannot be written: no folder, no permission, no space.
+    """
+    if path.is_dir():
+        raise PackageError(f"{path} is a folder", hint="give a file name, or use unpack() for a folder")
+    temporary = _beside(path)
+    try:
+        # Mode 666 less the umask, as for any file that a user saves; `tempfile` would make it private.
+        with FileIO(
+            os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "w+"
+        ) as file:
+            yield file
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _fail("write", path, error)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder that becomes `path` when the block ends well, and vanishes when not.
+
+    Raises:
+        PackageError: `path` exists and is not an empty folder, or cannot be written.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise PackageError(f"{path} exists and is not an empty folder", hint="give another folder")
+    temporary = _beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _fail("write", path, error)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    # Cut, so that a long name stays under the 255 bytes that file systems allow.
+    return path.parent / f".{path.name[:60]}.{secrets.token_hex(8)}.tmp"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Some network file systems refuse to sync a folder; the file itself is on the disk by then.
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fail(verb: str, path: Path, error: OSError) -> NoReturn:
+    hint = {
+        "FileNotFoundError": f"mkdir -p {path.parent}",
+        "PermissionError": "choose a folder you may write to",
+    }.get(type(error).__name__, f"df -h {path.parent}")
+    reason = error.strerror or str(error)
+    raise PackageError(f"cannot {verb} {path}: {reason}", hint=hint, file=str(path)) from error

@@ -1,0 +1,124 @@
+"""Reads an unpacked package: the same files in a folder, with the same manifest."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from functools import partial
+from io import FileIO
+from pathlib import Path
+
+import msgspec
+
+from tessera.package.content import Blob, Finding, check_digest, map_file, unreadable
+from tessera.package.limits import Limits
+from tessera.package.manifest import MANIFEST, Entry, Manifest, manifest_from_json
+from tessera.package.names import check_names
+from tessera.package.writer import write_container
+from tessera.program.errors import IntegrityError, PackageError
+
+
+class Tree:
+    """A folder that holds exactly what its manifest says, as regular files."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path: Path | None = path
+        self._root = path
+        self._limits = limits
+        self.manifest: Manifest = self._read()
+
+    def _read(self) -> Manifest:
+        # The manifest first: what is no package at all should say so, not name a stray file.
+        if not (self._root / MANIFEST).exists():
+            raise IntegrityError(
+                f"{self._root}: the folder has no {MANIFEST}", hint="tessera package inspect", entry=MANIFEST
+            )
+        data = map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes)
+        manifest = manifest_from_json(bytes(data), self._limits)
+        sizes = self._sizes()
+        check_names(sizes)
+        wanted = {entry.path: entry for entry in manifest.entries}
+        for name in sorted(sizes.keys() ^ {*wanted, MANIFEST}):
+            problem = (
+                "is not in the manifest" if name in sizes else "is in the manifest, but not in the folder"
+            )
+            raise IntegrityError(f"{name}: {problem}", hint=f"ls {self._root}", entry=name)
+        for entry in manifest.entries:
+            if sizes[entry.path] != entry.size:
+                raise IntegrityError(
+                    f"{entry.path}: {sizes[entry.path]} bytes, the manifest says {entry.size}",
+                    entry=entry.path,
+                )
+        if sum(sizes.values()) > self._limits.total_bytes:
+            raise IntegrityError(f"{self._root}: more than {self._limits.total_bytes} bytes", entry=MANIFEST)
+        return manifest
+
+    def _sizes(self) -> dict[str, int]:
+        """Size of every regular file, by its path in the package."""
+        sizes: dict[str, int] = {}
+        folders = [self._root]
+        try:
+            while folders:
+                for item in os.scandir(folders.pop()):
+                    name = Path(item.path).relative_to(self._root).as_posix()
+                    status = item.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append(Path(item.path))
+                    elif stat.S_ISREG(status.st_mode):
+                        sizes[name] = status.st_size
+                    else:
+                        raise IntegrityError(
+                            f"{name}: is a symbolic link or a special file, not a regular one", entry=name
+                        )
+                    if len(sizes) + len(folders) > self._limits.entries:
+                        raise IntegrityError(
+                            f"{self._root}: more than {self._limits.entries} files", entry=MANIFEST
+                        )
+        except OSError as error:
+            raise unreadable(self._root, error) from error
+        return sizes
+
+    @property
+    def document(self) -> bytes:
+        """The manifest as it is written."""
+        return bytes(map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes))
+
+    def _manifest_of(self, entries: tuple[Entry, ...]) -> Manifest:
+        """The manifest with these entries."""
+        return msgspec.structs.replace(self.manifest, entries=entries)
+
+    def _blobs(self) -> Iterator[Blob]:
+        """Every entry to write, sorted by path; contents are checked as they are read."""
+        for entry in self.manifest.entries:
+            yield Blob(entry.path, partial(self._checked, entry), deflate=entry.compression == "deflate")
+
+    def _checked(self, entry: Entry) -> memoryview:
+        data = self.content(entry)
+        check_digest(entry, data)
+        return data
+
+    def content(self, entry: Entry) -> memoryview:
+        """The file of `entry`, memory-mapped."""
+        data = map_file(self._root / entry.path, what=entry.path, most=entry.size)
+        if len(data) != entry.size:
+            raise IntegrityError(
+                f"{entry.path}: {len(data)} bytes, the manifest says {entry.size}", entry=entry.path
+            )
+        return data
+
+    def write(self, file: FileIO) -> None:
+        """Write the package as a container."""
+        write_container(file, self._blobs(), self._manifest_of)
+
+    def recheck(self) -> Iterator[Finding]:
+        """Whether the folder still holds what its manifest says."""
+        try:
+            self._read()
+        except PackageError as error:
+            yield Finding(str(error.fields.get("entry") or MANIFEST), error.message)
+        for entry in self.manifest.entries:
+            try:
+                check_digest(entry, self.content(entry))
+            except PackageError as error:
+                yield Finding(entry.path, error.message)

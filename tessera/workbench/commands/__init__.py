@@ -1,0 +1,1 @@
+"""One module per command. Heavy imports stay inside the functions: `--help` loads these modules."""

@@ -1,0 +1,3 @@
+"""`tessera bench`."""
+
+from __future__ import annotations

@@ -1,0 +1,60 @@
+"""`tessera diag`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tessera.workbench.output import JsonOption
+
+if TYPE_CHECKING:
+    from tessera.profiler import Check
+
+_COLORS = {"ok": "green", "warning": "yellow", "failure": "red", "not applicable": "dim"}
+
+
+def diag(
+    package: Annotated[
+        Path | None, typer.Argument(metavar="[PKG]", help="A package to check as well.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this machine, and whether a package fits it."""
+    from tessera.profiler.diagnose import diagnose
+    from tessera.workbench.output import emit
+
+    checks = diagnose(package)
+    failed = any(check.status == "failure" for check in checks)
+    if as_json:
+        emit(
+            {
+                "ok": not failed,
+                "checks": [
+                    {"name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix} for c in checks
+                ],
+            }
+        )
+    else:
+        for check in checks:
+            _print_check(check)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_check(check: Check) -> None:
+    import textwrap
+
+    from tessera.workbench.failure import colored, paint, visible
+
+    color = colored(sys.stdout)
+    status = "n/a" if check.status == "not applicable" else check.status
+    lines = textwrap.wrap(f"{check.name}: {check.detail}", 68) or [check.name]
+    print(paint(status.ljust(8), _COLORS[check.status], color), visible(lines[0]))
+    for line in lines[1:]:
+        print(" " * 8, visible(line))
+    if check.fix:
+        # Commands are meant to be copied: never wrapped.
+        print(" " * 8, paint("fix:", "green", color), visible(check.fix))

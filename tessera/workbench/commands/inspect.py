@@ -1,0 +1,119 @@
+"""`tessera inspect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tessera.workbench.commands.compile import Arch, Spec
+from tessera.workbench.output import JsonOption
+
+if TYPE_CHECKING:
+    from tessera.workbench.contents import Contents
+    from tessera.workbench.source import Entry
+
+Target = Annotated[
+    str, typer.Argument(metavar="TARGET", help="FILE[:NAME], .tsc, .tsp or .tsd.", show_default=False)
+]
+
+
+def inspect(
+    target: Target,
+    ptx: Annotated[bool, typer.Option("--ptx", help="Show the PTX of every kernel.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Show the operators.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what is launched, step by step.")] = False,
+    arch: Arch = None,
+    spec: Spec = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a source file or a package holds."""
+    from tessera.workbench.output import emit
+    from tessera.workbench.source import is_package, load_entries
+
+    if not (is_package(target) or ptx or plan or graph):
+        entries = load_entries(target)
+        if as_json:
+            emit({"title": target, "entries": [_entry_data(e) for e in entries]})
+        else:
+            _print_entries(entries)
+        return
+    contents = _contents(target, arch, spec, lineinfo=ptx)
+    if as_json:
+        emit(_data(contents, ptx=ptx, graph=graph, plan=plan))
+    else:
+        _print(contents, ptx=ptx, graph=graph, plan=plan)
+
+
+def _contents(target: str, arch: list[str] | None, spec: list[str] | None, *, lineinfo: bool) -> Contents:
+    from tessera.workbench.contents import of_artifacts, of_package
+    from tessera.workbench.source import is_package
+
+    if is_package(target):
+        from tessera.package import Package
+
+        return of_package(Package.load(target))
+    from tessera.workbench.compilation import compile_request, make_request
+
+    compiled = compile_request(make_request(target, arch, spec, lineinfo=lineinfo, default_arch=("sm_90",)))
+    return of_artifacts(target, compiled.artifacts)
+
+
+def _data(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> dict[str, Any]:
+    from tessera.workbench.contents import contents_data, program_json, ptx_texts
+
+    data = contents_data(contents)
+    if ptx:
+        data["ptx"] = [{"name": b.name, "arch": b.target, "text": text} for b, text in ptx_texts(contents)]
+    documents = [program_json(p) for p in contents.programs]
+    if graph:
+        data["graphs"] = {d["name"]: d.get("graph") for d in documents}
+    if plan:
+        data["plans"] = {d["name"]: d.get("plans", []) for d in documents}
+    return data
+
+
+def _print(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> None:
+    from tessera.workbench.contents import graph_text, plan_text, print_contents, ptx_texts
+    from tessera.workbench.failure import visible
+    from tessera.workbench.output import note
+
+    if not (ptx or graph or plan):
+        print_contents(contents)
+    if graph:
+        for program in contents.programs:
+            print(visible(graph_text(program)))
+    if plan:
+        for program in contents.programs:
+            for one in program.plans:
+                print(visible(plan_text(program, one)))
+    if ptx:
+        texts = ptx_texts(contents)
+        for binary, text in texts:
+            print(visible(f"// {binary.name} for {binary.target}\n{text}"))
+        if not texts:
+            note("it holds no PTX: it was compiled with cubins alone")
+
+
+def _entry_data(entry: Entry) -> dict[str, Any]:
+    return {"name": entry.name, "kind": entry.kind, "signature": _signature(entry)}
+
+
+def _signature(entry: Entry) -> str:
+    """What goes in, as the source says it: `x: f32[n]`; `?` where it says nothing."""
+    from tessera.program.dim import format_shape
+
+    if entry.kind == "kernel":
+        params = entry.subject.params  # type: ignore[union-attr]
+        return ", ".join(
+            f"{p.name}: {p.dtype}{format_shape(p.shape) if p.kind == 'array' else ''}" for p in params
+        )
+    specs = entry.specs or [None] * len(entry.arguments)
+    return ", ".join(f"{n}: {s if s else '?'}" for n, s in zip(entry.arguments, specs, strict=False))
+
+
+def _print_entries(entries: list[Entry]) -> None:
+    from tessera.workbench.output import Column, print_table
+
+    rows = [(e.kind, e.name, _signature(e)) for e in entries]
+    print_table((Column("Kind"), Column("Name"), Column("Takes", wraps=True)), rows)

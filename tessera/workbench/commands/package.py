@@ -1,0 +1,124 @@
+"""`tessera package build|inspect|verify|unpack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tessera.workbench.commands.compile import Arch, Spec, Target
+from tessera.workbench.output import JsonOption
+
+PackagePath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PKG", help="A .tsc, .tsp or .tsd file, or its unpacked folder.", show_default=False
+    ),
+]
+
+
+def build(
+    target: Target,
+    arch: Arch = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="PKG", help="Where to write it.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the package; the file's if not given.")
+    ] = None,
+    version: Annotated[
+        str, typer.Option("--version", metavar="VERSION", help="Version of the package.")
+    ] = "0.1.0",
+    spec: Spec = None,
+    weights: Annotated[bool, typer.Option("--weights/--no-weights", help="Put the weights in.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile and write one package."""
+    from tessera.package import Package
+    from tessera.workbench.compilation import compile_request, make_request
+    from tessera.workbench.output import bytes_text, emit
+    from tessera.workbench.source import split_target
+
+    file, inner = split_target(target)
+    compiled = compile_request(make_request(target, arch, spec))
+    called = name or inner or file.stem
+    place = out or (compiled.request.project.out() or Path()) / f"{called}.tsd"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    artifact = compiled.whole().artifact
+    package = Package.from_artifact(artifact, name=called, version=version, include_weights=weights)
+    package.save(place)
+    size = place.stat().st_size
+    if as_json:
+        emit({"path": str(place), "bytes": size, "seconds": compiled.seconds})
+    else:
+        print(f"wrote {place} ({bytes_text(size)})")
+        print(f"next: tessera run {place} --device cpu")
+
+
+def inspect(path: PackagePath, as_json: JsonOption = False) -> None:
+    """Show what a package holds."""
+    from tessera.package import Package
+    from tessera.workbench.contents import contents_data, of_package, print_contents
+    from tessera.workbench.output import bytes_text, emit
+
+    package = Package.load(path)
+    contents = of_package(package)
+    entries = package.entries
+    if as_json:
+        emit({**contents_data(contents), "entries": [{"name": e.path, "bytes": e.size} for e in entries]})
+        return
+    print_contents(contents)
+    print(f"{len(entries)} entries, {bytes_text(sum(e.size for e in entries))}")
+
+
+def verify(path: PackagePath, as_json: JsonOption = False) -> None:
+    """Check every byte; exit status 1 names the entry that is wrong."""
+    from tessera.package import Package
+    from tessera.program.errors import PackageError
+    from tessera.workbench.output import emit
+
+    try:
+        package = Package.load(path)
+        findings = [(f.entry, f.problem) for f in package.verify()]
+        count = len(package.entries)
+    except PackageError as error:
+        entry = error.fields.get("entry")
+        if entry is None:
+            raise
+        findings, count = [(str(entry), error.message)], None
+    if as_json:
+        emit({"ok": not findings, "findings": [{"entry": e, "problem": p} for e, p in findings]})
+    else:
+        _print_findings(path, findings, count)
+    if findings:
+        raise typer.Exit(1)
+
+
+def _print_findings(path: Path, findings: list[tuple[str, str]], count: int | None) -> None:
+    import sys
+
+    from tessera.workbench.failure import colored, paint, visible
+
+    if not findings:
+        print(f"{path}: {count} entries, every byte as the manifest says")
+    for entry, problem in findings:
+        print(paint("error:", "red", colored(sys.stderr)), visible(f"{entry}: {problem}"), file=sys.stderr)
+    if findings:
+        hint = paint("hint:", "green", colored(sys.stderr))
+        print(hint, "get the package again, or build it again", file=sys.stderr)
+
+
+def unpack(
+    path: PackagePath,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the package's tree into a folder."""
+    from tessera.package import Package
+    from tessera.workbench.output import emit
+
+    package = Package.load(path)
+    package.unpack(folder)
+    if as_json:
+        emit({"path": str(folder), "entries": len(package.entries)})
+    else:
+        print(f"wrote {len(package.entries)} entries to {folder}")

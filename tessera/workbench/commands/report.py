@@ -1,0 +1,3 @@
+"""`tessera report`."""
+
+from __future__ import annotations

@@ -1,0 +1,172 @@
+"""`tessera run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tessera.workbench.commands.compile import Spec
+from tessera.workbench.output import JsonOption
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tessera.program.program import Program
+    from tessera.runtime import Runtime
+    from tessera.workbench.draw import Inputs
+
+Target = Annotated[
+    str, typer.Argument(metavar="FILE[:NAME]|PKG", help="Source, .tsc, .tsp or .tsd.", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda:0, reference or emulator.")]
+Size = Annotated[
+    list[str] | None, typer.Option("--size", metavar="NAME=N", help="A symbolic size; may be repeated.")
+]
+
+
+def run(
+    target: Target,
+    device: Device = "cpu",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="[NAME=]FILE.npy", help="An input; may be repeated."),
+    ] = None,
+    size: Size = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of inputs drawn at random.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="A .npy file, .npz, or a folder.")
+    ] = None,
+    program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
+    spec: Spec = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run once; show or save the outputs."""
+    import time
+
+    from tessera.workbench.draw import complete, read_files
+    from tessera.workbench.specs import parse_sizes
+
+    sizes = parse_sizes(size or ())
+    with _open(target, device, spec) as runtime:
+        chosen = _choose(runtime.programs, program)
+        drawn = complete(chosen, read_files(chosen, inputs or ()), sizes, seed)
+        if not as_json:
+            _say_drawn(drawn, seed)
+        start = time.perf_counter()
+        result = runtime.execute(chosen.name, drawn.values)
+        seconds = time.perf_counter() - start
+        outputs = result if isinstance(result, dict) else {chosen.outputs[0].name: result}
+        written = _save(outputs, output) if output else []
+        _tell(chosen, runtime, outputs, drawn, seconds, written, seed if drawn.drawn else None, as_json)
+
+
+def _open(target: str, device: str, spec: list[str] | None) -> Runtime:
+    from tessera.runtime import DeploymentPackage, open_artifact, parse_device
+    from tessera.workbench.source import is_package
+
+    name = parse_device(device)
+    if is_package(target):
+        return DeploymentPackage.load(target).create_runtime(device=device)
+    from tessera.workbench.compilation import compile_request, make_request
+
+    arch = _arch_for(name.kind, name.index)
+    compiled = compile_request(make_request(target, [arch], spec), single=True)
+    return open_artifact(compiled.kernels[0].artifact, device)
+
+
+def _arch_for(kind: str, index: int) -> str:
+    """What to compile for to run on a device."""
+    if kind == "emulator":
+        return "sm_80"
+    if kind != "cuda":
+        return "cpu"
+    from tessera.runtime.cuda import device_arch
+
+    return device_arch(index) or "cpu"
+
+
+def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
+    from tessera.workbench.failure import UsageError
+
+    if name is None and len(programs) == 1:
+        return next(iter(programs.values()))
+    if name is None and "forward" in programs:
+        return programs["forward"]
+    listing = ", ".join(programs)
+    if name is None:
+        raise UsageError(
+            f"there are {len(programs)} programs: {listing}", hint="name one: FILE:NAME, or --program"
+        )
+    if name not in programs:
+        raise UsageError(f"--program: there is no program {name!r}", hint=f"programs: {listing}")
+    return programs[name]
+
+
+def _say_drawn(inputs: Inputs, seed: int) -> None:
+    from tessera.workbench.output import note
+
+    for name, value in inputs.assumed.items():
+        note(f"size {name} = {value}, as nobody says otherwise; --size {name}=…")
+    if inputs.drawn:
+        note(f"drawn at random (--seed {seed}): {', '.join(inputs.drawn)}")
+
+
+def _save(outputs: Mapping[str, np.ndarray[Any, Any]], place: Path) -> list[Path]:
+    import numpy as np
+
+    from tessera.workbench.failure import UsageError
+
+    if place.suffix == ".npz":
+        np.savez(place, allow_pickle=False, **outputs)
+        return [place]
+    if place.suffix == ".npy":
+        if len(outputs) > 1:
+            raise UsageError(
+                f"{place} holds one array, but there are {len(outputs)} outputs", hint="-o outputs.npz"
+            )
+        np.save(place, next(iter(outputs.values())), allow_pickle=False)
+        return [place]
+    place.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, value in outputs.items():
+        np.save(place / f"{name}.npy", value, allow_pickle=False)
+        written.append(place / f"{name}.npy")
+    return written
+
+
+def _tell(
+    program: Program,
+    runtime: Runtime,
+    outputs: Mapping[str, np.ndarray[Any, Any]],
+    inputs: Inputs,
+    seconds: float,
+    written: list[Path],
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    from tessera.workbench.failure import visible
+    from tessera.workbench.output import emit
+    from tessera.workbench.values import array_data, array_lines
+
+    if as_json:
+        emit(
+            {
+                "program": program.name,
+                "device": runtime.device,
+                "seconds": seconds,
+                "seed": seed,
+                "inputs": {name: array_data(value) for name, value in inputs.values.items()},
+                "outputs": {name: array_data(value) for name, value in outputs.items()},
+                "written": [str(path) for path in written],
+            }
+        )
+        return
+    print(f"{visible(program.name)} on {runtime.device_description}: {seconds * 1e3:.2f} ms, first run")
+    for name, value in outputs.items():
+        for line in array_lines(name, value):
+            print(visible(line))
+    for path in written:
+        print(f"wrote {path}")

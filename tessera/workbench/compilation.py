@@ -1,0 +1,293 @@
+"""From a target on the command line to compiled kernels, and the table about them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera.program.arch import is_cpu, parse_arch, resolve_target
+from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.spec import TensorSpec
+from tessera.workbench.failure import UsageError
+from tessera.workbench.output import Column, bytes_text, note, number_text, progress
+from tessera.workbench.project import Project, find_project
+from tessera.workbench.source import Entry, load_entries, split_target
+from tessera.workbench.specs import parse_named_specs, parse_spec
+
+if TYPE_CHECKING:
+    from tessera.compiler import AOTCompiler, AOTConfig, CompiledKernel, CompiledPackage
+
+DEFAULT_ARCH = ("sm_80", "sm_90")
+"""What is compiled for where neither the call nor the project says: A100 and H100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be compiled, and how."""
+
+    target: str
+    """`FILE[:NAME]`."""
+    arch: tuple[str, ...]
+    """Full target names, each once."""
+    specs: dict[str, dict[str, TensorSpec]]
+    """By function (`""`: any) and argument."""
+    optimization_level: int = 3
+    fast_math: bool = False
+    lineinfo: bool = False
+    """Whether the PTX is to carry source lines."""
+    project: Project = field(default_factory=Project)
+    """Settings of the project that the file belongs to."""
+
+    def specs_of(self, name: str) -> dict[str, TensorSpec]:
+        """The specs for the arguments of one function; the call's come before the project's."""
+        configured = {a: parse_spec(text, a) for a, text in self.project.specs.get(name, {}).items()}
+        return {**configured, **self.specs.get("", {}), **self.specs.get(name, {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything that one call compiled."""
+
+    request: Request
+    entries: tuple[Entry, ...]
+    kernels: tuple[CompiledKernel, ...]
+    """One per entry."""
+    seconds: float
+    """Wall clock, loading the file included."""
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """One per entry."""
+        return [kernel.artifact for kernel in self.kernels]
+
+    def binaries(self) -> list[KernelBinary]:
+        """Machine code of every kernel and target."""
+        return [b for artifact in self.artifacts for b in artifact.binaries]
+
+    def whole(self) -> CompiledKernel | CompiledPackage:
+        """One thing to save: the kernel itself, or all of them as one batch (answered by the cache)."""
+        if len(self.kernels) == 1:
+            return self.kernels[0]
+        from tessera.compiler import BatchCompiler
+
+        batch = BatchCompiler(configuration(self.request))
+        for entry in self.entries:
+            specs = entry.input_specs(self.request.specs_of(entry.name))
+            batch.add_kernel(entry.subject, name=entry.name, input_specs=specs)
+        return batch.compile_all()
+
+
+def make_request(
+    target: str,
+    arch: Sequence[str] | None,
+    spec: Sequence[str] | None,
+    *,
+    optimization_level: int | None = None,
+    fast_math: bool | None = None,
+    lineinfo: bool = False,
+    default_arch: tuple[str, ...] = DEFAULT_ARCH,
+) -> Request:
+    """The request that options and the project file make together.
+
+    Raises:
+        UsageError: There is no such file, or a spec names no argument.
+        ArchitectureError: An architecture is unknown.
+        ConfigError: The project file is wrong.
+    """
+    path, _ = split_target(target)
+    project = find_project(path.parent)
+    configured = project.compile.get("optimization_level", 3)
+    level = optimization_level if optimization_level is not None else configured
+    return Request(
+        target=target,
+        arch=targets(arch or (), project, default_arch),
+        specs=parse_named_specs(spec or ()),
+        optimization_level=level,
+        fast_math=fast_math if fast_math is not None else bool(project.compile.get("fast_math", False)),
+        lineinfo=lineinfo,
+        project=project,
+    )
+
+
+def targets(given: Iterable[str], project: Project, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Full target names: those given (also `sm_80,sm_90`), else the project's, else the default.
+
+    Raises:
+        ArchitectureError: One of them is unknown.
+    """
+    names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    return tuple(dict.fromkeys(resolve_target(name) for name in names or project.arch() or default))
+
+
+def configuration(request: Request) -> AOTConfig:
+    """The compiler's configuration for a request."""
+    # The compiler costs 20 ms to import even where every answer comes from its cache.
+    from tessera.compiler import AOTConfig, CompilationTarget
+
+    flags = [f"-O{request.optimization_level}", *(["--use_fast_math"] if request.fast_math else [])]
+    return AOTConfig(
+        targets=[CompilationTarget(architecture=arch, optimization_flags=flags) for arch in request.arch],
+        include_debug_info=request.lineinfo,
+        generate_ptx=True,
+        generate_cubin=True,
+    )
+
+
+def compile_request(request: Request, *, single: bool = False) -> Compiled:
+    """Compile what the request names, with a progress bar where it takes long.
+
+    Args:
+        request: What to compile.
+        single: Whether it must name one thing.
+
+    Raises:
+        TesseraError: Whatever is wrong with the file, a name, a spec or a kernel.
+    """
+    start = time.perf_counter()
+    entries = load_entries(request.target)
+    if single and len(entries) > 1:
+        names = ", ".join(e.name for e in entries)
+        raise UsageError(
+            f"{request.target} has {len(entries)} things to run: {names}",
+            hint=f"name one: {request.target}:{entries[0].name}",
+        )
+    entries = _with_specs(entries, request)
+    from tessera.compiler import AOTCompiler
+
+    compiler: AOTCompiler = AOTCompiler(configuration(request))
+    kernels = []
+    with progress(len(entries)) as begin:
+        for entry in entries:
+            begin(f"compiling {entry.name}")
+            specs = entry.input_specs(request.specs_of(entry.name))
+            kernels.append(compiler.compile(entry.subject, input_specs=specs, name=entry.name))
+    return Compiled(request, tuple(entries), tuple(kernels), time.perf_counter() - start)
+
+
+def _with_specs(entries: list[Entry], request: Request) -> list[Entry]:
+    """The entries that can be compiled; of several, those without specs are left out and named.
+
+    Raises:
+        UsageError: The only entry has no specs.
+    """
+    ready = [e for e in entries if not e.needs_specs() or request.specs_of(e.name)]
+    if not ready:
+        entries[0].input_specs({})
+    for entry in entries:
+        if entry not in ready:
+            wanted = " ".join(f"--spec '{entry.name}.{a}=f32[None,…]'" for a in entry.arguments)
+            note(f"{entry.name} left out: its arguments have no specs; add {wanted}")
+    unknown = set(request.specs) - {e.name for e in entries} - {""}
+    if unknown:
+        known = ", ".join(e.name for e in entries)
+        raise UsageError(f"--spec: there is no function {sorted(unknown)[0]!r}", hint=f"it has {known}")
+    return ready
+
+
+def kernel_rows(binaries: Iterable[KernelBinary]) -> list[dict[str, Any]]:
+    """What `compile --json` prints for each piece of machine code. Unknown is None."""
+    return [
+        {
+            "name": b.name,
+            "arch": b.target,
+            "registers": b.resources and b.resources.registers,
+            "spill_bytes": b.resources and b.resources.spill_bytes,
+            "shared_bytes": b.resources and b.resources.shared_bytes,
+            "cubin_bytes": len(b.data),
+            "occupancy": b.resources and b.resources.occupancy,
+            "cached": b.cached,
+        }
+        for b in binaries
+        if b.format != "ptx"
+    ]
+
+
+def limiter(row: dict[str, Any], threads: int | None) -> str | None:
+    """What keeps the occupancy of a kernel from being higher, if its block size is known."""
+    if not threads or row["registers"] is None or is_cpu(row["arch"]):
+        return None
+    from tessera.program.occupancy import occupancy
+
+    return occupancy(
+        parse_arch(row["arch"]),
+        threads=threads,
+        registers=row["registers"],
+        shared_bytes=row["shared_bytes"] or 0,
+    ).limiter
+
+
+KERNEL_COLUMNS = (
+    Column("Kernel", wraps=True),
+    Column("Arch"),
+    Column("Regs", right=True),
+    Column("Spills", right=True),
+    Column("Shared", right=True),
+    Column("Code", right=True),
+    Column("Occupancy", right=True),
+    Column("Limited by"),
+)
+"""Columns of the table that `compile` shows."""
+
+
+def kernel_cells(binaries: Iterable[KernelBinary]) -> list[tuple[str, ...]]:
+    """Rows of that table."""
+    machine = [b for b in binaries if b.format != "ptx"]
+    cells: list[tuple[str, ...]] = []
+    for binary, row in zip(machine, kernel_rows(machine), strict=True):
+        occupied = row["occupancy"]
+        cells.append(
+            (
+                row["name"],
+                row["arch"],
+                number_text(row["registers"]) if not is_cpu(row["arch"]) else "-",
+                number_text(row["spill_bytes"], "{} B") if not is_cpu(row["arch"]) else "-",
+                bytes_text(row["shared_bytes"]) if not is_cpu(row["arch"]) else "-",
+                bytes_text(row["cubin_bytes"]),
+                "-" if is_cpu(row["arch"]) else number_text(occupied and occupied * 100, "{:.0f} %"),
+                limiter(row, binary.resources.threads if binary.resources else None) or "-",
+            )
+        )
+    return cells
+
+
+def write_outputs(compiled: Compiled, out: Path) -> list[Path]:
+    """Save what was compiled.
+
+    Args:
+        compiled: The result.
+        out: A file ending in .tsc (one kernel) or .tsp, or a folder: it gets that file and
+            below `<architecture>/` every cubin, PTX and native library on its own.
+
+    Returns:
+        The package first, then the loose files.
+
+    Raises:
+        UsageError: The ending does not fit.
+    """
+    whole = compiled.whole()
+    ending = ".tsc" if len(compiled.kernels) == 1 else ".tsp"
+    if out.suffix:
+        if out.suffix != ending and (out.suffix != ".tsp"):
+            raise UsageError(
+                f"{out.name}: {len(compiled.kernels)} kernels are saved as {ending}, not {out.suffix}",
+                hint="tessera package build makes a .tsd, or " * (out.suffix == ".tsd")
+                + f"-o {out.with_suffix(ending)}",
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        whole.save(out)
+        return [out]
+    file, _ = split_target(compiled.request.target)
+    stem = compiled.entries[0].name if len(compiled.entries) == 1 else file.stem
+    out.mkdir(parents=True, exist_ok=True)
+    package = out / f"{stem}{ending}"
+    whole.save(package)
+    written = [package]
+    for binary in compiled.binaries():
+        loose = out / binary.target / f"{binary.name}.{binary.format}"
+        loose.parent.mkdir(exist_ok=True)
+        loose.write_bytes(binary.data)
+        written.append(loose)
+    return written

@@ -1,0 +1,190 @@
+"""What is in a source file, an artifact or a package, as words and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.codec import encode
+from tessera.program.dim import format_dim, format_shape
+from tessera.program.program import (
+    Arg,
+    Choice,
+    Extent,
+    Gemm,
+    Immediate,
+    Launch,
+    Plan,
+    Pointer,
+    Port,
+    Program,
+    Step,
+)
+from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows
+from tessera.workbench.failure import visible
+from tessera.workbench.output import bytes_text, print_table
+
+if TYPE_CHECKING:
+    from tessera.package import Package
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Programs and their machine code, wherever they came from."""
+
+    title: str
+    """What to call it: a package's name and version, or a file's name."""
+    programs: tuple[Program, ...]
+    binaries: tuple[KernelBinary, ...]
+    weight_bytes: int
+    """Bytes of all weights."""
+
+
+def of_artifacts(title: str, artifacts: Iterable[Artifact]) -> Contents:
+    """The contents of what was just compiled."""
+    found = tuple(artifacts)
+    return Contents(
+        title,
+        tuple(p for a in found for p in a.programs),
+        tuple(b for a in found for b in a.binaries),
+        sum(int(c.nbytes) for a in found for c in a.constants.values()),
+    )
+
+
+def of_package(package: Package) -> Contents:
+    """The contents of an open package."""
+    programs = tuple(package.programs.values())
+    constants = {c.name: c for p in programs for c in p.constants}
+    weight_bytes = 0
+    for constant in constants.values():
+        count = 1
+        for size in constant.shape:
+            count *= size
+        weight_bytes += count * constant.dtype.itemsize
+    manifest = package.manifest
+    return Contents(f"{manifest.name} {manifest.version}", programs, package_binaries(package), weight_bytes)
+
+
+def package_binaries(package: Package) -> tuple[KernelBinary, ...]:
+    """Every binary of a package, with its code."""
+    found = []
+    for descriptor in package.binaries:
+        for kernel in descriptor.kernels[:1]:
+            binary = package.binary(descriptor.program, kernel, descriptor.target, descriptor.format)
+            if binary is not None:
+                found.append(binary)
+    return tuple(found)
+
+
+def contents_data(contents: Contents) -> dict[str, Any]:
+    """The contents for `--json`."""
+    return {
+        "title": contents.title,
+        "programs": [
+            {
+                "name": p.name,
+                "inputs": [_port_data(port) for port in p.inputs],
+                "outputs": [_port_data(port) for port in p.outputs],
+                "targets": list(p.targets),
+                "weights": len(p.constants),
+            }
+            for p in contents.programs
+        ],
+        "kernels": kernel_rows(contents.binaries),
+        "weight_bytes": contents.weight_bytes,
+    }
+
+
+def _port_data(port: Port) -> dict[str, Any]:
+    return {
+        "name": port.name,
+        "dtype": port.dtype.name,
+        "shape": [d if isinstance(d, int) else format_dim(d) for d in port.shape],
+        "kind": port.kind,
+    }
+
+
+def port_text(port: Port) -> str:
+    """`x: f32(n, 64)`; scalars without a shape."""
+    return f"{port.name}: {port.dtype}{format_shape(port.shape) if port.kind == 'tensor' else ''}"
+
+
+def signature(program: Program) -> str:
+    """`linear(x: f32(n, 64)) -> output: f32(n, 10)`."""
+    inputs = ", ".join(map(port_text, program.inputs))
+    return f"{program.name}({inputs}) -> {', '.join(map(port_text, program.outputs))}"
+
+
+def print_contents(contents: Contents) -> None:
+    """Show programs, weights and the table of kernels."""
+    print(visible(contents.title))
+    for program in contents.programs:
+        print("  " + visible(signature(program)))
+        print("    targets: " + ", ".join(program.targets))
+    if contents.weight_bytes:
+        print(f"  weights: {bytes_text(contents.weight_bytes)}")
+    if contents.binaries:
+        print_table(KERNEL_COLUMNS, kernel_cells(contents.binaries))
+
+
+def ptx_texts(contents: Contents) -> list[tuple[KernelBinary, str]]:
+    """The PTX of every kernel that has some."""
+    return [(b, b.data.decode("utf-8", "replace")) for b in contents.binaries if b.format == "ptx"]
+
+
+def graph_text(program: Program) -> str:
+    """The operators of a program, one a line."""
+    if program.graph is None:
+        return f"{program.name}: a kernel written by hand has no graph"
+    return str(program.graph)
+
+
+def plan_text(program: Program, plan: Plan) -> str:
+    """What a plan launches, one step a line."""
+    lines = [f"plan {program.name} for {', '.join(plan.targets)}"]
+    lines += [f"  at load: {line}" for step in plan.setup for line in _step_lines(step)]
+    lines += [f"  {line}" for step in plan.steps for line in _step_lines(step)]
+    return "\n".join([*lines, f"  arena: {format_dim(plan.arena_bytes)} bytes"])
+
+
+def program_json(program: Program) -> Any:
+    """The whole Program document as JSON data."""
+    return msgspec.json.decode(encode(program))
+
+
+def _step_lines(step: Step) -> list[str]:
+    if isinstance(step, Choice):
+        lines = []
+        for option in step.options:
+            guard = " and ".join(f"{format_dim(c.lhs)} {c.op} {format_dim(c.rhs)}" for c in option.guard)
+            lines.append(f"if {guard}:" if guard else "otherwise:")
+            lines += [f"  {line}" for inner in option.steps for line in _step_lines(inner)]
+        return lines
+    return [_launch_text(step) if isinstance(step, Launch) else _gemm_text(step)]
+
+
+def _launch_text(step: Launch) -> str:
+    args = ", ".join(_arg_text(a) for a in step.args)
+    block = "" if step.block == (1, 1, 1) else f" block{step.block}"
+    shared = f" shared {format_dim(step.shared_bytes)} B" if step.shared_bytes != 0 else ""
+    return f"{step.kernel} grid{format_shape(step.grid)}{block}{shared} ({args})"
+
+
+def _gemm_text(step: Gemm) -> str:
+    sizes = " × ".join(format_dim(d) for d in (step.m, step.n, step.k))
+    batch = "" if step.batch == 1 else f" batch {format_dim(step.batch)}"
+    operands = f"({_arg_text(step.a)}, {_arg_text(step.b)}) -> {_arg_text(step.c)}"
+    return f"gemm {step.dtype} {sizes}{batch} {operands}"
+
+
+def _arg_text(arg: Arg) -> str:
+    if isinstance(arg, Pointer):
+        offset = "" if arg.offset_bytes == 0 else f"+{format_dim(arg.offset_bytes)}"
+        return "null" if arg.space == "null" else f"{arg.space} {arg.name}{offset}"
+    if isinstance(arg, Extent):
+        return format_dim(arg.value)
+    return str(arg.value) if isinstance(arg, Immediate) else arg.name

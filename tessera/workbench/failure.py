@@ -1,0 +1,133 @@
+"""How an error looks: one clear block for a person, one object for a program."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import unicodedata
+from typing import Any, TextIO
+
+from tessera.program.errors import SourceLocation, TesseraError
+
+_TAB = 4
+_CODES = {"red": "1;31", "blue": "1;34", "green": "1;32", "yellow": "1;33", "dim": "2"}
+
+
+class UsageError(TesseraError):
+    """A call of the command line that cannot be meant: a file that is not there, a wrong option."""
+
+    exit_status = 2
+
+
+def colored(stream: TextIO) -> bool:
+    """Whether to write colours to `stream`. Source: https://no-color.org."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def visible(text: str) -> str:
+    """`text` with control characters spelled out: it may come from a stranger's file."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf") else repr(c)[1:-1] for c in text
+    )
+
+
+def error_block(error: TesseraError, *, color: bool = False, context: int = 2) -> str:
+    """The error as lines of text: message, source excerpt with a caret, hint.
+
+    Args:
+        error: What to show.
+        color: Whether to add terminal colours.
+        context: Lines of source to show above the offending one.
+    """
+    lines = [paint("error:", "red", color) + " " + visible(error.message)]
+    if error.location is not None:
+        lines += _excerpt(error.location, color, context)
+    if error.hint:
+        lines.append(paint("hint:", "green", color) + " " + visible(error.hint))
+    return "\n".join(lines)
+
+
+def error_data(error: TesseraError) -> dict[str, Any]:
+    """The error for `--json`."""
+    place = error.location
+    location = (
+        None
+        if place is None
+        else {"file": place.file, "line": place.line, "column": place.column, "function": place.function}
+    )
+    fields = {key: value for key, value in error.fields.items() if _is_json(value)}
+    return {
+        **fields,
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "location": location,
+    }
+
+
+def paint(text: str, name: str, color: bool) -> str:
+    """`text` in a colour, if colours are wanted."""
+    return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if color else text
+
+
+def _excerpt(place: SourceLocation, color: bool, context: int) -> list[str]:
+    inside = f", in {place.function}" if place.function else ""
+    lines = ["  " + paint("-->", "blue", color) + f" {visible(short_path(place.file))}:{place.line}{inside}"]
+    linecache.checkcache(place.file)
+    first = max(1, place.line - context)
+    source = [(n, linecache.getline(place.file, n)) for n in range(first, place.line + 1)]
+    if not source[-1][1].strip():
+        return lines
+    width = len(str(place.line))
+    bar = paint("|", "blue", color)
+    lines.append(f"{' ' * width} {bar}")
+    lines += [
+        f"{paint(str(n).rjust(width), 'blue', color)} {bar} {visible(text.rstrip().expandtabs(_TAB))}"
+        for n, text in source
+    ]
+    start, length = _caret(source[-1][1].rstrip(), place)
+    lines.append(f"{' ' * width} {bar} {' ' * start}{paint('^' * length, 'red', color)}")
+    return lines
+
+
+def _caret(text: str, place: SourceLocation) -> tuple[int, int]:
+    """Where the caret starts and how many there are, in terminal columns."""
+    if place.column is None:
+        return _columns(text[: len(text) - len(text.lstrip())]), max(1, _columns(text.strip()))
+    start = min(place.column, len(text))
+    end = len(text) if place.end_column is None else min(place.end_column, len(text))
+    if place.end_column is None:
+        end = start + 1
+    before = _columns(text[:start])
+    return before, max(1, _columns(text[:end]) - before)
+
+
+def _columns(text: str) -> int:
+    shown = visible(text.expandtabs(_TAB))
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in shown
+    )
+
+
+def short_path(file: str) -> str:
+    """`file` relative to the current folder, if it lies below it."""
+    try:
+        relative = os.path.relpath(file)
+    except ValueError:
+        return file
+    return file if relative.startswith("..") else relative
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(item) for item in value)
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def show_error(error: TesseraError, stream: TextIO | None = None) -> None:
+    """Write the block to stderr."""
+    out = stream or sys.stderr
+    print(error_block(error, color=colored(out)), file=out)

@@ -1,0 +1,188 @@
+"""What a command says: data on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from tessera.workbench.failure import colored, paint, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+"""The option that every reporting command has."""
+
+_data_stream: TextIO | None = None
+
+
+@contextlib.contextmanager
+def only_json_on_stdout() -> Iterator[None]:
+    """Send every `print`, also of the user's own files, to stderr; only `emit` writes to stdout."""
+    global _data_stream
+    _data_stream = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _data_stream = None
+
+
+def emit(data: Mapping[str, Any]) -> None:
+    """Write one JSON object on stdout. NaN and infinity become null: JSON has neither."""
+    stream = _data_stream or sys.stdout
+    stream.write(json.dumps(_finite(data), ensure_ascii=False, default=str) + "\n")
+    stream.flush()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def note(text: str, kind: Literal["note", "warning"] = "note") -> None:
+    """Say something on stderr."""
+    label = paint(f"{kind}:", "yellow" if kind == "warning" else "blue", colored(sys.stderr))
+    print(label, visible(text), file=sys.stderr)
+
+
+def stdout_console() -> Console:
+    """A Rich console on stdout that takes no markup: names and source may hold [brackets]."""
+    # rich costs 43 ms; only those who draw tables pay.
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    right: bool = False
+    """Whether to align to the right, as numbers are."""
+    wraps: bool = False
+    """Whether the column gives way when the terminal is narrow."""
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Draw a table on stdout that fits the terminal, 80 columns at least."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = stdout_console()
+    if console.width < 80:
+        console.width = 80
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title) if title else None)
+    table.title_justify = "left"
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress(total: int, *, after_s: float = 1.0) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr that appears once the work has taken `after_s` seconds.
+
+    Yields:
+        A function to call with the name of each piece as it begins.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _name: None
+        return
+    bar = _DelayedBar(total)
+    timer = threading.Timer(after_s, bar.show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield bar.begin
+    finally:
+        timer.cancel()
+        bar.close()
+
+
+class _DelayedBar:
+    """A Rich progress bar that a timer may start at any moment."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._begun = 0
+        self._name = ""
+        self._lock = threading.Lock()
+        self._bar: Any = None
+        self._closed = False
+
+    def begin(self, name: str) -> None:
+        with self._lock:
+            self._begun, self._name = self._begun + 1, name
+            self._refresh()
+
+    def show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if self._closed:
+                return
+            console = Console(stderr=True, markup=False)
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._bar.add_task(self._name, total=self._total)
+            self._bar.start()
+            self._refresh()
+
+    def _refresh(self) -> None:
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, description=visible(self._name), completed=max(0, self._begun - 1))
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._bar is not None:
+                self._bar.stop()
+
+
+def bytes_text(count: int | None) -> str:
+    """A size as a person reads it: `12.4 KiB`; `N/A` if unknown."""
+    if count is None:
+        return "N/A"
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def number_text(value: float | None, form: str = "{}") -> str:
+    """A number, or `N/A` if unknown."""
+    return "N/A" if value is None else form.format(value)

@@ -1,0 +1,164 @@
+"""Every command by name: where it lives, what it does, and one real example.
+
+Help texts stand here, not in the commands' modules, so that `tessera --help`
+imports none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEntry:
+    """One command, imported when it is called."""
+
+    name: str
+    """Word typed on the command line."""
+    section: str
+    """Heading it stands under in `--help`."""
+    summary: str
+    """One line for the list of commands."""
+    target: str
+    """`module:function`; empty for a group."""
+    example: str = ""
+    """A call that works as it stands, after `tessera new hello && cd hello` where it needs files."""
+    detail: str = ""
+    """More paragraphs for the command's own `--help`."""
+    children: tuple[CommandEntry, ...] = ()
+    """Commands of a group."""
+
+
+def _in(module: str, function: str) -> str:
+    return f"tessera.workbench.commands.{module}:{function}"
+
+
+_FILE = (
+    "FILE[:NAME] is a Python file and a kernel, function or Module in it; "
+    "without NAME, everything the file defines."
+)
+_SPEC = (
+    "A function whose arguments carry no shapes needs one --spec each, such as "
+    "--spec 'x=bf16[None,1024]': None is a size known only at run time, a word is a named one."
+)
+
+PACKAGE: tuple[CommandEntry, ...] = (
+    CommandEntry(
+        "build",
+        "Commands",
+        "Compile a file and write a deployment package (.tsd).",
+        _in("package", "build"),
+        "tessera package build kernels.py --arch sm_90 --arch cpu -o hello.tsd",
+        f"{_FILE}\n\n{_SPEC}",
+    ),
+    CommandEntry(
+        "inspect",
+        "Commands",
+        "What a package holds.",
+        _in("package", "inspect"),
+        "tessera package inspect hello.tsd",
+    ),
+    CommandEntry(
+        "verify",
+        "Commands",
+        "Check every byte of a package against its manifest.",
+        _in("package", "verify"),
+        "tessera package verify hello.tsd",
+        "Exit status 1 if anything is not as the manifest says; the entry is named.",
+    ),
+    CommandEntry(
+        "unpack",
+        "Commands",
+        "Write a package's tree into a folder.",
+        _in("package", "unpack"),
+        "tessera package unpack hello.tsd hello/",
+    ),
+)
+
+COMMANDS: tuple[CommandEntry, ...] = (
+    CommandEntry(
+        "new",
+        "Start",
+        "Write a project that compiles, runs and tests at once.",
+        _in("new", "new"),
+        "tessera new hello",
+    ),
+    CommandEntry(
+        "workbench",
+        "Start",
+        "Open the terminal app on a project.",
+        _in("workbench", "workbench"),
+        "tessera workbench hello",
+    ),
+    CommandEntry(
+        "demo",
+        "Start",
+        "The whole way once, from source to served answers.",
+        _in("demo", "demo"),
+        "tessera demo",
+    ),
+    CommandEntry(
+        "compile",
+        "Build",
+        "Compile for any architecture, without a GPU.",
+        _in("compile", "compile_"),
+        "tessera compile kernels.py --arch sm_80 --arch sm_90",
+        f"{_FILE}\n\n{_SPEC}",
+    ),
+    CommandEntry(
+        "inspect",
+        "Build",
+        "What a file or package holds: kernels, PTX, graph, plan.",
+        _in("inspect", "inspect"),
+        "tessera inspect kernels.py:saxpy --ptx",
+        _FILE,
+    ),
+    CommandEntry(
+        "package",
+        "Build",
+        "Build, inspect, verify, unpack packages.",
+        "",
+        children=PACKAGE,
+    ),
+    CommandEntry(
+        "run",
+        "Run",
+        "Run a function or package once and show its outputs.",
+        _in("run", "run"),
+        "tessera run kernels.py:linear_relu --device cpu --size batch=4",
+        f"{_FILE} Inputs that are not given are drawn at random, from a seed that is shown.\n\n{_SPEC}",
+    ),
+    CommandEntry(
+        "serve",
+        "Run",
+        "Serve a package over HTTP.",
+        _in("serve", "serve"),
+        "tessera serve hello.tsd --port 8080",
+        "Answers on /predict, /health and /ready until Ctrl-C.",
+    ),
+    CommandEntry(
+        "bench",
+        "Measure",
+        "Latency and throughput.",
+        _in("bench", "bench"),
+        "tessera bench kernels.py:linear_relu --device cpu",
+        _FILE,
+    ),
+    CommandEntry(
+        "diag",
+        "Measure",
+        "Whether machine, toolchain and package are fit.",
+        _in("diag", "diag"),
+        "tessera diag",
+        "Exit status 1 if a check failed; warnings do not count.",
+    ),
+    CommandEntry(
+        "report",
+        "Measure",
+        "One HTML page about a file or package.",
+        _in("report", "report"),
+        "tessera report kernels.py -o report.html",
+        _FILE,
+    ),
+)
+"""The commands of `tessera`, in the order of `--help`."""

@@ -1,0 +1,264 @@
+"""A Python file of the user's: running it, and finding the kernels, functions and Modules in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from tessera.program.errors import CompileError, SourceLocation, TesseraError
+from tessera.program.spec import TensorSpec
+from tessera.workbench.failure import UsageError, short_path
+from tessera.workbench.specs import order_specs
+
+if TYPE_CHECKING:
+    from tessera.language import JitFunction, Kernel, Module
+
+    Subject = JitFunction | Kernel | Module
+
+PACKAGE_SUFFIXES = (".tsc", ".tsp", ".tsd")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing in a file that can be compiled."""
+
+    name: str
+    """Its name in the file."""
+    kind: Literal["kernel", "function", "module"]
+    """`kernel`: a Numba CUDA kernel; `function`: a traced function; `module`: a model with weights."""
+    subject: Subject
+    """The object itself."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the arguments that need a spec; none for a kernel, which carries its own."""
+        if self.kind == "kernel":
+            return ()
+        function = getattr(self.subject, "forward" if self.kind == "module" else "fn")
+        return tuple(inspect.signature(function).parameters)
+
+    @property
+    def specs(self) -> list[TensorSpec] | None:
+        """Specs that the source itself gives, if it does."""
+        if self.kind == "kernel":
+            return None
+        if self.kind == "function":
+            given: list[TensorSpec] | None = self.subject.specs  # type: ignore[union-attr]
+            return given
+        from tessera import jit
+
+        # A Module's forward may carry annotations just as a function does.
+        try:
+            return jit(self.subject.forward).specs  # type: ignore[union-attr]
+        except TesseraError:
+            return None
+
+    def needs_specs(self) -> bool:
+        """Whether someone else must say what goes in."""
+        return self.kind != "kernel" and not self.specs
+
+    def input_specs(self, given: dict[str, TensorSpec]) -> list[TensorSpec] | None:
+        """The specs to compile with: those given, or None where the source has its own.
+
+        Raises:
+            UsageError: Neither has them, or those given do not fit the arguments.
+        """
+        if given and self.kind != "kernel":
+            own = dict(zip(self.arguments, self.specs or (), strict=False))
+            return order_specs(self.name, self.arguments, {**own, **given})
+        if self.needs_specs():
+            order_specs(self.name, self.arguments, {})
+        return self.specs if self.kind == "module" else None
+
+
+def is_package(target: str) -> bool:
+    """Whether `target` is a package file or an unpacked package, rather than source."""
+    path = Path(target)
+    return path.suffix in PACKAGE_SUFFIXES or (path / "manifest.json").is_file()
+
+
+def split_target(target: str) -> tuple[Path, str | None]:
+    """The file and the name of `FILE[:NAME]`.
+
+    Raises:
+        UsageError: There is no such file.
+    """
+    file, colon, name = target.rpartition(":")
+    path = Path(file) if colon and name.isidentifier() else Path(target)
+    if not path.is_file():
+        raise UsageError(_not_a_file(path), hint=_near_files(path))
+    return path, name if colon and name.isidentifier() else None
+
+
+def load_entries(target: str) -> list[Entry]:
+    """What `FILE[:NAME]` names: one entry, or all of the file in the order written.
+
+    Raises:
+        UsageError: There is no such file, or nothing of that name in it.
+        CompileError: The file does not run, or has nothing to compile.
+    """
+    path, name = split_target(target)
+    module = load_module(path)
+    entries = find_entries(module)
+    if name is not None:
+        return [_named(name, entries, module, path)]
+    if not entries:
+        what = f"{short_path(str(path))} has no kernel, function or Module to compile"
+        raise CompileError(what, hint=_how_to_write(module))
+    return entries
+
+
+def load_module(path: Path) -> ModuleType:
+    """Run a Python file as a module of its own name, its folder first on the import path.
+
+    Raises:
+        CompileError: It has a syntax error, or raises; `location` is the line of the user's.
+    """
+    path = path.resolve()
+    if path.suffix != ".py":
+        raise UsageError(f"{short_path(str(path))} is neither Python source nor a package")
+    name = path.stem if path.stem.isidentifier() else "_tessera_source"
+    if name in sys.modules or name in sys.stdlib_module_names:
+        name = f"_tessera_source_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{short_path(str(path))} cannot be loaded as Python source")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        raise _as_failure(error, path) from error
+    return module
+
+
+def _as_failure(error: BaseException, path: Path) -> BaseException:
+    """What the failure of a user's file is shown as."""
+    if isinstance(error, SyntaxError):
+        spot = SourceLocation(
+            str(error.filename or path),
+            error.lineno or 1,
+            None if error.offset is None else error.offset - 1,
+            None if error.end_offset is None or error.end_lineno != error.lineno else error.end_offset - 1,
+        )
+        return CompileError(f"syntax error: {error.msg}", location=spot)
+    place = _last_line_of_user(error.__traceback__, path)
+    if isinstance(error, TesseraError):
+        if error.location is None:
+            error.location = place
+        return error
+    if isinstance(error, ImportError):
+        missing = isinstance(error, ModuleNotFoundError) and error.name
+        hint = f"pip install {error.name}, or correct the name" if missing else None
+        return CompileError(f"{type(error).__name__}: {error}", hint=hint, location=place)
+    if isinstance(error, SystemExit):
+        hint = "put what is not a definition under  if __name__ == '__main__':"
+        return CompileError("the file ends the program when it is loaded", hint=hint, location=place)
+    if isinstance(error, Exception):
+        return CompileError(f"{type(error).__name__}: {error}", location=place)
+    return error
+
+
+def _last_line_of_user(trace: TracebackType | None, path: Path) -> SourceLocation | None:
+    """The deepest line of the traceback that lies in the user's own folder."""
+    frames = [f for f in traceback.extract_tb(trace) if _is_user_file(f.filename, path)]
+    if not frames:
+        return None
+    last = frames[-1]
+    function = None if last.name == "<module>" else last.name
+    one_line = last.end_lineno == last.lineno
+    return SourceLocation(
+        last.filename, last.lineno or 1, last.colno, last.end_colno if one_line else None, function
+    )
+
+
+def _is_user_file(file: str, path: Path) -> bool:
+    return Path(file).is_relative_to(path.parent) and "site-packages" not in Path(file).parts
+
+
+def find_entries(module: ModuleType) -> list[Entry]:
+    """Kernels, functions and Module instances among the names of `module`, each once, in order."""
+    from tessera.language import JitFunction, Kernel, Module
+
+    kinds: tuple[tuple[type, Literal["kernel", "function", "module"]], ...] = (
+        (Kernel, "kernel"),
+        (JitFunction, "function"),
+        (Module, "module"),
+    )
+    found: list[Entry] = []
+    seen: set[int] = set()
+    for name, value in vars(module).items():
+        kind = next((word for cls, word in kinds if isinstance(value, cls)), None)
+        # A kernel that the file imported from elsewhere belongs to the other file.
+        home = getattr(getattr(value, "fn", None), "__module__", module.__name__)
+        if kind and id(value) not in seen and home == module.__name__:
+            seen.add(id(value))
+            found.append(Entry(name, kind, value))
+    return found
+
+
+def _named(name: str, entries: list[Entry], module: ModuleType, path: Path) -> Entry:
+    from tessera.language import Module
+
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    value = getattr(module, name, None)
+    if isinstance(value, type) and issubclass(value, Module):
+        return Entry(name, "module", _instance(value, path))
+    import difflib
+
+    known = [entry.name for entry in entries]
+    near = difflib.get_close_matches(name, known, n=1)
+    what = "is neither a kernel, a function nor a Module" if hasattr(module, name) else "is not there"
+    listing = f"it has {', '.join(known) or 'nothing to compile'}"
+    raise UsageError(
+        f"{name!r} {what} in {short_path(str(path))}",
+        hint=(f"did you mean {near[0]!r}? " if near else "") + listing,
+    )
+
+
+def _instance(kind: type[Module], path: Path) -> Module:
+    try:
+        return kind()
+    except TypeError as error:
+        raise CompileError(
+            f"{kind.__name__} cannot be made without arguments: {error}",
+            hint=f"add a line such as  model = {kind.__name__}(…)  to {path.name} and name that",
+        ) from None
+
+
+def _how_to_write(module: ModuleType) -> str:
+    from tessera.language import Module
+
+    classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Module)]
+    classes = [n for n in classes if n != "Module"]
+    if classes:
+        return f"it defines the class {classes[0]}: add a line such as  model = {classes[0]}()"
+    return "put @ts.jit above a function, or @ts.kernel(grid=…, block=…) above a Numba CUDA kernel"
+
+
+def _not_a_file(path: Path) -> str:
+    return f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}"
+
+
+def _near_files(path: Path) -> str | None:
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        return None
+    import difflib
+
+    names = sorted(p.name for p in folder.iterdir() if p.suffix in (".py", *PACKAGE_SUFFIXES))
+    near = difflib.get_close_matches(path.name, names, n=1)
+    if near:
+        return f"did you mean {folder / near[0]}?"
+    return f"{folder}/ has {', '.join(names[:8])}" if names else None

@@ -1,0 +1,169 @@
+"""Compiled kernels on disk, found by what they were made from.
+
+An entry is one file: a digest, then what it is the digest of. Files appear by
+rename, so that a reader sees a whole entry or none, and processes may share the
+folder. An entry that was damaged is found by its digest, dropped, and made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tessera.compiler.fingerprint import digest, own_digest
+from tessera.compiler.numba_adapter import versions
+from tessera.compiler.options import ToolOptions
+from tessera.program.artifact import Resources
+
+_MAGIC = b"TESSERA-CACHE-1\n"
+_DIGEST_BYTES = 32
+DEFAULT_MAX_BYTES = 4 << 30
+"""Size at which the least recently written entries go."""
+_PRUNE_INTERVAL_S = 86400
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one compilation made."""
+
+    files: dict[str, bytes]
+    """By format: `ptx`, `cubin`, `so`."""
+    resources: Resources | None = None
+    """Of a cubin, without the launch's part."""
+    tool: str = ""
+    """The linker that made a `so`."""
+
+
+class CompileCache:
+    """A folder of entries.
+
+    Args:
+        folder: Where; None keeps nothing and finds nothing.
+        max_bytes: Size of the folder beyond which old entries are removed.
+    """
+
+    def __init__(self, folder: Path | None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self.failure: str | None = None
+        """Why an entry could not be written, if one could not."""
+
+    @classmethod
+    def default(cls) -> CompileCache:
+        """`$TESSERA_CACHE_DIR`, else `$XDG_CACHE_HOME/tessera`, else `~/.cache/tessera`."""
+        chosen = os.environ.get("TESSERA_CACHE_DIR")
+        if chosen:
+            return cls(Path(chosen) / "kernels")
+        base = os.environ.get("XDG_CACHE_HOME")
+        try:
+            root = Path(base) if base else Path.home() / ".cache"
+        except RuntimeError:
+            return cls(None)
+        return cls(root / "tessera" / "kernels")
+
+    @classmethod
+    def off(cls) -> CompileCache:
+        """A cache that keeps nothing."""
+        return cls(None)
+
+    def get(self, key: str | None) -> Entry | None:
+        """The entry under `key`, if it is there and whole."""
+        path = self._path(key)
+        if path is None:
+            return None
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        entry = _decode(data)
+        if entry is None:
+            with suppress(OSError):
+                path.unlink()
+        return entry
+
+    def put(self, key: str | None, entry: Entry) -> None:
+        """Keep `entry` under `key`. A folder that cannot be written is noted in `failure`, no more."""
+        path = self._path(key)
+        if path is None:
+            return
+        body = msgspec.msgpack.encode(entry)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            try:
+                Path(file.name).replace(path)
+            except OSError:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+            self._prune_sometimes()
+        except OSError as error:
+            self.failure = f"the compile cache {self.folder} could not be written: {error}"
+
+    def _path(self, key: str | None) -> Path | None:
+        return None if key is None or self.folder is None else self.folder / key[:2] / f"{key[2:]}.entry"
+
+    def _prune_sometimes(self) -> None:
+        """Remove old entries when the folder has outgrown its limit; looks once a day."""
+        assert self.folder is not None  # noqa: S101 - narrows the type
+        stamp = self.folder / "pruned"
+        with suppress(OSError):
+            if time.time() - stamp.stat().st_mtime < _PRUNE_INTERVAL_S:
+                return
+        stamp.touch()
+        self.prune()
+
+    def prune(self) -> int:
+        """Remove the oldest entries until the folder is within its limit; how many went."""
+        if self.folder is None:
+            return 0
+        found = []
+        for path in self.folder.glob("??/*.entry"):
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((stat.st_mtime, stat.st_size, path))
+        total = sum(size for _, size, _ in found)
+        removed = 0
+        for _, size, path in sorted(found):
+            if total <= self._max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+            removed += 1
+        return removed
+
+
+def _decode(data: bytes) -> Entry | None:
+    head = len(_MAGIC) + _DIGEST_BYTES
+    body = data[head:]
+    if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : head]:
+        return None
+    try:
+        return msgspec.msgpack.decode(body, type=Entry)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+@cache
+def toolchain() -> Mapping[str, str]:
+    """Versions of everything that decides what machine code comes out."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])) + sys.implementation.name,
+        **versions(),
+        "tessera": own_digest(),
+    }
+
+
+def entry_key(options: ToolOptions, parts: Mapping[str, Any]) -> str:
+    """The key of what `parts` (JSON data) become under `options` with this toolchain."""
+    return digest({"options": asdict(options), "tools": dict(toolchain()), "parts": dict(parts)})

@@ -1,0 +1,198 @@
+"""A Python kernel becomes PTX that is the same bytes in every process and folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from tessera.compiler import abi
+from tessera.compiler.numba_adapter import CudaIR, Function, lower_cuda, nvvm_ptx, stable_names
+from tessera.compiler.options import ToolOptions
+from tessera.program.arch import parse_arch
+from tessera.program.errors import SourceLocation, ToolchainError
+
+_DI_FILE = re.compile(r'!DIFile\(directory: "[^"]*", filename: "([^"]*)"\)')
+_FILE = re.compile(r'^(\s*\.file\s+\d+\s+)"([^"]*)"[^\n]*$', re.MULTILINE)
+_LOC = re.compile(r"^(\s*\.loc\s+)(\d+) (\d+)( \d+)(.*)$", re.MULTILINE)
+_VERSION = re.compile(r"\.version (\d+)\.(\d+)")
+_FUNCTION = re.compile(r"^\.visible \.func\s+(?:\([^)]*\)\s*)?(\w+)", re.MULTILINE)
+_EXTERN = re.compile(r"^\.extern \.func\s+(?:\([^)]*\)\s*)?(\w+)[^;]*;\n", re.MULTILINE)
+
+_FAST_TANH = (7, 5)
+"""From here on numba-cuda lowers float32 tanh to one instruction under fast math."""
+_BASE = (7, 0)
+"""Lowest architecture there is; lowering for it holds for all, but for what is named here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ptx:
+    """PTX of one kernel."""
+
+    text: str
+    """The kernel's module: one visible entry, named as asked."""
+    linked: tuple[str, ...] = ()
+    """Further modules to link with it: library functions that Numba calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class CudaKernel:
+    """A kernel to compile: a plain Python function and how it is called."""
+
+    name: str
+    """Entry name."""
+    function: Function = field(repr=False)
+    kinds: tuple[str, ...]
+    """Kind of each argument: see `abi`."""
+    noalias: tuple[bool, ...] = ()
+    """For each primitive argument, whether nothing else points at its memory."""
+    threads: int | None = None
+    """Threads per block of every launch."""
+    cc_dependent: bool = False
+    """Whether lowering looks at the compute capability."""
+    locations: Mapping[int, SourceLocation] = field(default_factory=dict, repr=False)
+    """The user's line behind each line of generated source."""
+
+
+def lowering_class(kernel: CudaKernel, options: ToolOptions) -> tuple[object, ...]:
+    """What a kernel's LLVM depends on besides the kernel: equal for targets that can share it."""
+    cc = parse_arch(options.target).cc
+    if not kernel.cc_dependent:
+        cc = _FAST_TANH if options.fast_math and cc >= _FAST_TANH else _BASE
+    return cc, options.opt_level > 0, options.fast_math, options.lineinfo, options.debug
+
+
+def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
+    """LLVM modules of `kernel`; serves every target of the same `lowering_class`.
+
+    Raises:
+        numba.core.errors.NumbaError: The kernel does not type or lower.
+    """
+    from numba.cuda import types
+
+    cc, *_ = lowering_class(kernel, options)
+    assert isinstance(cc, tuple)  # noqa: S101 - narrows the type
+    return lower_cuda(
+        kernel.function,
+        abi.numba_types(kernel.kinds, types),
+        cc=(cc[0], cc[1]),
+        opt_level=options.opt_level,
+        fast_math=options.fast_math,
+        lineinfo=options.lineinfo,
+        debug=options.debug,
+        threads=kernel.threads,
+        noalias=kernel.noalias,
+    )
+
+
+def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
+    """PTX of a lowered kernel for one target.
+
+    Raises:
+        ToolchainError: NVVM refused the kernel.
+    """
+    from numba.cuda.cudadrv.error import NvvmError
+
+    arch = options.target.replace("sm_", "compute_")
+    modules = [
+        _DI_FILE.sub(lambda m: f'!DIFile(directory: "", filename: "{virtual_file(m[1])}")', text)
+        for text in stable_names(ir, kernel.name)
+    ]
+    try:
+        texts = nvvm_ptx(
+            modules,
+            arch=arch,
+            opt_level=options.opt_level,
+            fast_math=options.fast_math,
+            debug=options.debug,
+        )
+    except NvvmError as error:
+        raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
+    main, *others = (_virtual_lines(text, kernel.locations) for text in texts)
+    shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
+    if options.debug:
+        # Each module has its own debug sections, so they stay apart.
+        return Ptx(main, (*others, *shims))
+    return Ptx(_merge(main, shims))
+
+
+def _merge(main: str, libraries: Sequence[str]) -> str:
+    """One module of a kernel's and those it calls: the functions go where they were declared extern."""
+    for library in libraries:
+        head, _, body = library.partition(".address_size 64\n")
+        before, here, after = main.partition(".address_size 64\n")
+        main = max(before, head, key=_isa) + here + body + _without_declarations(after, body)
+    return main
+
+
+def _isa(head: str) -> tuple[int, int]:
+    found = _VERSION.search(head)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _without_declarations(text: str, defined: str) -> str:
+    names = set(_FUNCTION.findall(defined))
+    return _EXTERN.sub(lambda m: "" if m[1] in names else m[0], text)
+
+
+def virtual_file(path: str) -> str:
+    """What a source file is called inside machine code: its name without folders."""
+    name = PurePath(path).name
+    return name.strip("<>") if name.startswith("<") else name
+
+
+def _virtual_lines(text: str, locations: Mapping[int, SourceLocation]) -> str:
+    """`.file` without folder, size and time, which the assembler would embed; `.loc` in the user's source."""
+    files = {m[2]: int(m[1].split()[1]) for m in _FILE.finditer(text)}
+    if not files:
+        return text
+    extra: dict[str, int] = {}
+
+    def to_user(match: re.Match[str]) -> str:
+        place = locations.get(int(match[3]))
+        if place is None:
+            return match[0]
+        name = virtual_file(place.file)
+        index = files.get(name) or extra.setdefault(name, max(files.values()) + len(extra) + 1)
+        return f"{match[1]}{index} {place.line} {place.column or 0}{match[5]}"
+
+    text = _LOC.sub(to_user, text)
+    text = _FILE.sub(lambda m: f'{m[1]}"{virtual_file(m[2])}", 1, 1', text)
+    return text + "".join(f'\t.file\t{index} "{name}", 1, 1\n' for name, index in extra.items())
+
+
+def shim_to_ptx(source: str, arch: str) -> str:
+    """PTX of a CUDA C++ source that numba-cuda wants linked, by NVRTC.
+
+    Raises:
+        ToolchainError: NVRTC refused it.
+    """
+    from cuda.bindings import nvrtc
+
+    options = [f"--gpu-architecture={arch}", "-rdc=true", *(f"-I{folder}" for folder in _include_folders())]
+    status, program = nvrtc.nvrtcCreateProgram(source.encode(), b"shim.cu", 0, [], [])
+    if status == nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        _, size = nvrtc.nvrtcGetProgramLogSize(program)
+        log = b" " * size
+        nvrtc.nvrtcGetProgramLog(program, log)
+        raise ToolchainError(f"NVRTC cannot compile a library function for {arch}: {log.decode().strip()}")
+    _, size = nvrtc.nvrtcGetPTXSize(program)
+    text = b" " * size
+    nvrtc.nvrtcGetPTX(program, text)
+    return text.decode().strip("\x00")
+
+
+def _include_folders() -> Sequence[str]:
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    spec = find_spec("nvidia")
+    roots = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+    numba_cuda = find_spec("numba_cuda")
+    folders = [r / part / "include" for r in roots for part in ("cuda_runtime", "cuda_cccl")]
+    if numba_cuda and numba_cuda.submodule_search_locations:
+        folders += [Path(p) / "numba" / "cuda" / "include" for p in numba_cuda.submodule_search_locations]
+    return [str(f) for f in folders if f.is_dir()]

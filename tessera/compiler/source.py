@@ -1,0 +1,60 @@
+"""The user's source files, read the way Python read them."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from tessera.program.errors import CompileError, SourceLocation
+
+
+def parsed(file: str) -> ast.Module | None:
+    """Syntax tree of a file, if it can be read and parsed."""
+    linecache.checkcache(file)
+    lines = linecache.getlines(file)
+    try:
+        return ast.parse("".join(lines)) if lines else None
+    except SyntaxError:
+        return None
+
+
+def column_of_line(file: str, line: int) -> int | None:
+    """0-based column of the first character of a line that is not a space, if the line is known."""
+    text = linecache.getline(file, line)
+    return len(text) - len(text.lstrip()) if text.strip() else None
+
+
+def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
+    """Syntax tree of a function, with the line numbers and columns of its file.
+
+    Raises:
+        CompileError: Its source is not there any more, or has changed since it was imported.
+    """
+    code = function.__code__
+    file, line = code.co_filename, code.co_firstlineno
+    tree = parsed(file)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef) and node.name == code.co_name and _starts_at(node, line):
+            return node
+    raise CompileError(
+        f"the source of {code.co_name} cannot be read",
+        hint="keep the kernel in a file, and import it again after a change",
+        location=SourceLocation(file, line, function=code.co_name),
+    )
+
+
+def _starts_at(node: ast.FunctionDef, line: int) -> bool:
+    return line in (node.lineno, *(d.lineno for d in node.decorator_list))
+
+
+def source_text(function: Callable[..., Any]) -> str:
+    """A function's text without its indentation, or nothing where it cannot be read."""
+    import inspect
+
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""

@@ -57,7 +57,8 @@ class CpuDevice:
         self._pool = MemoryPool("cpu", allocate, memory_limit_bytes)
         self._workers = shared_workers()
         self._libraries: dict[bytes, Library] = {}
-        self._weights_bytes = 0
+        self._weights: dict[str, int] = {}
+        self._own_bytes = 0
 
     @property
     def description(self) -> str:
@@ -76,7 +77,8 @@ class CpuDevice:
             if plan is not None:
                 kernels = self._kernels(program, plan, target, source)
                 constants = {c.name: load_constant(c, source) for c in program.constants}
-                self._weights_bytes += sum(c.nbytes for c in constants.values())
+                self._weights |= {name: value.nbytes for name, value in constants.items()}
+                self._own_bytes += plan.persistent_bytes
                 return CpuExecutable(program, plan, target, kernels, constants, self._pool, self._workers)
         machine = self.targets[0] if self.targets else platform.machine()
         raise DeviceError(
@@ -104,8 +106,9 @@ class CpuDevice:
         return kernels
 
     def memory_usage(self) -> dict[str, int]:
-        """Bytes of working memory; `weights_bytes` are mapped from the package's file."""
-        return {**self._pool.usage(), "weights_bytes": self._weights_bytes}
+        """Bytes of working memory; most of `weights_bytes` are mapped from the package's file."""
+        weights = self._own_bytes + sum(self._weights.values())
+        return {**self._pool.usage(), "weights_bytes": weights}
 
     def close(self) -> None:
         """Unload the libraries and drop the working memory."""
@@ -144,7 +147,7 @@ class CpuExecutable(Executable[CpuFrame]):
         self._workers = workers
         self._fixed = {("constant", name): value for name, value in constants.items()}
         if plan.persistent_bytes:
-            self._fixed["persistent", ""] = pool.acquire(plan.persistent_bytes).memory
+            self._fixed["persistent", ""] = allocate(plan.persistent_bytes).memory
         self._run(self._frame(make_setup(program, plan)), [None] * len(self._bases), (), None)
 
     def _execute(self, frame: CpuFrame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tessera.program.errors import ConfigError, OutOfMemoryError
+from tessera.package.requirements import parse_bytes as size_in_bytes
+from tessera.program.errors import ConfigError, OutOfMemoryError, PackageError
 
 ALIGNMENT = 256
 """Every arena starts at a multiple of this, in bytes: what CUDA gives, and enough for any vector load."""
-
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*\Z", re.IGNORECASE)
-_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def parse_bytes(size: int | str | None, *, what: str = "memory_pool_size") -> int | None:
@@ -33,8 +30,10 @@ def parse_bytes(size: int | str | None, *, what: str = "memory_pool_size") -> in
         return None
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    match = _SIZE.match(size) if isinstance(size, str) else None
-    value = int(float(match[1]) * (1 << _SHIFTS[match[2].upper()])) if match else 0
+    try:
+        value = size_in_bytes(size) if isinstance(size, str) else 0
+    except PackageError:
+        value = 0
     if value <= 0:
         raise ConfigError(
             f"{what}: {size!r} is not a size",

@@ -27,7 +27,9 @@ def mlp(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n", [0, 1, 255, 256, 257, 100_000])
-def test_kernel_with_scalar_and_initial_output_computes(build: Build, rng: np.random.Generator, n: int) -> None:
+def test_kernel_with_scalar_and_initial_output_computes(
+    build: Build, rng: np.random.Generator, n: int
+) -> None:
     x, y = rng.normal(size=(2, n)).astype(np.float32)
     before = y.copy()
     with open_artifact(build(saxpy_program())) as runtime:
@@ -126,9 +128,7 @@ def test_threads_share_one_runtime(build: Build, rng: np.random.Generator) -> No
     for thread in threads:
         thread.join()
     assert not failures
-    assert runtime.memory_usage()["in_use_bytes"] == WIDTH * HIDDEN * 4 // 4096 * 4096 + 4096 * (
-        WIDTH * HIDDEN * 4 % 4096 > 0
-    )
+    assert runtime.memory_usage()["in_use_bytes"] == 0
 
 
 def test_result_is_not_overwritten_by_the_next_call(build: Build, rng: np.random.Generator) -> None:
@@ -143,10 +143,10 @@ def test_result_is_not_overwritten_by_the_next_call(build: Build, rng: np.random
 def test_memory_limit_is_enforced_and_says_what_is_missing(build: Build, rng: np.random.Generator) -> None:
     runtime = open_artifact(build(mlp_program(), constants=mlp_weights(rng)), memory_pool_size="64KB")
     runtime.execute(np.zeros((64, WIDTH), bf16.numpy))
-    with pytest.raises(OutOfMemoryError, match="64.0 KiB") as caught:
+    with pytest.raises(OutOfMemoryError, match=r"64\.0 KiB") as caught:
         runtime.execute(np.zeros((1000, WIDTH), bf16.numpy))
     assert caught.value.required == 1000 * (WIDTH + HIDDEN) * 4
-    assert 0 < caught.value.available < 65536
+    assert caught.value.available == 65536
     assert "memory_pool_size" in str(caught.value)
     runtime.execute(np.zeros((64, WIDTH), bf16.numpy))
     assert runtime.memory_usage()["reserved_bytes"] <= 65536

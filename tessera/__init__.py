@@ -1,3 +1,222 @@
-"""Tessera: a workbench for GPU kernels."""
+"""Tessera: a workbench for GPU kernels.
+
+Names are imported when they are first used, so that `import tessera` costs
+next to nothing: numpy alone is 60 ms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tessera.language.creation import randn, tensor
+    from tessera.language.jit import JitFunction, jit
+    from tessera.language.kernel import Kernel, kernel
+    from tessera.language.layers import GELU, LayerNorm, Linear, ReLU, Sequential
+    from tessera.language.module import Module, Parameter
+    from tessera.language.operators import (
+        abs,
+        add,
+        cast,
+        cdiv,
+        div,
+        erf,
+        exp,
+        gelu,
+        layernorm,
+        log,
+        matmul,
+        max,
+        maximum,
+        mean,
+        min,
+        minimum,
+        mul,
+        neg,
+        relu,
+        reshape,
+        rsqrt,
+        sigmoid,
+        silu,
+        softmax,
+        sqrt,
+        sub,
+        sum,
+        tanh,
+        transpose,
+    )
+    from tessera.language.tensor import Array, Tensor
+    from tessera.program.dtype import (
+        DType,
+        bf16,
+        f8e4m3,
+        f8e5m2,
+        f16,
+        f32,
+        f64,
+        i8,
+        i16,
+        i32,
+        i64,
+        tf32,
+        u8,
+    )
+    from tessera.program.dtype import bool_ as bool  # noqa: A004
+    from tessera.program.errors import TesseraError
+    from tessera.program.spec import TensorSpec
+
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(("randn", "tensor"), "tessera.language.creation"),
+    **dict.fromkeys(("JitFunction", "jit"), "tessera.language.jit"),
+    **dict.fromkeys(("Kernel", "kernel"), "tessera.language.kernel"),
+    **dict.fromkeys(("GELU", "LayerNorm", "Linear", "ReLU", "Sequential"), "tessera.language.layers"),
+    **dict.fromkeys(("Module", "Parameter"), "tessera.language.module"),
+    **dict.fromkeys(
+        [
+            "abs",
+            "add",
+            "cast",
+            "cdiv",
+            "div",
+            "erf",
+            "exp",
+            "gelu",
+            "layernorm",
+            "log",
+            "matmul",
+            "max",
+            "maximum",
+            "mean",
+            "min",
+            "minimum",
+            "mul",
+            "neg",
+            "relu",
+            "reshape",
+            "rsqrt",
+            "sigmoid",
+            "silu",
+            "softmax",
+            "sqrt",
+            "sub",
+            "sum",
+            "tanh",
+            "transpose",
+        ],
+        "tessera.language.operators",
+    ),
+    **dict.fromkeys(("Array", "Tensor"), "tessera.language.tensor"),
+    **dict.fromkeys(
+        [
+            "DType",
+            "bf16",
+            "bool",
+            "f16",
+            "f32",
+            "f64",
+            "f8e4m3",
+            "f8e5m2",
+            "i16",
+            "i32",
+            "i64",
+            "i8",
+            "tf32",
+            "u8",
+        ],
+        "tessera.program.dtype",
+    ),
+    "TensorSpec": "tessera.program.spec",
+    "TesseraError": "tessera.program.errors",
+}
+"""The module that each public name lives in."""
+
+_NAMES_THERE = {"bool": "bool_"}
+"""Names that are other ones at home."""
+
+__all__ = [
+    "GELU",
+    "Array",
+    "DType",
+    "JitFunction",
+    "Kernel",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Tensor",
+    "TensorSpec",
+    "TesseraError",
+    "__version__",
+    "abs",
+    "add",
+    "bf16",
+    "bool",
+    "cast",
+    "cdiv",
+    "div",
+    "erf",
+    "exp",
+    "f8e4m3",
+    "f8e5m2",
+    "f16",
+    "f32",
+    "f64",
+    "gelu",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "jit",
+    "kernel",
+    "layernorm",
+    "log",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mul",
+    "neg",
+    "randn",
+    "relu",
+    "reshape",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "sqrt",
+    "sub",
+    "sum",
+    "tanh",
+    "tensor",
+    "tf32",
+    "transpose",
+    "u8",
+]
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'tessera' has no attribute {name!r}{_did_you_mean(name)}")
+    found: object = getattr(import_module(home), _NAMES_THERE.get(name, name))
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _did_you_mean(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, _HOMES, n=1)
+    return f"; did you mean ts.{near[0]}?" if near else ""

@@ -1,0 +1,1 @@
+"""What a developer writes: jit, kernel, Tensor, Module and the operators."""

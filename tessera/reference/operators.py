@@ -1,0 +1,114 @@
+"""What every operator computes, in NumPy.
+
+A function takes the node and its operands, all in the type that is computed in
+(float32 or float64 for floats), and gives the result, not yet rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tessera.program.graph import Node, attr_ints
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Compute = Callable[..., Array]
+
+
+def erf(x: Array) -> Array:
+    """The error function, of each element in double precision by the C library."""
+    flat = np.fromiter(map(math.erf, x.ravel().tolist()), dtype=np.float64, count=x.size)
+    return flat.reshape(x.shape).astype(x.dtype)
+
+
+def sigmoid(x: Array) -> Array:
+    """`1 / (1 + exp(-x))`; exp never overflows."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
+
+
+def gelu(x: Array, approximate: str) -> Array:
+    """`x/2 * (1 + erf(x/√2))`, or `x/2 * (1 + tanh(√(2/π) * (x + 0.044715 x³)))`."""
+    if approximate == "tanh":
+        return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return x * 0.5 * (1 + erf(x * math.sqrt(0.5)))
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """`exp(x - max) / sum(exp(x - max))` along `axis`."""
+    if x.size == 0:
+        return x
+    power = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return power / np.sum(power, axis=axis, keepdims=True)
+
+
+def layernorm(x: Array, *affine: Array, eps: float) -> Array:
+    """`(x - mean) / sqrt(variance + eps)` over the last axis, times weight, plus bias."""
+    centered = x - np.mean(x, axis=-1, keepdims=True)
+    variance = np.mean(centered * centered, axis=-1, keepdims=True)
+    result = centered / np.sqrt(variance + np.asarray(eps, x.dtype))
+    if affine:
+        result = result * affine[0]
+    return result + affine[1] if len(affine) > 1 else result
+
+
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    if dtype == np.bool_:
+        return False
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def _highest(dtype: np.dtype[Any]) -> Any:
+    if dtype == np.bool_:
+        return True
+    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+def _reduce(function: Callable[..., Any]) -> Compute:
+    def compute(node: Node, x: Array) -> Array:
+        return np.asarray(function(x, axis=attr_ints(node, "axes"), keepdims=bool(node.attrs["keepdims"])))
+
+    return compute
+
+
+def _mean(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+    count = math.prod(x.shape[a] for a in axis)
+    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims) / np.asarray(count, x.dtype))
+
+
+def _each(function: Callable[..., Any]) -> Compute:
+    return lambda _node, *operands: np.asarray(function(*operands))
+
+
+COMPUTE: dict[str, Compute] = {
+    "neg": _each(np.negative),
+    "abs": _each(np.abs),
+    "exp": _each(np.exp),
+    "log": _each(np.log),
+    "sqrt": _each(np.sqrt),
+    "rsqrt": _each(lambda x: 1 / np.sqrt(x)),
+    "tanh": _each(np.tanh),
+    "sigmoid": _each(sigmoid),
+    "erf": _each(erf),
+    "relu": _each(lambda x: np.maximum(x, np.zeros((), x.dtype))),
+    "silu": _each(lambda x: x * sigmoid(x)),
+    "gelu": lambda node, x: gelu(x, str(node.attrs["approximate"])),
+    "add": _each(np.add),
+    "sub": _each(np.subtract),
+    "mul": _each(np.multiply),
+    "div": _each(np.divide),
+    "maximum": _each(np.maximum),
+    "minimum": _each(np.minimum),
+    "matmul": _each(np.matmul),
+    "sum": _reduce(lambda x, **kw: np.sum(x, dtype=x.dtype, **kw)),
+    "mean": _reduce(_mean),
+    "max": _reduce(lambda x, **kw: np.max(x, initial=_lowest(x.dtype), **kw)),
+    "min": _reduce(lambda x, **kw: np.min(x, initial=_highest(x.dtype), **kw)),
+    "softmax": lambda node, x: softmax(x, int(node.attrs["axis"])),  # type: ignore[arg-type]
+    "layernorm": lambda node, *xs: layernorm(*xs, eps=float(node.attrs["eps"])),  # type: ignore[arg-type]
+    "transpose": lambda node, x: np.transpose(x, attr_ints(node, "perm")),
+}
+"""Every operator but `cast` and `reshape`, which need more than their operands."""

@@ -1,0 +1,40 @@
+"""Answers requests with a package: batching, health, metrics, graceful stop.
+
+Names are imported when first used: the HTTP stack costs 120 ms, and whoever only
+reads a `ServerConfig` does not pay for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tessera.program.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from tessera.serve.batcher import DynamicBatcher
+    from tessera.serve.config import ServerConfig
+    from tessera.serve.request import Request, RequestError
+    from tessera.serve.server import ProductionServer
+
+__all__ = ["DynamicBatcher", "ProductionServer", "Request", "RequestError", "ServerConfig"]
+
+_HOMES = {
+    "DynamicBatcher": "tessera.serve.batcher",
+    "ProductionServer": "tessera.serve.server",
+    "Request": "tessera.serve.request",
+    "RequestError": "tessera.serve.request",
+    "ServerConfig": "tessera.serve.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package in ("", "tessera"):
+            raise
+        raise MissingDependencyError.extra(package, "serve", needed_for=name) from missing  # noqa: S610

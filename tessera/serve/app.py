@@ -1,0 +1,282 @@
+"""The ASGI application: from a connection's bytes to an endpoint and back.
+
+It is a bare ASGI callable, with Starlette's path patterns, headers and responses but without
+its middleware: that halves the cost of a request, and every error has one form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from starlette.responses import Response
+
+from tessera.serve.answer import Answer, answer_for, error_answer, json_answer
+from tessera.serve.endpoints import Endpoint, Match, Routes
+from tessera.serve.request import Request, RequestError
+from tessera.serve.workers import WorkerPool
+
+logger = logging.getLogger("tessera.serve")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+WATCH_AFTER_S = 0.005
+"""How long a request runs before its connection is watched. Most are done by then, and watching
+costs a task."""
+
+HANDLER_THREADS = 32
+"""Endpoints written as plain functions that may run at once."""
+
+
+class Observer(Protocol):
+    """Is told about every answer."""
+
+    def answered(self, method: str, path: str, status: int, seconds: float) -> None:
+        """A request was answered; `path` is the endpoint's."""
+
+
+class App:
+    """Endpoints as an ASGI application.
+
+    Args:
+        routes: What there is.
+        max_body_bytes: Most bytes of a body.
+        request_timeout_s: Longest that a request may take, its body included.
+        observer: Is told about every answer.
+        startup: Awaited before the first request, where another server runs this application.
+        shutdown: Awaited after the last one.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        max_body_bytes: int,
+        request_timeout_s: float,
+        observer: Observer | None = None,
+        startup: Callable[[], Awaitable[None]] | None = None,
+        shutdown: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._routes = routes
+        self._max_body_bytes = max_body_bytes
+        self._timeout_s = request_timeout_s
+        self._observer = observer
+        self._startup = startup
+        self._shutdown = shutdown
+        self._handlers: WorkerPool | None = None
+        self.closing = False
+        """Whether every answer also ends its connection."""
+        self.aborting = False
+        """Whether requests that are cancelled now are answered 503: their time to finish is over."""
+        self.active = 0
+        """Requests being answered."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1003, "reason": "this server speaks HTTP only"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started_s = time.perf_counter()
+        match = self._routes.match(scope["path"])
+        self.active += 1
+        try:
+            answer = await self._answer(match, scope, receive)
+            if answer is None:
+                return
+            if isinstance(answer, Answer):
+                status = answer.status
+                headers = answer.raw_headers(close=self.closing)
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": answer.body})
+            else:
+                status = answer.status_code
+                await answer(scope, receive, send)
+        finally:
+            self.active -= 1
+        if self._observer is not None:
+            path = match.endpoint.path if match else "(none)"
+            self._observer.answered(scope["method"], path, status, time.perf_counter() - started_s)
+
+    async def _answer(self, match: Match | None, scope: Scope, receive: Receive) -> Answer | Response | None:
+        """The response; None if the client is gone."""
+        try:
+            endpoint = _allowed(match, scope, self._routes)
+            async with asyncio.timeout(self._timeout_s) as limit:
+                body = b""
+                if endpoint.reads_body:
+                    read = await self._read_body(scope, receive, limit)
+                    if read is None:
+                        return None
+                    body = read
+                params = match.path_params if match else {}
+                return await self._call(endpoint, Request(scope, body, params), receive)
+        except TimeoutError as error:
+            if not limit.expired():
+                return answer_for(error, _name(scope))
+            return error_answer(
+                HTTPStatus.GATEWAY_TIMEOUT,
+                f"no answer within request_timeout_s = {self._timeout_s:g} s",
+                "send less at once, or raise request_timeout_s",
+            )
+        except asyncio.CancelledError:
+            if not self.aborting:
+                raise
+            return error_answer(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "the server stopped before the request was done",
+                "send it again",
+                {"Retry-After": "1"},
+            )
+        except _Disconnected:
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever an endpoint raises has an answer, and a log entry
+            return answer_for(error, _name(scope))
+
+    async def _call(self, endpoint: Endpoint, request: Request, receive: Receive) -> Answer | Response:
+        async with _Watch(receive):
+            if endpoint.is_async:
+                value = await endpoint.call(request)
+            else:
+                context = contextvars.copy_context()
+                value = await self._threads().run(partial(context.run, endpoint.call, request))
+                if inspect.isawaitable(value):
+                    value = await value
+        return value if isinstance(value, Answer | Response) else json_answer(value)
+
+    def _threads(self) -> WorkerPool:
+        if self._handlers is None:
+            self._handlers = WorkerPool(HANDLER_THREADS, "tessera-endpoint")
+        return self._handlers
+
+    def close(self) -> None:
+        """Let the endpoints' threads end."""
+        if self._handlers is not None:
+            self._handlers.close(1.0)
+            self._handlers = None
+
+    async def _read_body(self, scope: Scope, receive: Receive, limit: asyncio.Timeout) -> bytes | None:
+        """The whole body; None if the client is gone before its end."""
+        length = next((v for k, v in scope["headers"] if k == b"content-length"), None)
+        if length is not None and int(length) > self._max_body_bytes:
+            raise _too_large(int(length), self._max_body_bytes)
+        chunks: list[bytes] = []
+        total = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                chunk = message.get("body", b"")
+                total += len(chunk)
+                if total > self._max_body_bytes:
+                    raise _too_large(total, self._max_body_bytes)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        except asyncio.CancelledError as error:
+            if not limit.expired():
+                raise
+            # The rest of the body may still come: the connection cannot be used again.
+            raise RequestError(
+                f"{total} bytes of the body came in {self._timeout_s:g} s, and not the rest",
+                status=HTTPStatus.REQUEST_TIMEOUT,
+                headers={"Connection": "close"},
+            ) from error
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            if self._startup is not None:
+                await self._startup()
+        except Exception as error:
+            logger.exception("the server cannot start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self._shutdown is not None:
+            await self._shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Disconnected(Exception):  # noqa: N818
+    """The client is gone; nobody waits for an answer."""
+
+
+class _Watch:
+    """Cancels the current task when the client hangs up, and turns that into `_Disconnected`."""
+
+    __slots__ = ("_gone", "_receive", "_task", "_timer", "_watcher")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and self._task is not None:
+            self._task.uncancel()
+            raise _Disconnected
+
+
+def _allowed(match: Match | None, scope: Scope, routes: Routes) -> Endpoint:
+    if match is None:
+        raise RequestError(
+            f"there is nothing at {scope['path'][:200]!r}",
+            hint="there is: " + ", ".join(routes.paths),
+            status=HTTPStatus.NOT_FOUND,
+        )
+    endpoint = match.endpoint
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    if method not in endpoint.methods:
+        raise RequestError(
+            f"{endpoint.path} does not take {scope['method']}",
+            hint=f"it takes {', '.join(endpoint.methods)}",
+            status=HTTPStatus.METHOD_NOT_ALLOWED,
+            headers={"Allow": ", ".join(endpoint.methods)},
+        )
+    return endpoint
+
+
+def _too_large(size: int, limit: int) -> RequestError:
+    return RequestError(
+        f"the body has {size} bytes or more; the limit is {limit}",
+        hint="send fewer rows at once, or raise max_body_bytes",
+        status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    )
+
+
+def _name(scope: Scope) -> str:
+    return f"{scope['method']} {scope['path']}"

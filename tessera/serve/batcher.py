@@ -1,0 +1,266 @@
+"""Dynamic batching: what has arrived while the device was busy runs together.
+
+Nothing waits for a timer while the device is idle. A batch is whatever compatible
+requests are there when a worker becomes free. With several workers, `max_wait_s`
+bounds how long a free worker may hold back a batch that is not full, as long as
+another batch is running.
+
+Everything here runs on one event loop; only `run` leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tessera.program.errors import InputError, OutOfMemoryError, OverloadedError, ServeError, TesseraError
+from tessera.serve.queue import RequestQueue
+
+logger = logging.getLogger("tessera.serve")
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One request on its way through the batcher."""
+
+    inputs: Arrays
+    """Checked inputs by name."""
+    rows: int
+    """Rows along axis 0; 1 for a program that is not stacked."""
+    key: Hashable
+    """Equal keys may be stacked; None: alone."""
+    enqueued_s: float
+    """When it came, by the batcher's clock."""
+    answer: asyncio.Future[Arrays]
+    """Resolves to the outputs by name."""
+
+
+Run = Callable[[Sequence[Ticket]], Awaitable[list[Arrays]]]
+"""Runs a batch somewhere off the event loop; outputs in the order of the requests."""
+
+
+class Observer(Protocol):
+    """Is told what the batcher does."""
+
+    def batch_started(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
+        """A batch left the queue; how long each of its requests waited."""
+
+    def batch_finished(self, seconds: float) -> None:
+        """A batch is done, well or not."""
+
+    def request_rejected(self, reason: str) -> None:
+        """A request left without an answer: `overloaded`, `draining`, `timeout`, `cancelled`."""
+
+
+class DynamicBatcher:
+    """Collects requests into batches, and bounds how many wait and for how long.
+
+    Args:
+        run: Runs one batch.
+        max_batch_size: Most rows of a batch.
+        max_queue: Most requests that wait.
+        workers: Batches that may run at the same time.
+        max_wait_s: Longest that a request is held back for company while another batch runs.
+        observer: Is told what happens.
+        clock: Seconds from anywhere. An event loop's own may be a millisecond coarse.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch_size: int,
+        max_queue: int,
+        workers: int = 1,
+        max_wait_s: float = 0.0,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._run = run
+        self._clock = clock
+        self._queue: RequestQueue[Ticket] = RequestQueue(max_batch_size)
+        self._max_queue = max_queue
+        self._workers = workers
+        self._max_wait_s = max_wait_s
+        self._observer = observer
+        self._running: set[asyncio.Task[None]] = set()
+        self._pump_scheduled = False
+        self._hold: asyncio.TimerHandle | None = None
+        self._seconds_per_request = 0.01
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """Batches in execution."""
+        return len(self._running)
+
+    async def submit(
+        self, inputs: Arrays, *, rows: int = 1, key: Hashable = None, timeout_s: float | None = None
+    ) -> Arrays:
+        """Outputs by name. Cancelling the caller takes the request out of the queue.
+
+        Args:
+            inputs: Checked inputs by name.
+            rows: Rows along axis 0.
+            key: Equal keys may be stacked; None: alone.
+            timeout_s: Longest to wait for the answer.
+
+        Raises:
+            OverloadedError: The queue is full, or the batcher is closed.
+            TimeoutError: `timeout_s` is over. If the request still waited, it is never run.
+        """
+        loop = asyncio.get_running_loop()
+        self._admit()
+        ticket = Ticket(inputs, rows, key, self._clock(), loop.create_future())
+        self._queue.push(ticket)
+        self._wake(loop)
+        try:
+            if timeout_s is None:
+                return await ticket.answer
+            async with asyncio.timeout(timeout_s):
+                return await ticket.answer
+        except (asyncio.CancelledError, TimeoutError) as gone:
+            if self._queue.remove(ticket):
+                self._rejected("timeout" if isinstance(gone, TimeoutError) else "cancelled")
+            raise
+
+    async def drain(self) -> None:
+        """Return when nothing waits or runs. New requests are still taken until `close`."""
+        while self._queue or self._running:
+            if self._running:
+                await asyncio.wait(set(self._running), return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """Take no more requests, and answer those that still wait with `OverloadedError`."""
+        self._closed = True
+        while batch := self._queue.take():
+            for ticket in batch:
+                self._rejected("draining")
+                _refuse(ticket, _closing())
+
+    def retry_after_s(self) -> int:
+        """Whole seconds after which the present queue should be done, from recent batches."""
+        return min(60, max(1, math.ceil(len(self._queue) * self._seconds_per_request)))
+
+    def _admit(self) -> None:
+        if self._closed:
+            self._rejected("draining")
+            raise _closing()
+        if len(self._queue) >= self._max_queue:
+            self._pump()
+        if len(self._queue) >= self._max_queue:
+            self._rejected("overloaded")
+            retry_after_s = self.retry_after_s()
+            raise OverloadedError(
+                f"{len(self._queue)} requests are waiting, the most that max_queue allows",
+                hint=f"try again in {retry_after_s} s; if this lasts, add replicas or raise max_queue",
+                retry_after_s=retry_after_s,
+            )
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Not at once: requests that arrived in the same turn of the loop then go together, for free.
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Start every batch that should start now."""
+        self._pump_scheduled = False
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        loop = asyncio.get_running_loop()
+        while self._queue and len(self._running) < self._workers:
+            hold_s = self._hold_s(self._clock())
+            if hold_s > 0:
+                self._hold = loop.call_later(hold_s, self._pump)
+                return
+            task = loop.create_task(self._execute(self._queue.take()))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+
+    def _hold_s(self, now_s: float) -> float:
+        """How much longer the next batch may be held back for company."""
+        oldest_s = self._queue.oldest_s()
+        if not self._running or self._max_wait_s <= 0 or oldest_s is None or self._queue.is_full():
+            return 0.0
+        return oldest_s + self._max_wait_s - now_s
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._pump()
+
+    async def _execute(self, batch: list[Ticket]) -> None:
+        started_s = self._clock()
+        if self._observer is not None:
+            waits_s = [started_s - t.enqueued_s for t in batch]
+            self._observer.batch_started(len(batch), sum(t.rows for t in batch), waits_s)
+        try:
+            await self._answer(batch)
+        finally:
+            seconds = self._clock() - started_s
+            # Smoothed over some ten batches, and counting parallel workers.
+            per_request = seconds / (len(batch) * self._workers)
+            self._seconds_per_request += 0.1 * (per_request - self._seconds_per_request)
+            if self._observer is not None:
+                self._observer.batch_finished(seconds)
+
+    async def _answer(self, batch: list[Ticket]) -> None:
+        try:
+            outputs = await self._run(batch)
+        except asyncio.CancelledError:
+            for ticket in batch:
+                _refuse(ticket, _closing())
+            raise
+        except (InputError, OutOfMemoryError) as error:
+            if len(batch) == 1:
+                _refuse(batch[0], error)
+                return
+            # One request may have caused it; run one by one, only that one fails.
+            for ticket in batch:
+                await self._answer([ticket])
+        except Exception as error:
+            logger.exception("a batch of %d requests failed", len(batch))
+            for ticket in batch:
+                _refuse(ticket, error)
+        else:
+            for ticket, result in zip(batch, outputs, strict=True):
+                if not ticket.answer.done():
+                    ticket.answer.set_result(result)
+
+    def _rejected(self, reason: str) -> None:
+        if self._observer is not None:
+            self._observer.request_rejected(reason)
+
+
+def _refuse(ticket: Ticket, error: Exception) -> None:
+    if ticket.answer.done():
+        return
+    # Each waiter gets an exception of its own: raising one object in many tasks mixes their tracebacks.
+    if isinstance(error, TesseraError):
+        own: Exception = copy.copy(error)
+    else:
+        own = ServeError(f"inference failed: {type(error).__name__}", hint="the server's log has the cause")
+        own.__cause__ = error
+    ticket.answer.set_exception(own)
+
+
+def _closing() -> OverloadedError:
+    return OverloadedError("the server is stopping", hint="send the request again", retry_after_s=1)

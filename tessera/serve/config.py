@@ -1,0 +1,217 @@
+"""Settings of a server: what they are called, what they may be, where they come from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tessera.program.errors import ConfigError
+
+logger = logging.getLogger("tessera.serve")
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Settings of a `ProductionServer`, checked."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for every network."""
+    port: int = 8080
+    """TCP port; 0 picks a free one."""
+    workers: int = 1
+    """Batches that may run at the same time."""
+    max_batch_size: int = 32
+    """Most rows that are stacked into one execution."""
+    batch_timeout_ms: float = 0.0
+    """Longest that a request waits for others while a batch is running and a worker is free.
+    A request that finds the device idle never waits."""
+    memory_pool_size: int | str | None = None
+    """Working memory of the device, in bytes or as `"8GB"`; None: the runtime's default."""
+    enable_metrics: bool = True
+    """Whether `/metrics` answers."""
+    enable_tracing: bool = False
+    """Whether requests are traced."""
+    device: str = "auto"
+    """`cuda:0`, `cpu`, `reference`; `auto` is the first GPU if the package runs there, else the CPU."""
+    program: str | None = None
+    """Program to serve; needed if the package has several."""
+    max_queue: int = 1024
+    """Requests that may wait; one more is answered 503 with Retry-After."""
+    max_body_bytes: int = 64 * MIB
+    """Largest request body; a larger one is answered 413."""
+    drain_timeout_s: float = 25.0
+    """Time for accepted requests to finish after SIGTERM. Orchestrators kill after 30 s by default."""
+    request_timeout_s: float = 60.0
+    """Time for one request, reading its body included; then it is answered 504 (408 while reading)."""
+    log_level: str = "INFO"
+    """Level of `run()`'s log on stderr."""
+
+    @classmethod
+    def load(
+        cls,
+        settings: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> ServerConfig:
+        """Settings from a mapping or a file, then from `TESSERA_*` variables, then the defaults.
+
+        Args:
+            settings: By key, or the path of a TOML or JSON file of them. In a mapping they
+                win over the environment; in a file they do not.
+            environment: Variables; None is the process's.
+
+        Raises:
+            ConfigError: An unknown key, a value of the wrong type or out of range, an unreadable file.
+        """
+        environment = os.environ if environment is None else environment
+        from_environment = _read_environment(environment)
+        if settings is None or isinstance(settings, Mapping):
+            given = dict(settings or {})
+            for key in from_environment.keys() & given.keys():
+                if given[key] != from_environment[key]:
+                    logger.warning(
+                        "the environment sets %s to %r, but the program sets it to %r, which wins",
+                        key,
+                        from_environment[key],
+                        given[key],
+                    )
+            merged = {**from_environment, **given}
+        else:
+            merged = {**_read_file(Path(settings)), **from_environment}
+        return cls(**{key: _checked(key, value) for key, value in merged.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a setting may be."""
+
+    description: str
+    accept: Callable[[Any], bool]
+    parse: Callable[[str], Any] = str
+    """From the text of an environment variable."""
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integer(low: int, high: int) -> _Rule:
+    return _Rule(f"an integer from {low} to {high}", lambda v: _is_int(v) and low <= v <= high, int)
+
+
+def _number(low: float, high: float, unit: str) -> _Rule:
+    def accept(value: Any) -> bool:
+        return (_is_int(value) or isinstance(value, float)) and math.isfinite(value) and low <= value <= high
+
+    return _Rule(f"a number of {unit} from {low:g} to {high:g}", accept, float)
+
+
+def _parse_bool(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False}
+    words["off"] = False
+    return words[text.strip().lower()]
+
+
+def _is_size(value: Any) -> bool:
+    from tessera.runtime.memory import parse_bytes
+
+    parse_bytes(value)
+    return True
+
+
+_TEXT = _Rule("a non-empty string", lambda v: isinstance(v, str) and bool(v))
+_FLAG = _Rule("true or false", lambda v: isinstance(v, bool), _parse_bool)
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_RULES: dict[str, _Rule] = {
+    "host": _TEXT,
+    "port": _integer(0, 65535),
+    "workers": _integer(1, 256),
+    "max_batch_size": _integer(1, 1 << 20),
+    "batch_timeout_ms": _number(0, 60_000, "milliseconds"),
+    "memory_pool_size": _Rule('bytes, or text such as "8GB"', _is_size),
+    "enable_metrics": _FLAG,
+    "enable_tracing": _FLAG,
+    "device": _TEXT,
+    "program": _Rule("a program's name", lambda v: v is None or (isinstance(v, str) and bool(v))),
+    "max_queue": _integer(1, 1 << 20),
+    "max_body_bytes": _integer(1, 1 << 40),
+    "drain_timeout_s": _number(0, 86_400, "seconds"),
+    "request_timeout_s": _number(0.001, 86_400, "seconds"),
+    "log_level": _Rule(
+        "one of " + ", ".join(_LEVELS), lambda v: isinstance(v, str) and v.upper() in _LEVELS, str.upper
+    ),
+}
+
+_VARIABLES: dict[str, str] = {
+    **{f"TESSERA_{f.name.upper()}": f.name for f in fields(ServerConfig)},
+    "TESSERA_MEMORY_POOL": "memory_pool_size",
+}
+
+
+def _checked(key: str, value: Any) -> Any:
+    rule = _RULES.get(key) if isinstance(key, str) else None
+    if rule is None:
+        near = difflib.get_close_matches(str(key), _RULES, n=1, cutoff=0.5)
+        raise ConfigError(
+            f"unknown server setting {key!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(_RULES),
+            key=key,
+        )
+    if not rule.accept(value):
+        raise ConfigError(
+            f"server setting {key!r} is {value!r} ({type(value).__name__}); it must be {rule.description}",
+            hint=f"its default is {ServerConfig.__dataclass_fields__[key].default!r}",
+            key=key,
+        )
+    return value
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, key in _VARIABLES.items():
+        text = environment.get(variable, "")
+        # Kubernetes sets TESSERA_PORT=tcp://… in every pod beside a Service that is called tessera.
+        if not text or text.startswith("tcp://"):
+            continue
+        try:
+            found[key] = _checked(key, _RULES[key].parse(text))
+        except (ValueError, KeyError) as error:
+            raise ConfigError(
+                f"the environment variable {variable} is {text!r}; it must be {_RULES[key].description}",
+                hint=f"unset {variable}",
+                key=key,
+            ) from error
+        except ConfigError as error:
+            raise ConfigError(f"{variable}: {error.message}", hint=error.hint, key=key) from error
+    return found
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the server settings {path}: {error.strerror}", hint=f"ls -l {path}"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}",
+            hint="a line such as: port = 8080",
+        ) from error
+    # A project file keeps its server settings in a table of their own.
+    table = found.get("serve", found) if isinstance(found, dict) else found
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} does not hold settings by key", hint="a line such as: port = 8080")
+    return table

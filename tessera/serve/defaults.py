@@ -1,0 +1,82 @@
+"""The endpoints that every server has, unless the user writes others at their paths."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Any
+
+from tessera import __version__
+from tessera.serve.answer import Answer, error_answer
+from tessera.serve.endpoints import Call, Endpoint, Routes
+from tessera.serve.metrics import CONTENT_TYPE, Metrics
+from tessera.serve.request import Request, RequestError
+from tessera.serve.service import Phase, Service
+
+
+def add_defaults(routes: Routes, service: Service, metrics: Metrics | None) -> None:
+    """Add `/predict`, `/health`, `/ready` and, with `metrics`, `/metrics` where nothing else is."""
+    started = time.monotonic()
+
+    async def predict(request: Request) -> dict[str, Any]:
+        body = request.object
+        if "input" in body and "inputs" in body:
+            raise RequestError("the body has both 'input' and 'inputs'", hint="send one of them")
+        if "inputs" in body and not isinstance(body["inputs"], dict):
+            raise RequestError("the field 'inputs' is not an object", hint='{"inputs": {"name": [[…]]}}')
+        outputs = await service.infer_all(body["inputs"] if "inputs" in body else body["input"])
+        return {"output": next(iter(outputs.values()))} if len(outputs) == 1 else {"outputs": outputs}
+
+    async def health(_: Request) -> dict[str, Any]:
+        return {
+            "status": "healthy",
+            "phase": service.phase.value,
+            "uptime_s": round(time.monotonic() - started, 3),
+            "version": __version__,
+            "memory": service.memory_usage(),
+        }
+
+    async def ready(_: Request) -> Answer | dict[str, Any]:
+        answer = unready(service)
+        return answer or {"status": "ready", "model": service.model.program.name}
+
+    async def metrics_text(_: Request) -> Answer:
+        return Answer(HTTPStatus.OK, metrics.text() if metrics else b"", CONTENT_TYPE)
+
+    _add(routes, "/predict", "POST", predict)
+    _add(routes, "/health", "GET", health)
+    _add(routes, "/ready", "GET", ready)
+    if metrics is not None:
+        _add(routes, "/metrics", "GET", metrics_text)
+
+
+def unready(service: Service) -> Answer | None:
+    """503 with the reason, unless `service` takes requests."""
+    if service.phase is Phase.READY:
+        return None
+    return error_answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"not ready: {service.phase.value}",
+        headers={"Retry-After": "1"},
+    )
+
+
+def _add(routes: Routes, path: str, method: str, call: Call) -> None:
+    if routes.at(path) is None:
+        routes.add(default_endpoint(path, method, call))
+
+
+def default_endpoint(path: str, method: str, call: Call) -> Endpoint:
+    """An endpoint of the server's own."""
+    return Endpoint(
+        path=path, methods=(method,), call=call, is_async=True, reads_body=method == "POST", is_default=True
+    )
+
+
+DEFAULT_METHODS: dict[str, tuple[str, ...]] = {
+    "/predict": ("POST",),
+    "/health": ("GET",),
+    "/ready": ("GET",),
+    "/metrics": ("GET",),
+}
+"""Methods of the endpoints above: a user's endpoint at the same path answers the same ones."""

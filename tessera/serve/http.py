@@ -1,0 +1,209 @@
+"""The listening socket and the HTTP server on it, with a stop that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from tessera.program.errors import ServeError
+from tessera.serve.app import App
+from tessera.serve.connection import Connection
+
+logger = logging.getLogger("tessera.serve")
+
+BACKLOG = 2048
+"""Connections that the kernel keeps until they are accepted."""
+
+KEEP_ALIVE_S = 75
+"""How long an idle connection is kept: longer than most load balancers keep theirs, so that it is
+they who close it, and never while a request is on its way."""
+
+LINGER_S = 0.25
+"""How long idle connections are still answered after the stop began. A request may be on its way."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port` (0: any free one).
+
+    Raises:
+        ServeError: The address is taken, not allowed or unknown.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ServeError(
+            f"unknown host {host!r}: {error.strerror}",
+            hint="0.0.0.0 is every network, 127.0.0.1 this machine",
+        ) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(host, port, error) from error
+    listener.setblocking(False)  # noqa: FBT003
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ServeError:
+    hints = {
+        errno.EADDRINUSE: (
+            f"port {port} of {host} is in use",
+            f"ss -ltnp 'sport = :{port}' shows by whom; or take another port, 0 picks a free one",
+        ),
+        errno.EACCES: (f"port {port} of {host} is not allowed to this user", "take a port from 1024 up"),
+        errno.EADDRNOTAVAIL: (f"{host} is not an address of this machine", "ip addr shows which are"),
+    }
+    message, hint = hints.get(error.errno or 0, (f"cannot listen on {host}:{port}: {error.strerror}", None))
+    return ServeError(message, hint=hint, host=host, port=port)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client on this machine reaches `listener`."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop: uvloop where it is installed, half the cost of asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+class HttpServer(uvicorn.Server):
+    """Serves `app` on `listener` until `stop`, then finishes what clients have sent.
+
+    Args:
+        app: What answers.
+        listener: A listening socket; closed at the end.
+        drain_timeout_s: Longest time for requests to finish.
+    """
+
+    def __init__(self, app: App, listener: socket.socket, drain_timeout_s: float) -> None:
+        # uvicorn's connection and lifecycle lines are ours to say.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        super().__init__(config)
+        self._app = app
+        self._listener = listener
+        # A second descriptor of the same socket: connections that the kernel already completed can
+        # be taken from it when the event loop no longer listens. Closing it unread would reset them.
+        self._backlog = listener.dup()
+        self._drain_timeout_s = drain_timeout_s
+        self.drained = True
+        """Whether every request was finished in time; known after the end."""
+
+    def stop(self) -> None:
+        """Begin to stop; a second call does not wait for requests any more."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._app.closing = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs this server."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every 0.1 s: end connections that send their headers too slowly."""
+        if counter % 10 == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self._connections):
+                connection.refuse_slow(now_s)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Stop accepting, finish every request, close every connection."""
+        deadline_s = asyncio.get_running_loop().time() + self._drain_timeout_s
+        await self._stop_accepting()
+        await self._linger(deadline_s)
+        for connection in list(self._connections):
+            connection.shutdown()
+        self.drained = await self._until_idle(deadline_s)
+        if not self.drained:
+            logger.error(
+                "%d requests were not finished within drain_timeout_s = %g s",
+                self._app.active,
+                self._drain_timeout_s,
+            )
+            await self._abort()
+
+    @property
+    def _connections(self) -> set[Connection]:
+        return self.server_state.connections  # type: ignore[return-value]
+
+    async def _stop_accepting(self) -> None:
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        with self._backlog:
+            while True:
+                try:
+                    accepted, _ = self._backlog.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    logger.warning("a connection was lost while stopping: %s", error)
+                    break
+                accepted.setblocking(False)  # noqa: FBT003
+                await loop.connect_accepted_socket(self._connection, accepted)
+
+    def _connection(self) -> Connection:
+        return Connection(config=self.config, server_state=self.server_state, app_state={})
+
+    async def _linger(self, deadline_s: float) -> None:
+        """Give clients with an idle connection time to send what is on its way.
+
+        Each answer says `Connection: close`, so that busy connections end by themselves.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = min(deadline_s, loop.time() + LINGER_S)
+        while self._connections and loop.time() < until_s and not self.force_exit:
+            await asyncio.sleep(0.01)
+
+    async def _until_idle(self, deadline_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        while self.server_state.tasks or self._connections:
+            if self.force_exit or loop.time() >= deadline_s:
+                return not self.server_state.tasks
+            await asyncio.sleep(0.01)
+        return True
+
+    async def _abort(self) -> None:
+        """Answer what is left with 503, and cut connections that do not take it."""
+        self._app.aborting = True
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        for _ in range(50):
+            if not self.server_state.tasks:
+                break
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.transport.close()

@@ -1,0 +1,203 @@
+"""What a caller sends, as arrays that a program takes.
+
+Everything is checked here, before a request is queued: what passes cannot fail the
+requests that it is batched with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tessera.program.bind import bind_symbols
+from tessera.program.dim import format_shape
+from tessera.program.dtype import as_dtype
+from tessera.program.errors import InputError, SpecError
+from tessera.program.program import Port, Program
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+_NUMPY_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
+
+_ACCEPTED: dict[str, frozenset[str]] = {
+    "float": frozenset({"float", "int", "uint"}),
+    "int": frozenset({"int", "uint"}),
+    "uint": frozenset({"int", "uint"}),
+    "bool": frozenset({"bool"}),
+}
+"""Kinds of values that a port of each kind takes. Nothing is rounded to an integer in silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Checked inputs of one request."""
+
+    arrays: Arrays
+    """By port name: the port's dtype, C-contiguous."""
+    symbols: Mapping[str, int]
+    """The value of every symbol of the program."""
+
+
+def prepare(program: Program, data: Any) -> Prepared:
+    """Check `data` against the inputs of `program`.
+
+    Args:
+        program: Says what inputs there are.
+        data: A value for the only input, or a mapping by name. A value is a number, nested
+            lists of numbers, or anything that NumPy takes for an array.
+
+    Raises:
+        InputError: A name, shape or type does not fit; the message names the input.
+    """
+    values = _by_name(program, data)
+    arrays = {port.name: as_array(values[port.name], port) for port in program.inputs}
+    shapes = {p.name: arrays[p.name].shape for p in program.inputs if p.kind == "tensor"}
+    scalars = {
+        p.name: int(arrays[p.name])
+        for p in program.inputs
+        if p.kind == "scalar" and p.dtype.kind in ("int", "uint")
+    }
+    return Prepared(arrays, bind_symbols(program, shapes, scalars))
+
+
+def describe(program: Program) -> str:
+    """The inputs of `program`, as a person reads them."""
+    return ", ".join(f"{p.name}: {p.dtype}{format_shape(p.shape)}" for p in program.inputs) or "none"
+
+
+def _by_name(program: Program, data: Any) -> Mapping[str, Any]:
+    names = [p.name for p in program.inputs]
+    if not isinstance(data, Mapping):
+        if len(names) == 1:
+            return {names[0]: data}
+        raise InputError(
+            f"the program takes {len(names)} inputs, but one value was given",
+            hint=f"give them by name: {describe(program)}",
+        )
+    for name in names:
+        if name not in data:
+            raise InputError(f"input {name!r} is missing", hint=f"inputs: {describe(program)}", input=name)
+    for name in data:
+        if name not in names:
+            raise InputError(
+                f"there is no input {str(name)[:80]!r}", hint=f"inputs: {describe(program)}", input=str(name)
+            )
+    return data
+
+
+def as_array(value: Any, port: Port) -> np.ndarray[Any, Any]:
+    """`value` in the dtype of `port`, C-contiguous; its shape is not checked, except that a scalar has none.
+
+    Raises:
+        InputError: It is not made of numbers, is ragged, or holds a number that the dtype cannot.
+    """
+    array = _plain_array(value, port)
+    kind = _kind_of(array)
+    if array.size and (kind is None or kind not in _ACCEPTED[port.dtype.kind]):
+        raise _wrong(port, f"holds values of type {array.dtype}, which {port.dtype} does not take")
+    if port.kind == "scalar" and array.shape != ():
+        raise _wrong(port, f"is a scalar, but has the shape {array.shape}")
+    target = port.dtype.numpy
+    if array.dtype == target:
+        return np.ascontiguousarray(array).reshape(array.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(target, order="C")
+    if port.dtype.is_float:
+        _check_finite(array, result, port)
+    elif port.dtype.kind in ("int", "uint"):
+        _check_range(array, port)
+    return result
+
+
+def _plain_array(value: Any, port: Port) -> np.ndarray[Any, Any]:
+    if isinstance(value, str | bytes | Mapping) or value is None:
+        raise _wrong(port, f"is {_json_name(value)}")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _wrong(port, _first_flaw(value) or "cannot be made an array") from error
+    if array.dtype.kind in "OUSmM":
+        raise _wrong(port, _first_flaw(value) or f"holds values of type {array.dtype}")
+    return array
+
+
+def _kind_of(array: np.ndarray[Any, Any]) -> str | None:
+    kind = _NUMPY_KINDS.get(array.dtype.kind)
+    if kind is not None:
+        return kind
+    try:
+        return as_dtype(array.dtype).kind
+    except SpecError:
+        return None
+
+
+def _check_finite(array: np.ndarray[Any, Any], result: np.ndarray[Any, Any], port: Port) -> None:
+    finite = np.isfinite(result)
+    if finite.all():
+        return
+    overflowed = ~finite & np.isfinite(array)
+    if overflowed.any():
+        index = np.unravel_index(int(np.argmax(overflowed)), array.shape)
+        raise _wrong(port, f"holds {array[index]} at {_place(index)}, which {port.dtype} cannot hold")
+
+
+def _check_range(array: np.ndarray[Any, Any], port: Port) -> None:
+    if not array.size:
+        return
+    limits = np.iinfo(port.dtype.numpy)
+    for value in (array.min(), array.max()):
+        if not limits.min <= int(value) <= limits.max:
+            raise _wrong(port, f"holds {value}; {port.dtype} holds {limits.min} to {limits.max}")
+
+
+def _place(index: tuple[Any, ...]) -> str:
+    return "".join(f"[{int(i)}]" for i in index) or "the top"
+
+
+_JSON_NAMES: dict[type, str] = {
+    str: "a string",
+    bytes: "bytes",
+    dict: "an object",
+    bool: "a boolean",
+    type(None): "null",
+}
+
+
+def _json_name(value: Any) -> str:
+    return next((name for kind, name in _JSON_NAMES.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def _first_flaw(value: Any) -> str | None:
+    """What is wrong with nested lists, and where: the first element that is no number, or a ragged row."""
+    stack: list[tuple[Any, tuple[int, ...]]] = [(value, ())]
+    lengths: dict[int, int] = {}
+    leaf_depth: int | None = None
+    while stack:
+        item, path = stack.pop()
+        if isinstance(item, list | tuple):
+            if leaf_depth is not None and len(path) >= leaf_depth:
+                return f"is ragged: a list at {_place(path)} where others have a number"
+            expected = lengths.setdefault(len(path), len(item))
+            if len(item) != expected:
+                return f"is ragged: {len(item)} values at {_place(path)}, {expected} in the rows before"
+            stack.extend((child, (*path, i)) for i, child in reversed(list(enumerate(item))))
+        elif isinstance(item, int) and not -(2**63) <= item < 2**64:
+            return f"holds an integer of more than 64 bits at {_place(path)}"
+        elif isinstance(item, int | float | np.ndarray | np.generic):
+            if len(path) in lengths:
+                return f"is ragged: a number at {_place(path)} where others have a list"
+            leaf_depth = len(path)
+        else:
+            return f"holds {_json_name(item)} at {_place(path)}"
+    return None
+
+
+def _wrong(port: Port, text: str) -> InputError:
+    return InputError(
+        f"input {port.name!r} {text}",
+        hint=f"it takes {port.dtype}{format_shape(port.shape)}",
+        input=port.name,
+    )

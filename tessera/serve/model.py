@@ -1,0 +1,199 @@
+"""What a server runs: one program on one device, behind a small interface."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from tessera.program.artifact import Artifact
+from tessera.program.dim import evaluate
+from tessera.program.errors import (
+    ConfigError,
+    DeviceError,
+    InputError,
+    MissingDependencyError,
+    PackageError,
+    ServeError,
+)
+from tessera.program.program import Program
+from tessera.program.validate import bound_symbols
+
+if TYPE_CHECKING:
+    from tessera.runtime.runtime import Runtime
+
+logger = logging.getLogger("tessera.serve")
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A loaded program. Any number of threads may call `infer_batch` at once."""
+
+    @property
+    def program(self) -> Program:
+        """Its interface, and its graph if it has one."""
+
+    @property
+    def version(self) -> str:
+        """Version of the package it comes from."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, such as `cuda:0`."""
+
+    def infer_batch(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        """Outputs by name, for inputs of the ports' dtypes and of shapes that fit them."""
+
+    def memory_usage(self) -> Mapping[str, int]:
+        """Bytes on the device by what they are for."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+ModelSource = str | os.PathLike[str] | Artifact | Model
+"""A package's path, an artifact that was never saved, or a model that is already loaded."""
+
+Opener = Callable[[], Model]
+
+
+class RuntimeModel:
+    """A program of a `Runtime`.
+
+    Args:
+        runtime: Has the program loaded.
+        program: Which one.
+        version: Version of its package.
+    """
+
+    def __init__(self, runtime: Runtime, program: Program, version: str) -> None:
+        self._runtime = runtime
+        self.program = program
+        self.version = version
+        self.device = runtime.device
+
+    def infer_batch(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        """Outputs by name, for inputs of the ports' dtypes and of shapes that fit them."""
+        result = self._runtime.execute(self.program.name, inputs)
+        return result if isinstance(result, dict) else {self.program.outputs[0].name: result}
+
+    def memory_usage(self) -> Mapping[str, int]:
+        """Bytes on the device by what they are for."""
+        return self._runtime.memory_usage()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._runtime.close()
+
+
+def opener(
+    source: ModelSource, *, device: str, program: str | None, memory_pool_size: int | str | None
+) -> Opener:
+    """A function that opens `source`; it may take a while and belongs in a thread.
+
+    Args:
+        source: What to serve.
+        device: Device name, or `auto`.
+        program: Which program; None if there is only one.
+        memory_pool_size: Working memory on the device; None: the runtime's default.
+
+    Raises:
+        PackageError: There is no such file.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.exists():
+            raise PackageError(
+                f"there is no package {str(source)!r}" + ("" if path.is_absolute() else f" in {Path.cwd()}"),
+                hint="tessera compile FILE --arch cpu -o model.tsd makes one",
+            )
+    elif isinstance(source, Model):
+        return lambda: source
+    elif not isinstance(source, Artifact):
+        raise ServeError(
+            f"model_package is a {type(source).__name__}; it must be the path of a package",
+            hint='ProductionServer(model_package="model.tsd")',
+        )
+    return lambda: _open(source, device, program, memory_pool_size)
+
+
+def _open(
+    source: str | os.PathLike[str] | Artifact, device: str, name: str | None, pool: int | str | None
+) -> Model:
+    from tessera.runtime.runtime import open_artifact
+
+    more: dict[str, Any] = {} if pool is None else {"memory_pool_size": pool}
+    if isinstance(source, Artifact):
+        chosen = _choose({p.name: p for p in source.programs}, name)
+        runtime = _on_device(device, lambda d, strict: open_artifact(source, d, strict_device=strict, **more))
+        return RuntimeModel(runtime, chosen, "0")
+    from tessera.runtime.deployment import DeploymentPackage
+
+    package = DeploymentPackage.load(Path(source))
+    chosen = _choose(package.programs, name)
+    runtime = _on_device(device, lambda d, strict: package.create_runtime(d, strict_device=strict, **more))
+    return RuntimeModel(runtime, chosen, package.manifest.version)
+
+
+def _on_device(device: str, create: Callable[[str, bool], Runtime]) -> Runtime:
+    if device != "auto":
+        return create(device, False)  # noqa: FBT003
+    try:
+        return create("cuda:0", True)  # noqa: FBT003
+    except (DeviceError, MissingDependencyError) as error:
+        logger.info("device 'auto' is the cpu: %s", error.message)
+        return create("cpu", False)  # noqa: FBT003
+
+
+def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
+    if name is None and len(programs) == 1:
+        return next(iter(programs.values()))
+    if name is None or name not in programs:
+        listing = ", ".join(programs) or "none"
+        raise ConfigError(
+            f"the package has {len(programs)} programs, and the setting 'program' does not say which to serve"
+            if name is None
+            else f"the package has no program {name!r}",
+            hint=f"set 'program' to one of: {listing}",
+            key="program",
+        )
+    return programs[name]
+
+
+def warm_up(model: Model, rows: int, symbol: str | None) -> float:
+    """Run `model` on zeros, with one row and with `rows`; seconds it took.
+
+    Args:
+        model: What to run.
+        rows: Rows of a full batch.
+        symbol: The size that counts rows; None: the program is not stacked.
+    """
+    started = time.perf_counter()
+    program = model.program
+    for count in sorted({1, rows}) if symbol else [1]:
+        sizes = dict.fromkeys(bound_symbols(program), 1)
+        if symbol:
+            sizes[symbol] = count
+        try:
+            model.infer_batch(_zeros(program, sizes))
+        except InputError as error:
+            # Some programs take only certain sizes; real requests will bring them.
+            logger.info("no warm-up with %s: %s", sizes, error.message)
+    return time.perf_counter() - started
+
+
+def _zeros(program: Program, sizes: Mapping[str, int]) -> Arrays:
+    inputs: Arrays = {}
+    for port in program.inputs:
+        shape = tuple(evaluate(dim, sizes) for dim in port.shape)
+        inputs[port.name] = np.zeros(shape, port.dtype.numpy)
+        if port.kind == "scalar" and port.name in sizes:
+            inputs[port.name] = np.asarray(sizes[port.name], port.dtype.numpy)
+    return inputs

@@ -1,0 +1,157 @@
+"""What an endpoint is given: a request with its body read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers, QueryParams
+
+from tessera.program.errors import ServeError
+
+Scope = Mapping[str, Any]
+
+
+class RequestError(ServeError):
+    """A request that is refused; raise it in an endpoint to answer with a status of your own.
+
+    Args:
+        message: What is wrong, for the client.
+        hint: What to send instead.
+        status: HTTP status, 400 to 599.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, status=status, headers=dict(headers or {}))
+
+
+class MissingFieldError(RequestError, KeyError):
+    """A field that the body lacks; also a KeyError, as indexing a mapping raises."""
+
+
+class JsonObject(dict[str, Any]):
+    """A JSON object; indexing a field that is not there is the client's error (400), not the server's."""
+
+    def __missing__(self, key: str) -> Any:
+        fields = ", ".join(list(self)[:8]) or "no fields"
+        raise MissingFieldError(f"the body has no field {key!r}", hint=f"it has: {fields}"[:200])
+
+
+class JsonArray(list[Any]):
+    """A JSON array; indexing it by a field's name is the client's error."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            raise MissingFieldError(
+                f"the body has no field {index!r}: it is an array",
+                hint=f'send an object, such as {{"{index}": …}}',
+            )
+        return super().__getitem__(index)
+
+
+class Request:
+    """One HTTP request.
+
+    Args:
+        scope: The ASGI scope.
+        body: The whole body.
+        path_params: Values of the path's parameters.
+    """
+
+    def __init__(self, scope: Scope, body: bytes = b"", path_params: Mapping[str, Any] | None = None) -> None:
+        self._scope = scope
+        self.body = body
+        """The body as it came."""
+        self.path_params: dict[str, Any] = dict(path_params or {})
+        """Values of the parameters in the endpoint's path, by name."""
+
+    @property
+    def method(self) -> str:
+        """`GET`, `POST`…"""
+        return str(self._scope["method"])
+
+    @property
+    def path(self) -> str:
+        """The path, without the query."""
+        return str(self._scope["path"])
+
+    @property
+    def client(self) -> str | None:
+        """The address that the connection comes from."""
+        client = self._scope.get("client")
+        return str(client[0]) if client else None
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The headers; names are found in any case."""
+        return Headers(scope=dict(self._scope))
+
+    @cached_property
+    def query(self) -> QueryParams:
+        """The query's parameters, by name."""
+        return QueryParams(self._scope.get("query_string", b""))
+
+    @cached_property
+    def json(self) -> Any:
+        """The body, parsed.
+
+        Raises:
+            RequestError: It is empty, of another type, or not JSON.
+        """
+        content_type = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if content_type != "application/json" and not content_type.endswith("+json"):
+            raise RequestError(
+                f"the body is {content_type[:80]!r}, this endpoint takes JSON",
+                hint="send the header Content-Type: application/json",
+                status=415,
+            )
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            raise RequestError(
+                f"the body is compressed with {encoding[:80]!r}", hint="send it uncompressed", status=415
+            )
+        if not self.body.strip():
+            raise RequestError("the body is empty, this endpoint takes JSON", hint='such as {"input": [[…]]}')
+        try:
+            value = orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            raise RequestError(
+                f"the body is not JSON: {error}",
+                hint="numbers are finite decimals; NaN and Infinity are not JSON",
+            ) from error
+        if isinstance(value, dict):
+            return JsonObject(value)
+        return JsonArray(value) if isinstance(value, list) else value
+
+    @property
+    def input(self) -> Any:
+        """The body's field `input`.
+
+        Raises:
+            RequestError: There is none.
+        """
+        return self.object["input"]
+
+    @property
+    def object(self) -> JsonObject:
+        """The body, which is a JSON object.
+
+        Raises:
+            RequestError: It is something else.
+        """
+        value = self.json
+        if not isinstance(value, JsonObject):
+            raise RequestError(
+                "the body is not a JSON object", hint='send an object, such as {"input": [[…]]}'
+            )
+        return value

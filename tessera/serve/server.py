@@ -1,0 +1,281 @@
+"""ProductionServer: a package behind HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tessera.program.errors import ConfigError, ServeError
+from tessera.serve.app import App
+from tessera.serve.config import ServerConfig
+from tessera.serve.defaults import DEFAULT_METHODS
+from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
+from tessera.serve.http import listen, loop_factory
+from tessera.serve.model import ModelSource, opener
+from tessera.serve.service import Phase, Result
+from tessera.serve.session import Session
+
+logger = logging.getLogger("tessera.serve")
+
+F = TypeVar("F", bound=Handler)
+
+
+class ProductionServer:
+    """Serves one program of a package over HTTP.
+
+    ```python
+    server = ProductionServer(model_package="model.tsd", config={"port": 8080})
+
+    @server.endpoint("/predict")
+    async def predict(request):
+        return {"output": await server.infer(request.json["input"])}
+
+    server.run()
+    ```
+
+    Args:
+        model_package: Path of a package; None: the environment variable `MODEL_PACKAGE`. An
+            `Artifact` or a loaded `Model` will do as well.
+        config: Settings by key, or the path of a TOML or JSON file of them; see `ServerConfig`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong, or there is no package to serve.
+        PackageError: There is no such file.
+    """
+
+    def __init__(
+        self,
+        model_package: ModelSource | None = None,
+        config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.config = ServerConfig.load(config)
+        """The settings, checked."""
+        if model_package is None:
+            model_package = os.environ.get("MODEL_PACKAGE") or None
+        if model_package is None:
+            raise ConfigError(
+                "no package to serve",
+                hint='ProductionServer("model.tsd"), or set MODEL_PACKAGE',
+                key="package",
+            )
+        self._opener = opener(
+            model_package,
+            device=self.config.device,
+            program=self.config.program,
+            memory_pool_size=self.config.memory_pool_size,
+        )
+        self._endpoints: list[Endpoint] = []
+        self._session: Session | None = None
+        self._thread: threading.Thread | None = None
+        if self.config.enable_tracing:
+            logger.warning("enable_tracing: this version records no traces; requests are served without")
+
+    def endpoint(self, path: str, methods: Sequence[str] | None = None) -> Callable[[F], F]:
+        """Make the decorated function answer `path`, also in place of a default.
+
+        The function is `async def`, or a plain one that runs in a thread. It may take the
+        request, and parameters of the path by name (`/predict/{name}`). What it returns is
+        written as JSON, arrays included; a Starlette response is sent as it is.
+
+        Args:
+            path: Such as `/predict`.
+            methods: Such as `["POST"]`. None: those of the default at this path; otherwise
+                GET, and POST too if the function takes the request.
+
+        Raises:
+            ServeError: The path or the function cannot be used, or the server runs already.
+        """
+
+        def register(handler: F) -> F:
+            if self._session is not None:
+                raise ServeError(
+                    f"endpoint {path!r} is added to a running server", hint="decorate before run() or start()"
+                )
+            chosen = DEFAULT_METHODS.get(path) if methods is None else methods
+            made = make_endpoint(path, handler, chosen)
+            if any(made.path == other.path for other in self._endpoints):
+                raise ServeError(
+                    f"there are two endpoints for {path!r}", hint="give one of them another path"
+                )
+            self._endpoints.append(made)
+            return handler
+
+        return register
+
+    async def infer(self, input_data: Any, *, timeout_s: float | None = None) -> Result:
+        """The output of the program for `input_data`, batched with other requests.
+
+        Args:
+            input_data: The value of the only input, or a mapping by name: nested lists,
+                arrays, numbers.
+            timeout_s: Longest to wait.
+
+        Returns:
+            An array; with several outputs a dict of arrays by name.
+
+        Raises:
+            InputError: Not what the program takes; the message names the input.
+            OverloadedError: Too many requests wait, or the server is starting or stopping.
+            TimeoutError: `timeout_s` is over.
+        """
+        session = self._running()
+        if asyncio.get_running_loop() is session.loop:
+            return await session.service.infer(input_data, timeout_s=timeout_s)
+        elsewhere = asyncio.run_coroutine_threadsafe(
+            session.service.infer(input_data, timeout_s=timeout_s), session.loop
+        )
+        return await asyncio.wrap_future(elsewhere)
+
+    def infer_sync(self, input_data: Any, *, timeout_s: float | None = None) -> Result:
+        """As `infer`, for endpoints that are plain functions and for other threads."""
+        session = self._running()
+        if threading.get_ident() == session.thread:
+            raise ServeError("infer_sync would block the server", hint="await server.infer(…) instead")
+        call = asyncio.run_coroutine_threadsafe(
+            session.service.infer(input_data, timeout_s=timeout_s), session.loop
+        )
+        try:
+            return call.result()
+        finally:
+            call.cancel()
+
+    def get_memory_usage(self) -> dict[str, Any]:
+        """The device's name and its memory in bytes by purpose; the name is None before it is loaded."""
+        return self._session.service.memory_usage() if self._session else {"device": None}
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches the server.
+
+        Raises:
+            ServeError: It does not run.
+        """
+        return self._running().url
+
+    @property
+    def phase(self) -> Phase:
+        """Where the server is in its life."""
+        return self._session.service.phase if self._session else Phase.STOPPED
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, finish what was accepted, return.
+
+        A second signal does not wait for requests any more.
+
+        Raises:
+            ServeError: The port is taken, or requests were not finished in time.
+            TesseraError: The package cannot be loaded.
+        """
+        _log_to_stderr(self.config.log_level)
+        self._serve(self._new_session(), on_signals=threading.current_thread() is threading.main_thread())
+
+    def start(self, *, wait: bool = True, timeout_s: float = 120.0) -> None:
+        """Serve from a thread of its own, until `stop`.
+
+        Args:
+            wait: Return when the model is ready, rather than when the port is open.
+            timeout_s: Longest to wait.
+
+        Raises:
+            ServeError: The port is taken, or it took too long.
+            TesseraError: The package cannot be loaded.
+        """
+        if self._thread is not None:
+            raise ServeError("the server runs already", hint="server.stop()")
+        session = self._new_session()
+        thread = threading.Thread(
+            target=self._serve_quietly, args=(session,), name="tessera-server", daemon=True
+        )
+        self._thread = thread
+        thread.start()
+        try:
+            (session.ready if wait else session.listening).result(timeout_s)
+        except TimeoutError as error:
+            self.stop()
+            raise ServeError(f"the server was not ready within {timeout_s:g} s") from error
+        except BaseException:
+            thread.join(timeout_s)
+            self._thread = None
+            raise
+
+    def stop(self) -> None:
+        """Stop the server that `start` started, after finishing what was accepted.
+
+        Raises:
+            ServeError: Requests were not finished within `drain_timeout_s`.
+        """
+        thread, session = self._thread, self._session
+        if thread is None:
+            return
+        if session is not None:
+            session.stop_from_thread()
+        thread.join(2 * self.config.drain_timeout_s + 10)
+        self._thread = None
+        if session is not None and session.error is not None:
+            raise session.error
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def app(self) -> App:
+        """The server as an ASGI application, for another server to run. It opens no port of its own."""
+        session = self._new_session()
+        return session.make_app(startup=lambda: self._adopt(session), shutdown=lambda: self._abandon(session))
+
+    async def _adopt(self, session: Session) -> None:
+        session.attach()
+        self._session = session
+        await session.service.load()
+
+    async def _abandon(self, session: Session) -> None:
+        await session.drain_and_close()
+        self._session = None
+
+    def _new_session(self) -> Session:
+        return Session(self.config, self._opener, self._endpoints)
+
+    def _running(self) -> Session:
+        if self._session is None:
+            raise ServeError("the server does not run", hint="call server.run() or server.start() first")
+        return self._session
+
+    def _serve_quietly(self, session: Session) -> None:
+        try:
+            self._serve(session, on_signals=False)
+        except BaseException as error:  # noqa: BLE001 - start() or stop() raises it in the caller's thread
+            session.fail(error)
+
+    def _serve(self, session: Session, *, on_signals: bool) -> None:
+        if self._session is not None:
+            raise ServeError("the server runs already", hint="server.stop()")
+        listener = listen(self.config.host, self.config.port)
+        self._session = session
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(session.serve(listener, on_signals=on_signals))
+        finally:
+            self._session = None
+
+
+def _log_to_stderr(level: str) -> None:
+    """Show the server's log, unless the program has set up logging of its own."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(
+            level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )

@@ -1,0 +1,176 @@
+"""One model being served: loading, checking inputs, batching, answering."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tessera.program.errors import OverloadedError
+from tessera.serve.batcher import Arrays, DynamicBatcher, Observer, Ticket
+from tessera.serve.config import ServerConfig
+from tessera.serve.inputs import prepare
+from tessera.serve.model import Model, Opener, warm_up
+from tessera.serve.rows import RowRule, row_rule
+from tessera.serve.workers import WorkerPool
+
+logger = logging.getLogger("tessera.serve")
+
+Result = np.ndarray[Any, Any] | Arrays
+
+
+class Phase(Enum):
+    """Where a service is in its life."""
+
+    LOADING = "loading"
+    """The model is being opened or warmed up."""
+    READY = "ready"
+    """Requests are answered."""
+    DRAINING = "draining"
+    """Accepted requests are finished; the server is about to end."""
+    STOPPED = "stopped"
+    """Nothing is answered any more."""
+
+
+class Service:
+    """A model with a batcher and worker threads. Lives on one event loop.
+
+    Args:
+        opener: Opens the model.
+        config: Settings.
+        observer: Is told what the batcher does.
+    """
+
+    def __init__(self, opener: Opener, config: ServerConfig, observer: Observer | None = None) -> None:
+        self._opener = opener
+        self._config = config
+        self._pool = WorkerPool(config.workers, "tessera-worker")
+        self._model: Model | None = None
+        self._rule = RowRule(None)
+        self.phase = Phase.LOADING
+        self.batcher = DynamicBatcher(
+            self._run,
+            max_batch_size=config.max_batch_size,
+            max_queue=config.max_queue,
+            workers=config.workers,
+            max_wait_s=config.batch_timeout_ms / 1000,
+            observer=observer,
+        )
+
+    @property
+    def model(self) -> Model:
+        """The loaded model.
+
+        Raises:
+            OverloadedError: It is still being loaded.
+        """
+        if self._model is None:
+            raise OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
+        return self._model
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a model."""
+        return self._model is not None
+
+    async def load(self) -> None:
+        """Open the model and warm it up, off the event loop. Whatever goes wrong is raised."""
+        model = await self._pool.run(self._opener)
+        self._rule = row_rule(model.program)
+        if self._rule.symbol is None:
+            logger.info("requests to %s run one by one: %s", model.program.name, self._rule.reason)
+        seconds = await self._pool.run(
+            partial(warm_up, model, self._config.max_batch_size, self._rule.symbol)
+        )
+        self._model = model
+        logger.info(
+            "%s is ready on %s, warm-up took %.0f ms", model.program.name, model.device, seconds * 1e3
+        )
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+
+    async def infer(self, data: Any, *, timeout_s: float | None = None) -> Result:
+        """The output for `data`; with several outputs a dict by name.
+
+        Args:
+            data: A value for the only input, or a mapping by name; see `inputs.prepare`.
+            timeout_s: Longest to wait.
+
+        Raises:
+            InputError: `data` is not what the program takes.
+            OverloadedError: Too many requests wait, or the model is not loaded, or the server stops.
+            TimeoutError: `timeout_s` is over.
+        """
+        outputs = await self.infer_all(data, timeout_s=timeout_s)
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
+        """As `infer`, always by name."""
+        program = self.model.program
+        prepared = prepare(program, data)
+        symbol = self._rule.symbol
+        if symbol is None:
+            return await self.batcher.submit(prepared.arrays, timeout_s=timeout_s)
+        key = _key(prepared.symbols, symbol, prepared.arrays, program.inputs)
+        rows = prepared.symbols[symbol]
+        return await self.batcher.submit(prepared.arrays, rows=rows, key=key, timeout_s=timeout_s)
+
+    def memory_usage(self) -> dict[str, Any]:
+        """The device's name (None before the model is loaded) and its memory, in bytes by purpose."""
+        if self._model is None:
+            return {"device": None}
+        return {"device": self._model.device, **self._model.memory_usage()}
+
+    def close(self, timeout_s: float) -> bool:
+        """Give the model back; says whether every worker thread ended within `timeout_s`."""
+        self.phase = Phase.STOPPED
+        self.batcher.close()
+        ended = self._pool.close(timeout_s)
+        if self._model is not None and ended:
+            self._model.close()
+        return ended
+
+    async def _run(self, batch: Sequence[Ticket]) -> list[Arrays]:
+        return await self._pool.run(partial(self._execute, batch))
+
+    def _execute(self, batch: Sequence[Ticket]) -> list[Arrays]:
+        """Stack, run, take apart. In a worker thread."""
+        if len(batch) == 1 and (self._rule.symbol is None or batch[0].rows <= self._config.max_batch_size):
+            return [self.model.infer_batch(batch[0].inputs)]
+        inputs = self._stack(batch)
+        total = sum(ticket.rows for ticket in batch)
+        size = self._config.max_batch_size
+        parts = [self._part(inputs, start, start + size) for start in range(0, total, size)]
+        outputs = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        results: list[Arrays] = []
+        start = 0
+        for ticket in batch:
+            results.append({name: value[start : start + ticket.rows] for name, value in outputs.items()})
+            start += ticket.rows
+        return results
+
+    def _stack(self, batch: Sequence[Ticket]) -> Arrays:
+        first = batch[0].inputs
+        return {
+            # Scalars are equal in all of them: they are part of the key.
+            name: _joined([t.inputs[name] for t in batch]) if value.ndim else value
+            for name, value in first.items()
+        }
+
+    def _part(self, inputs: Arrays, start: int, end: int) -> Arrays:
+        return self.model.infer_batch({n: v[start:end] if v.ndim else v for n, v in inputs.items()})
+
+
+def _joined(values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def _key(symbols: Mapping[str, int], rows: str, arrays: Arrays, ports: Sequence[Any]) -> Hashable:
+    """Equal for requests whose tensors have equal shapes but for the rows, and equal scalars."""
+    sizes = tuple((name, value) for name, value in symbols.items() if name != rows)
+    scalars = tuple(arrays[p.name].tobytes() for p in ports if p.kind == "scalar")
+    return (sizes, scalars)

@@ -1,0 +1,182 @@
+"""One life of a server: from the open port to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from socket import socket
+
+from tessera.program.errors import ServeError
+from tessera.serve.app import App
+from tessera.serve.config import ServerConfig
+from tessera.serve.defaults import add_defaults
+from tessera.serve.endpoints import Endpoint, Routes
+from tessera.serve.http import HttpServer, url_of
+from tessera.serve.metrics import Metrics
+from tessera.serve.model import Opener
+from tessera.serve.service import Phase, Service
+
+logger = logging.getLogger("tessera.serve")
+
+
+class Session:
+    """A model, its endpoints and its connections, on one event loop.
+
+    Args:
+        config: Settings.
+        opener: Opens the model.
+        endpoints: The user's endpoints.
+    """
+
+    def __init__(self, config: ServerConfig, opener: Opener, endpoints: Sequence[Endpoint]) -> None:
+        self._config = config
+        self._endpoints = tuple(endpoints)
+        self._metrics = Metrics() if config.enable_metrics else None
+        self.service = Service(opener, config, self._metrics)
+        self.url = ""
+        """Where a client on this machine reaches it; empty if it has no port of its own."""
+        self.loop: asyncio.AbstractEventLoop
+        """The loop that everything runs on."""
+        self.thread = 0
+        """The thread of that loop."""
+        self.error: BaseException | None = None
+        """What ended it, if it did not end well."""
+        self.listening: concurrent.futures.Future[None] = concurrent.futures.Future()
+        """Done when the port is open."""
+        self.ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        """Done when the model is loaded and warm."""
+        self._http: HttpServer | None = None
+        if self._metrics is not None:
+            self._add_gauges(self._metrics)
+
+    def make_app(
+        self,
+        startup: Callable[[], Awaitable[None]] | None = None,
+        shutdown: Callable[[], Awaitable[None]] | None = None,
+    ) -> App:
+        """The endpoints as an ASGI application."""
+        routes = Routes()
+        for endpoint in self._endpoints:
+            routes.add(endpoint)
+        add_defaults(routes, self.service, self._metrics)
+        return App(
+            routes,
+            max_body_bytes=self._config.max_body_bytes,
+            request_timeout_s=self._config.request_timeout_s,
+            observer=self._metrics,
+            startup=startup,
+            shutdown=shutdown,
+        )
+
+    def attach(self) -> None:
+        """Belong to the running loop and thread."""
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits for `listening` or `ready`, or looks at `error`."""
+        self.error = error
+        for waiter in (self.listening, self.ready):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    async def serve(self, listener: socket, *, on_signals: bool) -> None:
+        """Serve on `listener` until stopped.
+
+        Args:
+            listener: A listening socket; closed at the end.
+            on_signals: Whether SIGTERM and SIGINT stop it. Only in the main thread.
+
+        Raises:
+            ServeError: Requests were not finished in time.
+            TesseraError: The model cannot be loaded.
+        """
+        self.attach()
+        app = self.make_app()
+        self._http = HttpServer(app, listener, self._config.drain_timeout_s)
+        self.url = url_of(listener)
+        loading = asyncio.create_task(self._load())
+        with self._stopping_on_signals() if on_signals else nullcontext():
+            logger.info("serving on %s (host %s)", self.url, self._config.host)
+            self.listening.set_result(None)
+            try:
+                await self._http.serve(sockets=[listener])
+            finally:
+                loading.cancel()
+                finished = await self._close(drained=self._http.drained)
+                app.close()
+        logger.info("stopped")
+        if loading.done() and not loading.cancelled() and (error := loading.exception()):
+            raise error
+        if self.service.loaded and not finished:
+            raise ServeError(
+                f"requests were not finished within drain_timeout_s = {self._config.drain_timeout_s:g} s",
+                hint="raise drain_timeout_s, or lower request_timeout_s",
+            )
+
+    def stop(self) -> None:
+        """Begin to stop. On the loop's thread."""
+        if self._http is None or self.service.phase is Phase.STOPPED:
+            return
+        if self.service.phase is not Phase.DRAINING:
+            logger.info("stopping: %d inference requests wait", self.service.batcher.waiting)
+        self.service.phase = Phase.DRAINING
+        self._http.stop()
+
+    def stop_from_thread(self) -> None:
+        """Begin to stop, from any thread."""
+        try:
+            self.loop.call_soon_threadsafe(self.stop)
+        except RuntimeError:
+            logger.debug("the server had ended by itself")
+
+    async def drain_and_close(self) -> bool:
+        """End without a port of its own; says whether every request was finished in time."""
+        self.service.phase = Phase.DRAINING
+        return await self._close(drained=True)
+
+    async def _close(self, *, drained: bool) -> bool:
+        """Give the model back; says whether every request was finished."""
+        if drained:
+            try:
+                # Requests that did not come over HTTP: calls of infer() from other threads.
+                await asyncio.wait_for(self.service.batcher.drain(), self._config.drain_timeout_s)
+            except TimeoutError:
+                drained = False
+        ended = await asyncio.to_thread(self.service.close, 1.0 if drained else 0.0)
+        return drained and ended
+
+    async def _load(self) -> None:
+        try:
+            await self.service.load()
+        except BaseException:
+            if self._http is not None:
+                self._http.stop()
+            raise
+        self.ready.set_result(None)
+
+    @contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _add_gauges(self, metrics: Metrics) -> None:
+        service = self.service
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "tessera_queue_requests": ("Inference requests that wait.", lambda: service.batcher.waiting),
+            "tessera_batches_running": ("Batches in execution.", lambda: service.batcher.running),
+            "tessera_ready": ("1 while requests are answered.", lambda: float(service.phase is Phase.READY)),
+        }
+        for name, (text, value) in gauges.items():
+            metrics.gauge(name, text, value)

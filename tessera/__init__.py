@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tessera.language.layers import GELU, LayerNorm, Linear, ReLU, Sequential
     from tessera.language.module import Module, Parameter
     from tessera.language.operators import (
-        abs,
+        abs,  # noqa: A004 - the names of NumPy
         add,
         cast,
         cdiv,
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
         layernorm,
         log,
         matmul,
-        max,
+        max,  # noqa: A004 - the names of NumPy
         maximum,
         mean,
-        min,
+        min,  # noqa: A004 - the names of NumPy
         minimum,
         mul,
         neg,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         softmax,
         sqrt,
         sub,
-        sum,
+        sum,  # noqa: A004 - the names of NumPy
         tanh,
         transpose,
     )
@@ -67,70 +67,24 @@ if TYPE_CHECKING:
     from tessera.program.errors import TesseraError
     from tessera.program.spec import TensorSpec
 
-_HOMES: dict[str, str] = {
-    **dict.fromkeys(("randn", "tensor"), "tessera.language.creation"),
-    **dict.fromkeys(("JitFunction", "jit"), "tessera.language.jit"),
-    **dict.fromkeys(("Kernel", "kernel"), "tessera.language.kernel"),
-    **dict.fromkeys(("GELU", "LayerNorm", "Linear", "ReLU", "Sequential"), "tessera.language.layers"),
-    **dict.fromkeys(("Module", "Parameter"), "tessera.language.module"),
-    **dict.fromkeys(
-        [
-            "abs",
-            "add",
-            "cast",
-            "cdiv",
-            "div",
-            "erf",
-            "exp",
-            "gelu",
-            "layernorm",
-            "log",
-            "matmul",
-            "max",
-            "maximum",
-            "mean",
-            "min",
-            "minimum",
-            "mul",
-            "neg",
-            "relu",
-            "reshape",
-            "rsqrt",
-            "sigmoid",
-            "silu",
-            "softmax",
-            "sqrt",
-            "sub",
-            "sum",
-            "tanh",
-            "transpose",
-        ],
-        "tessera.language.operators",
+_EXPORTS: dict[str, str] = {
+    "tessera.language.creation": "randn tensor",
+    "tessera.language.jit": "JitFunction jit",
+    "tessera.language.kernel": "Kernel kernel",
+    "tessera.language.layers": "GELU LayerNorm Linear ReLU Sequential",
+    "tessera.language.module": "Module Parameter",
+    "tessera.language.operators": (
+        "abs add cast cdiv div erf exp gelu layernorm log matmul max maximum mean min minimum mul neg "
+        "relu reshape rsqrt sigmoid silu softmax sqrt sub sum tanh transpose"
     ),
-    **dict.fromkeys(("Array", "Tensor"), "tessera.language.tensor"),
-    **dict.fromkeys(
-        [
-            "DType",
-            "bf16",
-            "bool",
-            "f16",
-            "f32",
-            "f64",
-            "f8e4m3",
-            "f8e5m2",
-            "i16",
-            "i32",
-            "i64",
-            "i8",
-            "tf32",
-            "u8",
-        ],
-        "tessera.program.dtype",
-    ),
-    "TensorSpec": "tessera.program.spec",
-    "TesseraError": "tessera.program.errors",
+    "tessera.language.tensor": "Array Tensor",
+    "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u8",
+    "tessera.program.errors": "TesseraError",
+    "tessera.program.spec": "TensorSpec",
 }
-"""The module that each public name lives in."""
+"""The public names by the module that each lives in."""
+
+_HOMES: dict[str, str] = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 _NAMES_THERE = {"bool": "bool_"}
 """Names that are other ones at home."""

@@ -69,7 +69,7 @@ def randn(*shape: int | tuple[int, ...], dtype: DType | str = f32, seed: int | N
         raise SpecError(f"randn: normally distributed numbers are no {wanted}", hint="dtype=ts.f32")
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     for size in sizes:
-        if not hasattr(size, "__index__") or isinstance(size, bool) or int(size) < 0:  # type: ignore[arg-type]
+        if not hasattr(size, "__index__") or isinstance(size, bool) or int(size) < 0:
             raise SpecError(f"randn: {size!r} is not a size", hint="ts.randn(1, 512, 1024)")
     values = np.random.default_rng(seed).standard_normal(tuple(int(s) for s in sizes))  # type: ignore[arg-type]
     return Tensor(values, wanted)

@@ -47,7 +47,7 @@ class Module:
     them, as in `layers.0.weight`.
     """
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - a subclass says which
         """What the model computes; a subclass writes it, with a parameter for every input."""
         raise TraceError(
             f"{type(self).__name__} has no forward",

@@ -124,14 +124,14 @@ def div(a: TensorLike, b: TensorLike) -> Tensor:
 def maximum(a: TensorLike | Dim, b: TensorLike | Dim) -> Tensor:
     """The larger of `a` and `b` by element, broadcast; NaN if either is. Of two sizes, a size."""
     if isinstance(a, Expr) or isinstance(b, Expr):
-        return dims.maximum(a, b)  # type: ignore[arg-type,return-value]  # sizes, in grid rules
+        return dims.maximum(a, b)  # type: ignore[arg-type, return-value]  # sizes, in grid rules
     return emit("maximum", a, b)
 
 
 def minimum(a: TensorLike | Dim, b: TensorLike | Dim) -> Tensor:
     """The smaller of `a` and `b` by element, broadcast; NaN if either is. Of two sizes, a size."""
     if isinstance(a, Expr) or isinstance(b, Expr):
-        return dims.minimum(a, b)  # type: ignore[arg-type,return-value]  # sizes, in grid rules
+        return dims.minimum(a, b)  # type: ignore[arg-type, return-value]  # sizes, in grid rules
     return emit("minimum", a, b)
 
 
@@ -178,17 +178,20 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
 
 def reshape(x: TensorLike, *shape: Dim | Sequence[Dim]) -> Tensor:
     """The same elements in row-major order in another shape; one size may be -1."""
-    flat = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-    for size in flat:  # type: ignore[union-attr]
-        if not isinstance(size, (int, Expr)) or isinstance(size, bool):
-            if hasattr(size, "__index__") and type(size).__module__ == "numpy":
-                continue
-            raise TraceError(
-                f"reshape: a size is an integer, not {type(size).__name__}",
-                hint="ts.reshape(x, -1, 64)",
-                location=caller_location(),
-            )
-    return emit("reshape", x, shape=[s if isinstance(s, Expr) else int(s) for s in flat])  # type: ignore[union-attr,arg-type]
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    return emit("reshape", x, shape=[_as_size(size) for size in sizes])
+
+
+def _as_size(size: object) -> Dim:
+    if isinstance(size, Expr):
+        return size
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TraceError(
+            f"reshape: a size is an integer, not {size!r}",
+            hint="ts.reshape(x, -1, 64)",
+            location=caller_location(),
+        )
+    return int(size.__index__())
 
 
 def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:

@@ -70,8 +70,9 @@ def promote_weak(dtype: DType, value: Number) -> DType:
 
 def _holds(dtype: DType, value: int) -> bool:
     if dtype.kind == "uint":
-        return 0 <= value < 2**dtype.bits
-    return -(2 ** (dtype.bits - 1)) <= value < 2 ** (dtype.bits - 1)
+        return 0 <= value < 1 << dtype.bits
+    limit = 1 << (dtype.bits - 1)
+    return -limit <= value < limit
 
 
 def float_of(dtype: DType) -> DType:

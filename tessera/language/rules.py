@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from tessera.language import shapes
 from tessera.language.builder import GraphBuilder
@@ -55,11 +55,8 @@ def _as_literal(number: Number | None, dtype: DType) -> Number:
     return float(number) if dtype.is_float else bool(number) if dtype == bool_ else int(number)
 
 
-class Rule(Protocol):
-    """Adds one operator."""
-
-    def __call__(self, builder: GraphBuilder, operands: Sequence[Operand], **settings: Any) -> int:
-        """The index of the result."""
+Rule = Callable[..., int]
+"""`rule(builder, operands, **settings)`: adds one operator and gives the index of its result."""
 
 
 def _common_dtype(operands: Sequence[Operand]) -> DType:

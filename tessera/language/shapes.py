@@ -87,19 +87,21 @@ def matmul(left: Side, right: Side) -> Shape:
         raise ShapeError(
             f"matmul: {left} and {right} do not fit: the last axis of the left is {format_dim(a[-1])}, "
             f"the last but one of the right is {format_dim(b[-2])}",
-            hint=equal_hint(a[-1], b[-2]) or _transpose_hint(left, right),
+            hint=_transpose_hint(left, right)
+            or equal_hint(a[-1], b[-2])
+            or "(m, k) @ (k, n): the inner sizes must be equal",
             left=format_shape(a),
             right=format_shape(b),
         )
     return (*_broadcast("matmul", left, right, a[:-2], b[:-2]), a[-2], b[-1])
 
 
-def _transpose_hint(left: Side, right: Side) -> str:
+def _transpose_hint(left: Side, right: Side) -> str | None:
     if left.shape[-1] == right.shape[-1]:
         return "transpose the right operand: ts.matmul(a, ts.transpose(b))"
     if left.shape[-2] == right.shape[-2]:
         return "transpose the left operand: ts.matmul(ts.transpose(a), b)"
-    return "(m, k) @ (k, n): the inner sizes must be equal"
+    return None
 
 
 def normalize_axis(op: str, axis: int, side: Side) -> int:
@@ -125,7 +127,8 @@ def normalize_axes(op: str, axis: int | Sequence[int] | None, side: Side) -> tup
     """
     if axis is None:
         return tuple(range(len(side.shape)))
-    axes = [normalize_axis(op, a, side) for a in (axis if isinstance(axis, (tuple, list)) else [axis])]
+    given: Sequence[int] = axis if isinstance(axis, Sequence) else [axis]
+    axes = [normalize_axis(op, a, side) for a in given]
     if len(set(axes)) != len(axes):
         raise ShapeError(f"{op}: axis {axis} of {side} is named twice", hint="name every axis once")
     return tuple(sorted(axes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 
 from tessera.language.builder import GraphBuilder
 from tessera.language.location import caller_location
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     NdArray = np.ndarray[Any, np.dtype[Any]]
-    TensorLike = "Tensor | NdArray | np.generic[Any] | bool | int | float"
+    TensorLike: TypeAlias = "Tensor | NdArray | np.generic | bool | int | float"
 
 
 class UnknownAttributeError(TraceError, AttributeError):
@@ -70,10 +70,10 @@ class Tensor:
     @classmethod
     def traced(cls, builder: GraphBuilder, index: int) -> Tensor:
         """The tensor that node `index` of `builder` will be."""
-        tensor = cls.__new__(cls)
-        tensor._data, tensor._trace = None, (builder, index)
-        tensor._dtype = builder.nodes[index].dtype
-        return tensor
+        self = cls.__new__(cls)
+        self._data, self._trace = None, (builder, index)
+        self._dtype = builder.nodes[index].dtype
+        return self
 
     def __class_getitem__(cls, params: object) -> Any:
         return annotated(cls, params, example='ts.Tensor[ts.bf16, "batch", 1024]')
@@ -282,11 +282,9 @@ class Tensor:
         self._unsupported("~")
 
     def _compare(self, other: object, symbol: str, compare: Callable[[Any, Any], Any]) -> Tensor:
-        for side in (self, other):
-            if isinstance(side, Tensor):
-                side._known(f"the comparison {symbol}")
-        theirs = other.numpy() if isinstance(other, Tensor) else other
-        return Tensor(compare(self.numpy(), theirs))
+        wanted = f"the comparison {symbol}"
+        theirs = other._known(wanted) if isinstance(other, Tensor) else other  # noqa: SLF001 - our own kind
+        return Tensor(compare(self._known(wanted), theirs))
 
     def __lt__(self, other: object) -> Tensor:
         return self._compare(other, "<", operator.lt)

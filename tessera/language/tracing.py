@@ -72,9 +72,9 @@ def source_of(fn: Callable[..., Any], name: str) -> Source:
         raise TraceError(f"{name!r} has no signature to trace", hint="wrap it: lambda x: f(x)") from None
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if parameter.kind == parameter.VAR_POSITIONAL else "**"
             raise TraceError(
-                f"{name} takes {'*' if parameter.kind == parameter.VAR_POSITIONAL else '**'}{parameter.name}: "
-                "every input needs a name",
+                f"{name} takes {stars}{parameter.name}: every input needs a name",
                 hint="write the parameters out",
                 location=where,
             )
@@ -164,10 +164,10 @@ def _output(
     if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
         value = Tensor(value)
     if not isinstance(value, Tensor):
-        kind = "None" if value is None else f"a {type(value).__name__}"
+        kind = "None" if value is None else f"{value!r:.40}, of type {type(value).__name__}"
         what = "" if name == "output" else f" as {name!r}"
         raise TraceError(
-            f"{source.name} returns {kind}{what}, not a tensor",
+            f"{source.name} returns {kind}{what}: not a tensor",
             hint="does it lack a return statement?"
             if value is None
             else "return a tensor, a tuple of tensors or a dict of tensors",
@@ -191,7 +191,8 @@ def arguments_from_specs(source: Source, specs: Sequence[TensorSpec]) -> dict[st
     if not len(required) <= len(specs) <= len(parameters):
         names = ", ".join(p.name for p in parameters)
         raise TraceError(
-            f"{source.name} takes {_count(len(required), 'input')} ({names}), got {_count(len(specs), 'spec')}",
+            f"{source.name} takes {_count(len(required), 'input')} ({names}), "
+            f"got {_count(len(specs), 'spec')}",
             hint=f"input_specs=[{', '.join(['ts.TensorSpec(...)'] * len(required))}], one for each parameter",
             location=source.location,
             expected=len(required),
@@ -210,7 +211,7 @@ def as_specs(values: object, *, name: str) -> list[TensorSpec]:
     Raises:
         TraceError: `values` is no sequence of those.
     """
-    if isinstance(values, TensorSpec) or isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+    if isinstance(values, (TensorSpec, str, bytes)) or not isinstance(values, Sequence):
         raise TraceError(
             f"{name}: input_specs is a list with one TensorSpec per input, not {type(values).__name__}",
             hint="input_specs=[ts.TensorSpec(shape=(None, 1024), dtype=ts.bf16)]",

@@ -34,8 +34,7 @@ def function_tree(fn: Callable[..., Any]) -> ast.FunctionDef | None:
     except (OSError, TypeError, SyntaxError):
         return None
     ast.increment_lineno(tree, max(first, 1) - 1)
-    found = next((n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)), None)
-    return found
+    return next((n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)), None)
 
 
 def written_arrays(tree: ast.FunctionDef, arrays: Mapping[str, int]) -> Written:
@@ -135,7 +134,6 @@ class _Writes(ast.NodeVisitor):
             return False
         indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         single = not any(isinstance(i, (ast.Slice, ast.Starred)) for i in indices)
-        # An index that is a name may be a tuple of indices; a view is then the safe guess only if axes are left.
         return single and len(indices) >= self.arrays[array]
 
 

@@ -21,20 +21,25 @@ Compute = Callable[..., Array]
 def erf(x: Array) -> Array:
     """The error function, of each element in double precision by the C library."""
     flat = np.fromiter(map(math.erf, x.ravel().tolist()), dtype=np.float64, count=x.size)
-    return flat.reshape(x.shape).astype(x.dtype)
+    result: Array = flat.reshape(x.shape).astype(x.dtype)
+    return result
 
 
 def sigmoid(x: Array) -> Array:
     """`1 / (1 + exp(-x))`; exp never overflows."""
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+    result: Array = np.where(x >= 0, np.ones((), x.dtype), small) / (1 + small)
+    return result
 
 
 def gelu(x: Array, approximate: str) -> Array:
     """`x/2 * (1 + erf(x/√2))`, or `x/2 * (1 + tanh(√(2/π) * (x + 0.044715 x³)))`."""
     if approximate == "tanh":
-        return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return x * 0.5 * (1 + erf(x * math.sqrt(0.5)))
+        bend = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    else:
+        bend = erf(x * math.sqrt(0.5))
+    result: Array = x * 0.5 * (1 + bend)
+    return result
 
 
 def softmax(x: Array, axis: int) -> Array:
@@ -42,14 +47,15 @@ def softmax(x: Array, axis: int) -> Array:
     if x.size == 0:
         return x
     power = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    return power / np.sum(power, axis=axis, keepdims=True)
+    result: Array = power / np.sum(power, axis=axis, keepdims=True)
+    return result
 
 
 def layernorm(x: Array, *affine: Array, eps: float) -> Array:
     """`(x - mean) / sqrt(variance + eps)` over the last axis, times weight, plus bias."""
     centered = x - np.mean(x, axis=-1, keepdims=True)
     variance = np.mean(centered * centered, axis=-1, keepdims=True)
-    result = centered / np.sqrt(variance + np.asarray(eps, x.dtype))
+    result: Array = centered / np.sqrt(variance + np.asarray(eps, x.dtype))
     if affine:
         result = result * affine[0]
     return result + affine[1] if len(affine) > 1 else result
@@ -107,8 +113,8 @@ COMPUTE: dict[str, Compute] = {
     "mean": _reduce(_mean),
     "max": _reduce(lambda x, **kw: np.max(x, initial=_lowest(x.dtype), **kw)),
     "min": _reduce(lambda x, **kw: np.min(x, initial=_highest(x.dtype), **kw)),
-    "softmax": lambda node, x: softmax(x, int(node.attrs["axis"])),  # type: ignore[arg-type]
-    "layernorm": lambda node, *xs: layernorm(*xs, eps=float(node.attrs["eps"])),  # type: ignore[arg-type]
+    "softmax": lambda node, x: softmax(x, int(node.attrs["axis"])),
+    "layernorm": lambda node, *xs: layernorm(*xs, eps=float(node.attrs["eps"])),
     "transpose": lambda node, x: np.transpose(x, attr_ints(node, "perm")),
 }
 """Every operator but `cast` and `reshape`, which need more than their operands."""

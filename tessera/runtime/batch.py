@@ -11,7 +11,7 @@ import numpy as np
 from tessera.program.dim import as_symbol, format_shape, symbols_of
 from tessera.program.errors import InputError
 from tessera.program.program import Port, Program
-from tessera.runtime.inputs import as_input, as_inputs
+from tessera.runtime.inputs import InputReader, as_input
 
 Array = np.ndarray[Any, Any]
 Execute = Callable[[Sequence[Array]], list[Array]]
@@ -56,11 +56,11 @@ def _no_axis(program: Program, why: str) -> InputError:
     )
 
 
-def run_batch(program: Program, execute: Execute, batch: Any, max_batch_size: int) -> Any:
+def run_batch(reader: InputReader, execute: Execute, batch: Any, max_batch_size: int) -> Any:
     """`batch` through `execute` in parts of at most `max_batch_size` examples.
 
     Args:
-        program: What `execute` runs.
+        reader: Converts the inputs of the program that `execute` runs.
         execute: Takes inputs and gives outputs, in the program's order.
         batch: A list of examples, each without the batch axis (with several inputs: a
             tuple or a mapping per example); or stacked arrays in the forms that
@@ -74,6 +74,7 @@ def run_batch(program: Program, execute: Execute, batch: Any, max_batch_size: in
     Raises:
         InputError: The program has no batch axis, or examples differ in shape.
     """
+    program = reader.program
     axis = batch_axis(program)
     if max_batch_size < 1:
         raise InputError(f"max_batch_size is {max_batch_size}, it must be at least 1")
@@ -83,7 +84,7 @@ def run_batch(program: Program, execute: Execute, batch: Any, max_batch_size: in
         stacked = _run_parts(axis, execute, _stack(program, axis, batch), max_batch_size)
         return [_result(program, [output[i] for output in stacked]) for i in range(len(batch))]
     given = batch if isinstance(batch, tuple) else (batch,)
-    return _result(program, _run_parts(axis, execute, as_inputs(program, given), max_batch_size))
+    return _result(program, _run_parts(axis, execute, reader.read(given), max_batch_size))
 
 
 def _run_parts(axis: BatchAxis, execute: Execute, inputs: Sequence[Array], size: int) -> list[Array]:
@@ -103,7 +104,7 @@ def _stack(program: Program, axis: BatchAxis, examples: Sequence[Any]) -> list[A
     stacked = []
     for column, (port, has_axis) in enumerate(zip(program.inputs, axis.inputs, strict=True)):
         ports = Port(name=port.name, dtype=port.dtype, shape=port.shape[1:]) if has_axis else port
-        values = [as_input(ports, row[column]) for row in rows]
+        values = [as_input(ports, row[column], port.dtype.numpy) for row in rows]
         stacked.append(_stack_equal(port, values) if has_axis else _same(port, values))
     return stacked
 

@@ -148,43 +148,35 @@ class CpuExecutable(Executable[CpuFrame]):
         self._fixed = {("constant", name): value for name, value in constants.items()}
         if plan.persistent_bytes:
             self._fixed["persistent", ""] = allocate(plan.persistent_bytes).memory
-        self._run(self._frame(make_setup(program, plan)), [None] * len(self._bases), (), None)
+        self._no_arrays = [None] * len(self._bases)
+        setup = self._frame(make_setup(program, plan))
+        setup.cells.bind([0] * len(self._bases), ())
+        self._run(setup, None)
 
     def _execute(self, frame: CpuFrame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
         schedule = frame.schedule
         outputs = [new_output(output, inputs) for output in schedule.outputs]
-        arrays: list[Array | None] = [inputs[i] for i in self._tensors]
-        arrays += outputs
-        if not schedule.arena_bytes:
-            self._run(frame, [*arrays, None], inputs, recorder)
-            return outputs
+        arrays = [*(inputs[i] for i in self._tensors), *outputs]
+        addresses = [_pointer(array) for array in arrays]
         arena = self._pool.acquire(schedule.arena_bytes)
         try:
-            self._run(frame, [*arrays, arena.memory], inputs, recorder)
+            frame.cells.bind([*addresses, arena.pointer], inputs)
+            frame.arrays[:] = [*arrays, arena.memory]
+            self._run(frame, recorder)
         finally:
+            # A kept frame must not keep the caller's arrays.
+            frame.arrays[:] = self._no_arrays
             self._pool.release(arena)
         return outputs
 
-    def _run(
-        self,
-        frame: CpuFrame,
-        arrays: list[Array | None],
-        inputs: Sequence[Array],
-        recorder: Recorder | None,
-    ) -> None:
-        frame.cells.bind([0 if a is None else _pointer(a) for a in arrays], inputs)
-        frame.arrays[:] = arrays
-        try:
-            # Products overflow and meet NaN as the kernels do: without a warning.
-            with np.errstate(all="ignore"):
-                if recorder is None:
-                    for _, call in frame.calls:
-                        call()
-                else:
-                    self._run_timed(frame, recorder)
-        finally:
-            # A kept frame must not keep the caller's arrays.
-            frame.arrays[:] = [None] * len(arrays)
+    def _run(self, frame: CpuFrame, recorder: Recorder | None) -> None:
+        # Products overflow and meet NaN as the kernels do: without a warning.
+        with np.errstate(all="ignore"):
+            if recorder is None:
+                for _, call in frame.calls:
+                    call()
+            else:
+                self._run_timed(frame, recorder)
 
     def _run_timed(self, frame: CpuFrame, recorder: Recorder) -> None:
         for index, (name, call) in enumerate(frame.calls):
@@ -286,7 +278,7 @@ def new_output(output: Output, inputs: Sequence[Array]) -> Array:
     """Memory for a result: fresh, or a copy of the input that it starts with."""
     if output.initial is not None:
         return inputs[output.initial].copy()
-    return np.empty(output.shape, output.dtype.numpy)
+    return np.empty(output.shape, output.dtype)
 
 
 def _pointer(array: Array) -> int:

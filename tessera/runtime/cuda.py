@@ -187,7 +187,7 @@ class CudaExecutable(Executable[CudaFrame]):
 
     def _execute(self, frame: CudaFrame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
         tensors = [inputs[i] for i in self._tensors]
-        outputs = [np.empty(o.shape, o.dtype.numpy) for o in frame.schedule.outputs]
+        outputs = [np.empty(o.shape, o.dtype) for o in frame.schedule.outputs]
         offsets, size = _layout([a.nbytes for a in (*tensors, *outputs)], frame.schedule.arena_bytes)
         with self._driver.current():
             block = self._pool.acquire(size)

@@ -52,6 +52,9 @@ def format_bytes(size: int) -> str:
     return f"{value:.1f} TiB"
 
 
+SMALL_BYTES = 1 << 16
+"""A block is reused for a request that wastes less than half of it, or less than this."""
+
 T = TypeVar("T")
 
 
@@ -114,7 +117,7 @@ class MemoryPool(Generic[T]):
             OutOfMemoryError: The limit or the device does not allow it.
         """
         with self._lock:
-            block = self._idle.take(size, 2 * _rounded(size)) or self._grow(size)
+            block = self._idle.take(size, size + max(size, SMALL_BYTES)) or self._grow(size)
             self._in_use += block.bytes
             self._peak = max(self._peak, self._in_use)
             return block

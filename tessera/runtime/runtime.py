@@ -6,8 +6,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +25,7 @@ from tessera.runtime.devices import (
     open_device,
     parse_device,
 )
-from tessera.runtime.inputs import as_inputs
+from tessera.runtime.inputs import InputReader
 from tessera.runtime.memory import parse_bytes
 from tessera.runtime.profile import Profile, Recorder
 from tessera.runtime.source import ArtifactSource, ProgramSource
@@ -70,6 +69,7 @@ class Runtime:
         limit = parse_bytes(memory_pool_size)
         self._state = _State(*_open(source, parse_device(device), limit, strict=is_strict(strict_device)))
         self._programs = dict(source.programs)
+        self._readers = {name: InputReader(program) for name, program in self._programs.items()}
         self._finalizer = weakref.finalize(self, self._state.close)
 
     @property
@@ -116,7 +116,7 @@ class Runtime:
         """
         name, given = self._program_of(inputs)
         program = self._programs[name]
-        outputs = self._run(name, as_inputs(program, given))
+        outputs = self._run(name, self._readers[name].read(given))
         if len(outputs) == 1:
             return outputs[0]
         return {port.name: value for port, value in zip(program.outputs, outputs, strict=True)}
@@ -140,7 +140,7 @@ class Runtime:
         name, given = self._program_of(batch)
         examples = given[0] if len(given) == 1 else tuple(given)
         return run_batch(
-            self._programs[name], lambda inputs: self._run(name, inputs), examples, max_batch_size
+            self._readers[name], lambda inputs: self._run(name, inputs), examples, max_batch_size
         )
 
     @property
@@ -180,13 +180,17 @@ class Runtime:
         return f"<Runtime of {', '.join(self._programs)} on {self.device}: {state}>"
 
     def _run(self, name: str, inputs: Sequence[Array]) -> list[Array]:
-        with self._state.used() as loaded:
+        state = self._state
+        state.enter()
+        try:
             if self._recorder is None:
-                return loaded[name].run(inputs, None)
+                return state.loaded[name].run(inputs, None)
             start = time.perf_counter_ns()
-            outputs = loaded[name].run(inputs, self._recorder)
+            outputs = state.loaded[name].run(inputs, self._recorder)
             self._recorder.add_execution(time.perf_counter_ns() - start)
             return outputs
+        finally:
+            state.leave()
 
     def _program_of(self, given: Sequence[Any]) -> tuple[str, Sequence[Any]]:
         if given and isinstance(given[0], str):
@@ -238,15 +242,6 @@ class _State:
             last = self.closed and not self._users
         if last:
             self._release()
-
-    @contextmanager
-    def used(self) -> Iterator[dict[str, LoadedProgram]]:
-        """The programs, kept loaded inside the block."""
-        self.enter()
-        try:
-            yield self.loaded
-        finally:
-            self.leave()
 
     def close(self) -> None:
         """See `Runtime.close`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tessera.program.dim import Dim, evaluate
 from tessera.program.dtype import DType
@@ -25,6 +25,9 @@ from tessera.program.program import (
     ScalarInput,
     Step,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Space = Literal["input", "output", "constant", "arena", "persistent", "null"]
 
@@ -92,7 +95,7 @@ class Output:
     """One result."""
 
     name: str
-    dtype: DType
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     initial: int | None
     """Index of the input whose contents it starts with."""
@@ -118,7 +121,7 @@ def make_schedule(program: Program, plan: Plan, symbols: Mapping[str, int]) -> S
     outputs = tuple(
         Output(
             port.name,
-            port.dtype,
+            port.dtype.numpy,
             tuple(_size(d, symbols, f"output {port.name!r}") for d in port.shape),
             None if port.initial is None else index[port.initial],
         )

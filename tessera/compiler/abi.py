@@ -51,25 +51,21 @@ def _numba_type(kind: str, types: ModuleType) -> Any:
     return _element_type(kind, types)
 
 
+NOT_ON_CPU = frozenset({f16.name, bf16.name, f8e4m3.name, f8e5m2.name})
+"""Element types that Numba has no arithmetic for on the CPU."""
+_NOT_ON_GPU = frozenset({f8e4m3.name, f8e5m2.name})
+_ELEMENT_TYPES = {"bool": "boolean", "tf32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
 def _element_type(dtype: str, types: ModuleType) -> Any:
     on_gpu = "cuda" in types.__name__
-    if dtype == bf16.name and on_gpu:
-        from numba.cuda.bf16 import bfloat16
-
-        return bfloat16._to_numba_type() if hasattr(bfloat16, "_to_numba_type") else bfloat16
-    if dtype in (f8e4m3.name, f8e5m2.name, bf16.name) or (dtype == f16.name and not on_gpu):
-        place = "a GPU" if on_gpu else "the CPU"
+    if dtype in (_NOT_ON_GPU if on_gpu else NOT_ON_CPU):
         raise KernelError(
-            f"Numba cannot compute with {dtype} on {place}",
+            f"Numba cannot compute with {dtype} on {'a GPU' if on_gpu else 'the CPU'}",
             hint="pass the bits as ts.u8 or ts.i16, or use f32",
             dtype=dtype,
         )
-    name = (
-        {"bool": "boolean", "tf32": "float32"}.get(dtype) or SCALARS[dtype]
-        if dtype != f16.name
-        else "float16"
-    )
-    return getattr(types, name)
+    return getattr(types, _ELEMENT_TYPES.get(dtype) or SCALARS[dtype])
 
 
 def llvm_arguments(kinds: Iterable[str]) -> Iterator[str]:

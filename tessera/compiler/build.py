@@ -147,12 +147,11 @@ class Builder:
             cached=item.entry is not None,
         )
         self._report(f"{job.name} for {options.target}")
-        wanted = (("cubin", self._config.generate_cubin), ("ptx", self._config.generate_ptx))
-        return [
-            replace(binary, format=form, data=entry.files[form])
-            for form, made in wanted
-            if made  # type: ignore[arg-type]
-        ]
+        wanted: tuple[tuple[Literal["cubin", "ptx"], bool], ...] = (
+            ("cubin", self._config.generate_cubin),
+            ("ptx", self._config.generate_ptx),
+        )
+        return [replace(binary, format=form, data=entry.files[form]) for form, made in wanted if made]
 
     def cpu(self, program: str, jobs: Sequence[Job], options: ToolOptions) -> KernelBinary:
         """The shared library of a program's CPU kernels.
@@ -225,7 +224,7 @@ class _Pending:
 def _missing(error: TesseraError | ImportError) -> TesseraError:
     if isinstance(error, TesseraError):
         return error
-    return MissingDependencyError.extra(error.name or "numba-cuda", "compile", needed_for="compiling")
+    return MissingDependencyError.extra(error.name or "numba-cuda", "compile", needed_for="compiling")  # noqa: S610
 
 
 def split_targets(targets: Iterable[ToolOptions]) -> tuple[list[ToolOptions], list[ToolOptions]]:

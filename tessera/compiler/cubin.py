@@ -30,7 +30,7 @@ def ptx_to_cubin(ptx: Ptx, name: str, options: ToolOptions) -> tuple[bytes, Reso
         # nvJitLink loads in 0.15 s; it needs no driver.
         from cuda.core import Linker, LinkerOptions, ObjectCode
     except ImportError:
-        raise MissingDependencyError.extra("cuda-core", "compile", needed_for="making cubins") from None
+        raise MissingDependencyError.extra("cuda-core", "compile", needed_for="making cubins") from None  # noqa: S610
 
     settings = LinkerOptions(
         name=name,
@@ -93,7 +93,6 @@ def with_launch(
     """
     shared = (resources.shared_bytes or 0) + (dynamic_shared_bytes or 0)
     check_shared(shared, name, target, shared_cap)
-    filled = dict(threads=threads, dynamic_shared_bytes=dynamic_shared_bytes)
     ratio: float | None = None
     if threads and resources.registers is not None:
         found = occupancy(
@@ -116,7 +115,8 @@ def with_launch(
         shared_bytes=resources.shared_bytes,
         stack_bytes=resources.stack_bytes,
         occupancy=ratio,
-        **filled,
+        threads=threads,
+        dynamic_shared_bytes=dynamic_shared_bytes,
     )
 
 

@@ -46,7 +46,7 @@ REMEDIES: tuple[Remedy, ...] = tuple(
             "pass it as an argument, or make it a number, a tuple or a NumPy array",
         ),
         (
-            r"No implementation of function Function\((?P<fn>.+?)\) found for signature:\s+>>> (?P<call>[^\n]+)",
+            r"No implementation of function .+? found for signature:\s+>>> (?P<call>[^\n]+)",
             "there is no {call}",
             "check the types of the arguments; cast with float32(…) or int64(…), or index the array first",
         ),

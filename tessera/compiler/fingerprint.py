@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from tessera.compiler.numba_adapter import is_dispatcher
+from tessera.compiler.numba_adapter import intrinsic_body, is_dispatcher
 
 _LIBRARIES = frozenset({"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator", "tessera"})
 """Packages whose contents are known by version: their names stand for what they hold."""
@@ -85,7 +85,7 @@ class _Describer:
         ]
         return [
             "function",
-            self._code(value.__code__, value.__doc__),
+            self.code(value.__code__, value.__doc__),
             [[".".join(path), self.value(v)] for path, v in _globals_read(value)],
             cells,
             self.value(value.__defaults__),
@@ -98,13 +98,13 @@ class _Describer:
         except ValueError:
             return "empty"
 
-    def _code(self, code: CodeType, doc: str | None = None) -> Any:
+    def code(self, code: CodeType, doc: str | None = None) -> Any:
         constants = list(code.co_consts)
         if doc is not None and constants and constants[0] == doc:
             constants[0] = None
         found = [
             code.co_code.hex(),
-            [self._code(c) if isinstance(c, CodeType) else self.value(c) for c in constants],
+            [self.code(c) if isinstance(c, CodeType) else self.value(c) for c in constants],
             [list(code.co_names), list(code.co_varnames), list(code.co_freevars), list(code.co_cellvars)],
             [code.co_argcount, code.co_kwonlyargcount, code.co_flags],
         ]
@@ -122,8 +122,9 @@ class _Describer:
         if is_dispatcher(value):
             options = {k: v for k, v in value.targetoptions.items() if isinstance(v, (bool, int, str))}
             return ["numba", name, sorted(options.items()), self.value(value.py_func)]
-        if kind.__module__.startswith("numba") and isinstance(getattr(value, "_defn", None), FunctionType):
-            return ["intrinsic", self.value(value._defn)]
+        body = intrinsic_body(value)
+        if body is not None:
+            return ["intrinsic", self.value(body)]
         if name == "numpy.ndarray" or _root(kind.__module__) == "numpy":
             import numpy as np
 
@@ -159,7 +160,7 @@ _DESCRIBE: tuple[tuple[Any, Callable[[_Describer, Any], Any]], ...] = (
     (bytes, lambda _, v: ["bytes", v.hex()]),
     (FunctionType, _Describer.function),
     (MethodType, lambda d, v: ["method", d.value(v.__func__), d.value(v.__self__)]),
-    (CodeType, lambda d, v: d._code(v)),
+    (CodeType, lambda d, v: d.code(v)),
     (ModuleType, lambda _, v: ["module", v.__name__]),
     ((BuiltinFunctionType, type), _named),
     ((tuple, list), _Describer.sequence),
@@ -173,7 +174,7 @@ def _root(module: str | None) -> str:
 
 
 def _globals_read(function: FunctionType) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every global that the code reads, with the attributes it takes of modules: (`("math", "pi")`, 3.14…)."""
+    """Every global that the code reads, and attributes of modules: (`("math", "pi")`, 3.14…)."""
     found: dict[tuple[str, ...], Any] = {}
     for code in _nested(function.__code__):
         path: tuple[str, ...] = ()

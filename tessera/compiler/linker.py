@@ -54,8 +54,7 @@ def _find_linker(machine: str, chosen: str, path: str) -> Linker:
         if found:
             return Linker((found,), _describe((found,)))
     if find_spec("ziglang"):
-        command = (sys.executable, "-m", "ziglang", "cc", f"-target {_TRIPLES[machine]}")
-        command = (*command[:-1], "-target", _TRIPLES[machine])
+        command = (sys.executable, "-m", "ziglang", "cc", "-target", _TRIPLES[machine])
         return Linker(command, "zig cc " + _describe((sys.executable, "-m", "ziglang", "version")))
     raise ToolchainError(
         f"no C compiler to link the CPU code for {machine} with: looked for "

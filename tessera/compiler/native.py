@@ -56,11 +56,15 @@ class CpuKernel:
 
 
 _LLVM_TYPES = {"f64": "double", "f32": "float", "i64": "i64", "i32": "i32", "i16": "i16"}
+_MATH = (
+    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1 "
+    "fabs floor fma fmax fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 modf nearbyint pow "
+    "remainder rint round roundeven sin sincos sinh sqrt tan tanh tgamma trunc"
+)
 _LIBRARY = frozenset(
-    base + suffix
-    for base in ["acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh", "erf", "erfc", "exp", "exp2", "exp10", "expm1", "fabs", "floor", "fma", "fmax", "fmin", "fmod", "frexp", "hypot", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "modf", "nearbyint", "pow", "remainder", "rint", "round", "roundeven", "sin", "sincos", "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc"]
-    for suffix in ("", "f")
-) | {"memcpy", "memmove", "memset", "memcmp"}
+    [base + suffix for base in _MATH.split() for suffix in ("", "f")]
+    + ["memcmp", "memcpy", "memmove", "memset"]
+)
 """What a kernel may call outside itself: libm and libc."""
 
 _DEFINE = re.compile(r"^define (?!.*\binternal\b)([^@]*@)", re.MULTILINE)
@@ -169,7 +173,11 @@ def ir_to_object(text: str, name: str, options: ToolOptions) -> bytes:
 
     level = LEVELS[options.target]
     machine = _target_machine(level, options.opt_level)
-    head = f'source_filename = "{name}"\ntarget datalayout = "{machine.target_data}"\ntarget triple = "{level.triple}"\n'
+    head = (
+        f'source_filename = "{name}"\n'
+        f'target datalayout = "{machine.target_data}"\n'
+        f'target triple = "{level.triple}"\n'
+    )
     try:
         module = llvm.parse_assembly(head + text)
         module.verify()

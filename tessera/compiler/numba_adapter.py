@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001 - private parts are what this file is for
 """The one file that touches Numba's and numba-cuda's private parts.
 
 Both compilers promise little beyond their decorators. What Tessera needs more
@@ -62,7 +63,7 @@ _wanted_device: ContextVar[_NoDevice | None] = ContextVar("tessera_wanted_device
 
 def missing_numba(needed_for: str) -> MissingDependencyError:
     """The error for an installation without the `compile` extra."""
-    return MissingDependencyError.extra("numba-cuda", "compile", needed_for=needed_for)
+    return MissingDependencyError.extra("numba-cuda", "compile", needed_for=needed_for)  # noqa: S610
 
 
 @cache
@@ -213,7 +214,7 @@ def nvvm_ptx(
 
 @cache
 def _cpu_context() -> tuple[Any, Any]:
-    """Numba's CPU typing context and a target context that leaves LLVM as it was lowered (first call: 0.3 s)."""
+    """Numba's CPU typing context and a target context that leaves LLVM unoptimized (first call: 0.3 s)."""
     try:
         from numba.core import codegen
         from numba.core.registry import cpu_target
@@ -266,7 +267,7 @@ def lower_cpu(
     flags.error_model = "numpy"
     flags.nrt = False
     if fast_math:
-        flags.fastmath = FastMathOptions(True)
+        flags.fastmath = FastMathOptions(True)  # noqa: FBT003 - its own signature
     with global_compiler_lock:
         typing_context.refresh()
         target_context.refresh()
@@ -346,3 +347,9 @@ def error_location(error: BaseException) -> tuple[str, int, int | None] | None:
         return None
     column = getattr(place, "col", None)
     return str(place.filename), place.line, column if isinstance(column, int) else None
+
+
+def intrinsic_body(value: object) -> Function | None:
+    """The Python function behind an `@intrinsic`, if `value` is one; imports nothing."""
+    body = getattr(value, "_defn", None) if type(value).__module__.startswith("numba") else None
+    return body if callable(body) else None

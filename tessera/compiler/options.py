@@ -16,6 +16,10 @@ KNOWN_FLAGS = "-O0 -O1 -O2 -O3 --use_fast_math --maxrregcount=N -lineinfo -G"
 """Every value that `CompilationTarget.optimization_flags` understands."""
 
 
+DEFAULT_ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "cpu")
+"""What is compiled for when nobody says: V100, A100, H100 and this machine's processor."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolOptions:
     """One target's settings in the form that the toolchain uses. A part of every cache key."""
@@ -167,10 +171,6 @@ class AOTConfig:
             raise OptionError(f"optimization_level must be 0, 1, 2 or 3, not {optimization_level!r}")
         flags = [f"-O{optimization_level}", *(["--use_fast_math"] if fast_math else [])]
         return cls(targets=[CompilationTarget(name, flags) for name in dict.fromkeys(names)])
-
-
-DEFAULT_ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "cpu")
-"""What is compiled for when nobody says: V100, A100, H100 and this machine's processor."""
 
 
 def _resolve(name: str, *, hopper: bool) -> str:

@@ -182,7 +182,7 @@ def shim_to_ptx(source: str, arch: str) -> str:
     _, size = nvrtc.nvrtcGetPTXSize(program)
     text = b" " * size
     nvrtc.nvrtcGetPTX(program, text)
-    return text.decode().strip("\x00")
+    return str(text.decode().strip("\x00"))
 
 
 def _include_folders() -> Sequence[str]:

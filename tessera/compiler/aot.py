@@ -1,0 +1,302 @@
+"""The front door of the compiler: kernels, functions and models in, artifacts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera.compiler.build import Builder, Progress
+from tessera.compiler.cache import CompileCache, toolchain
+from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig, ToolOptions
+from tessera.compiler.unit import Unit
+from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.errors import CompileError, OptionError
+from tessera.program.program import Program
+from tessera.program.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Specs = Sequence[TensorSpec] | TensorSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledKernel:
+    """One compiled kernel, function or model."""
+
+    artifact: Artifact
+    """Its program, machine code and weights."""
+    config: AOTConfig
+    """What it was compiled with."""
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Its programs: one."""
+        return self.artifact.programs
+
+    @property
+    def binaries(self) -> tuple[KernelBinary, ...]:
+        """Cubins, PTX and shared libraries."""
+        return self.artifact.binaries
+
+    @property
+    def name(self) -> str:
+        """Name of the program."""
+        return self.artifact.programs[0].name
+
+    def save(self, path: str | Path) -> Path:
+        """Write a package file, whole or not at all, and return its path.
+
+        Raises:
+            PackageError: The file cannot be written.
+        """
+        return _save(self.artifact, Path(path), self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPackage:
+    """Several compiled programs that share weights and one file."""
+
+    artifact: Artifact
+    """All programs, their machine code and weights."""
+    config: AOTConfig
+    """What they were compiled with."""
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The programs, in the order in which they were added."""
+        return self.artifact.programs
+
+    @property
+    def binaries(self) -> tuple[KernelBinary, ...]:
+        """Cubins, PTX and shared libraries."""
+        return self.artifact.binaries
+
+    def save(self, path: str | Path) -> Path:
+        """Write a package file, whole or not at all, and return its path.
+
+        Raises:
+            PackageError: The file cannot be written.
+        """
+        return _save(self.artifact, Path(path), Path(path).stem)
+
+
+def _save(artifact: Artifact, path: Path, name: str) -> Path:
+    from tessera.package.package import Package
+
+    Package.from_artifact(artifact, name=name).save(path)
+    return path
+
+
+class AOTCompiler:
+    """Compiles ahead of time, for GPUs that need not be there.
+
+    Args:
+        config: Targets and options; or instead of it the three below.
+        target_architectures: Names such as `sm_80` and `cpu`.
+        optimization_level: 0 to 3.
+        enable_fast_math: Approximate division and square root, flushed denormals, reassociation.
+        cache: Where finished kernels are kept; by default `CompileCache.default()`.
+
+    Raises:
+        ArchitectureError: A target is unknown; the hint names the nearest.
+        OptionError: An option is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        config: AOTConfig | None = None,
+        *,
+        target_architectures: Iterable[str] | None = None,
+        optimization_level: int = 3,
+        enable_fast_math: bool = False,
+        cache: CompileCache | None = None,
+    ) -> None:
+        if config is not None and target_architectures is not None:
+            raise OptionError(
+                "config and target_architectures both say what to compile for",
+                hint="AOTCompiler(config) or AOTCompiler(target_architectures=[...])",
+            )
+        self.config = config or _plain_config(target_architectures, optimization_level, enable_fast_math)
+        self.cache = cache or CompileCache.default()
+
+    def compile(
+        self,
+        fn: Any,
+        input_specs: Specs = None,
+        name: str | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> CompiledKernel:
+        """Compile a `@ts.jit` function, a `@ts.kernel` or a `ts.Module`.
+
+        Args:
+            fn: What to compile.
+            input_specs: Shapes and dtypes of its inputs, if annotations do not say them.
+            name: Name of the program; by default the function's.
+            progress: Called as `progress(done, total, label)` after each kernel and target.
+
+        Raises:
+            TraceError: `fn` cannot become a graph.
+            CompileError: A kernel does not compile; the error names file and line.
+            ResourceError: A kernel is over a hardware limit.
+            ToolchainError: A compiler or linker is missing or failed.
+        """
+        units = [self._unit(fn, input_specs, name)]
+        return CompiledKernel(build_artifact(units, self.config, self.cache, progress), self.config)
+
+    def _unit(self, fn: Any, input_specs: Specs, name: str | None) -> Unit:
+        return make_unit(fn, _spec_list(input_specs), name, self.config)
+
+
+class BatchCompiler:
+    """Compiles several kernels into one package.
+
+    Args:
+        config: Targets and options.
+        cache: Where finished kernels are kept; by default `CompileCache.default()`.
+    """
+
+    def __init__(self, config: AOTConfig | None = None, *, cache: CompileCache | None = None) -> None:
+        self.config = config or AOTConfig()
+        self.cache = cache or CompileCache.default()
+        self._added: dict[str, tuple[Any, Specs]] = {}
+
+    def add_kernel(self, fn: Any, name: str | None = None, input_specs: Specs = None) -> None:
+        """Add a function, kernel or model to the batch.
+
+        Raises:
+            CompileError: Another one has that name already.
+        """
+        key = name or _name_of(fn)
+        if key in self._added:
+            raise CompileError(
+                f"the batch already has a kernel called {key!r}", hint="add_kernel(fn, name='another')"
+            )
+        self._added[key] = (fn, input_specs)
+
+    def compile_all(self, *, progress: Progress | None = None) -> CompiledPackage:
+        """Compile everything that was added.
+
+        Raises:
+            CompileError: Nothing was added, or something does not compile; see `AOTCompiler.compile`.
+        """
+        if not self._added:
+            raise CompileError("the batch is empty", hint="add_kernel(fn) first")
+        units = [
+            make_unit(fn, _spec_list(specs), name, self.config) for name, (fn, specs) in self._added.items()
+        ]
+        return CompiledPackage(build_artifact(units, self.config, self.cache, progress), self.config)
+
+
+def make_unit(fn: Any, specs: list[TensorSpec] | None, name: str | None, config: AOTConfig) -> Unit:
+    """The program of a function, kernel or model, and the jobs that build its code.
+
+    Raises:
+        CompileError: `fn` is none of these.
+    """
+    from tessera.language.jit import JitFunction
+    from tessera.language.kernel import Kernel
+    from tessera.language.module import Module
+
+    targets = config.tool_options()
+    if isinstance(fn, Kernel):
+        from tessera.compiler.raw_kernel import kernel_unit
+
+        return kernel_unit(fn, targets, name=name)
+    if isinstance(fn, (JitFunction, Module)):
+        from tessera.compiler.graph_unit import graph_unit
+
+        return graph_unit(fn.trace(specs), targets, config, name=name)
+    raise CompileError(
+        f"{_name_of(fn)} is a {type(fn).__name__}, neither a @ts.jit function, a @ts.kernel nor a ts.Module",
+        hint=f"put @ts.jit above def {_name_of(fn)}",
+    )
+
+
+def build_artifact(
+    units: Sequence[Unit], config: AOTConfig, cache: CompileCache, progress: Progress | None = None
+) -> Artifact:
+    """Everything that the units' programs need, compiled.
+
+    Raises:
+        CompileError: A kernel does not compile, or two programs want different weights of one name.
+    """
+    builder = Builder(config, cache, total=sum(unit.steps for unit in units), progress=progress)
+    binaries: list[KernelBinary] = []
+    for unit in units:
+        gpu = [job for job in unit.jobs if job.kind == "cuda"]
+        cpu = [job for job in unit.jobs if job.kind == "cpu"]
+        binaries += builder.gpu(unit.program.name, gpu, unit.gpu)
+        binaries += [builder.cpu(unit.program.name, cpu, options) for options in unit.cpu if cpu]
+    return Artifact(
+        programs=tuple(unit.program for unit in units),
+        binaries=tuple(binaries),
+        constants=_merged_constants(units),
+        provenance=_provenance(config),
+        notes=_notes(units, config, cache, builder),
+    )
+
+
+def _merged_constants(units: Sequence[Unit]) -> Mapping[str, np.ndarray[Any, Any]]:
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for unit in units:
+        for name, value in unit.constants.items():
+            other = found.setdefault(name, value)
+            if other is not value and (other.dtype != value.dtype or other.tobytes() != value.tobytes()):
+                raise CompileError(
+                    f"{unit.program.name}: another program of the batch has other weights called {name!r}",
+                    hint="compile them into packages of their own, or rename the parameter",
+                )
+    return found
+
+
+def _provenance(config: AOTConfig) -> Mapping[str, Any]:
+    return {
+        "toolchain": {k: v for k, v in toolchain().items() if k != "tessera"},
+        "tessera_digest": toolchain()["tessera"],
+        "targets": [_options_data(options) for options in config.tool_options()],
+    }
+
+
+def _options_data(options: ToolOptions) -> dict[str, Any]:
+    return {
+        "target": options.target,
+        "opt_level": options.opt_level,
+        "fast_math": options.fast_math,
+        "max_registers": options.max_registers,
+        "lineinfo": options.lineinfo,
+        "debug": options.debug,
+    }
+
+
+def _notes(
+    units: Sequence[Unit], config: AOTConfig, cache: CompileCache, builder: Builder
+) -> tuple[str, ...]:
+    notes = [f"{unit.program.name}: {note}" for unit in units for note in unit.notes]
+    if config.enable_autotuning:
+        notes.append(
+            "nothing was tuned: choosing among kernel variants needs measurements on a GPU, which compiling "
+            "ahead of time does not take; the compiler's own choice of tiles and threads stands"
+        )
+    if builder.linkers - {""}:
+        notes.append("CPU code was linked with " + ", ".join(sorted(builder.linkers - {""})))
+    if cache.failure is not None:
+        notes.append(cache.failure)
+    return tuple(notes)
+
+
+def _plain_config(architectures: Iterable[str] | None, level: int, fast_math: bool) -> AOTConfig:
+    return AOTConfig.of(architectures or DEFAULT_ARCHITECTURES, optimization_level=level, fast_math=fast_math)
+
+
+def _spec_list(specs: Specs) -> list[TensorSpec] | None:
+    if specs is None:
+        return None
+    return [specs] if isinstance(specs, TensorSpec) else list(specs)
+
+
+def _name_of(fn: Any) -> str:
+    return str(getattr(fn, "name", None) or getattr(fn, "__name__", None) or type(fn).__name__)

@@ -1,0 +1,162 @@
+"""A traced function becomes a program: its graph planned for each kind of target."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tessera.compiler.build import Job, split_targets
+from tessera.compiler.kernel_source import KernelSource
+from tessera.compiler.native import CpuKernel
+from tessera.compiler.numba_adapter import Function
+from tessera.compiler.options import AOTConfig, ToolOptions
+from tessera.compiler.ptx import CudaKernel
+from tessera.compiler.unit import Unit
+from tessera.program.graph import Graph
+from tessera.program.program import Constant, Plan, Port, Program
+from tessera.program.validate import validate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tessera.language.tracing import Traced
+
+
+def graph_unit(
+    traced: Traced, targets: Sequence[ToolOptions], config: AOTConfig, *, name: str | None = None
+) -> Unit:
+    """The program of a traced function and the jobs that build its kernels.
+
+    Args:
+        traced: The graph and its weights.
+        targets: What to compile for.
+        config: Switches of the graph compiler.
+        name: Name of the program; by default the graph's.
+
+    Raises:
+        CompileError: An operator cannot be lowered; the message names it and its line.
+    """
+    graph = replace_name(traced.graph, name) if name else traced.graph
+    gpu, cpu = split_targets(targets)
+    plans: list[Plan] = []
+    jobs: list[Job] = []
+    for kind, group in (("cuda", gpu), ("cpu", cpu)):
+        if group:
+            plan, sources = _plan(graph, kind, group, config)
+            plans.append(plan)
+            jobs += [_job(source, group) for source in sources]
+    program = Program(
+        name=graph.name,
+        inputs=tuple(_port(graph, label, index) for label, index in graph.leaves("input").items()),
+        outputs=tuple(
+            _port(graph, label, index) for label, index in zip(graph.output_names, graph.outputs, strict=True)
+        ),
+        constants=tuple(_constant(graph, label, index) for label, index in graph.leaves("constant").items()),
+        plans=tuple(plans),
+        graph=graph,
+    )
+    validate(program)
+    return Unit(
+        program=program,
+        jobs=tuple(jobs),
+        gpu=tuple(gpu),
+        cpu=tuple(cpu),
+        constants={c.name: _stored(c, traced.constants[c.name]) for c in program.constants},
+        notes=_notes(gpu),
+    )
+
+
+def replace_name(graph: Graph, name: str) -> Graph:
+    """The graph under another name."""
+    return Graph(name=name, nodes=graph.nodes, outputs=graph.outputs, output_names=graph.output_names)
+
+
+def _plan(
+    graph: Graph, kind: Any, targets: Sequence[ToolOptions], config: AOTConfig
+) -> tuple[Plan, tuple[KernelSource, ...]]:
+    from tessera.compiler.plan import plan_graph
+
+    return plan_graph(
+        graph,
+        kind=kind,
+        targets=tuple(t.target for t in targets),
+        enable_graph_optimization=config.enable_graph_optimization,
+        enable_kernel_fusion=config.enable_kernel_fusion,
+    )
+
+
+def _port(graph: Graph, name: str, index: int) -> Port:
+    node = graph.nodes[index]
+    return Port(name=name, dtype=node.dtype, shape=node.shape)
+
+
+def _constant(graph: Graph, name: str, index: int) -> Constant:
+    node = graph.nodes[index]
+    shape = tuple(size for size in node.shape if isinstance(size, int))
+    return Constant(name=name, dtype=node.dtype, shape=shape)
+
+
+def _stored(constant: Constant, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    return np.ascontiguousarray(value, dtype=constant.dtype.numpy).reshape(constant.shape)
+
+
+def _job(source: KernelSource, targets: Sequence[ToolOptions]) -> Job:
+    parts: dict[str, Any] = {
+        "form": source.target,
+        "name": source.name,
+        "source": source.source,
+        "args": source.args,
+        "noalias": source.noalias_const,
+        "threads": source.threads,
+        "cc_dependent": source.cc_dependent,
+    }
+    if any(t.lineinfo or t.debug for t in targets):
+        parts["lines"] = [[line, str(place)] for line, place in sorted(source.locations.items())]
+    return Job(
+        name=source.name,
+        kind=source.target,
+        parts=parts,
+        load=lambda: _kernel(source),
+        threads=source.threads,
+        dynamic_shared_bytes=0 if source.target == "cuda" else None,
+    )
+
+
+def _kernel(source: KernelSource) -> CudaKernel | CpuKernel:
+    function = load_source(source)
+    if source.target == "cpu":
+        return CpuKernel(source.name, function, source.args, source.noalias_const, source.locations)
+    return CudaKernel(
+        source.name,
+        function,
+        source.args,
+        source.noalias_const,
+        source.threads,
+        source.cc_dependent,
+        source.locations,
+    )
+
+
+def load_source(source: KernelSource) -> Function:
+    """The function that generated source defines; tracebacks and Numba's messages can show its lines."""
+    digest = hashlib.sha256(source.source.encode()).hexdigest()[:12]
+    file = f"<{source.name}.{source.target}.{digest}.py>"
+    linecache.cache[file] = (len(source.source), None, source.source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {"__name__": f"tessera_generated_{source.name}"}
+    exec(compile(source.source, file, "exec"), namespace)  # noqa: S102 - written by this compiler
+    function: Function = namespace[source.name]
+    return function
+
+
+def _notes(targets: Sequence[ToolOptions]) -> tuple[str, ...]:
+    """Settings that were understood but chose nothing."""
+    return tuple(
+        f"{t.target}: wgmma_config m{t.wgmma[0]}n{t.wgmma[1]}k{t.wgmma[2]} chose nothing: "
+        "generated matrix products do not use warpgroup instructions"
+        for t in targets
+        if t.wgmma is not None
+    )

@@ -1,0 +1,174 @@
+"""A kernel written by hand becomes a program of one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tessera.compiler import abi
+from tessera.compiler.build import Job, split_targets
+from tessera.compiler.diagnose import check_names
+from tessera.compiler.fingerprint import UnknownValueError, function_digest
+from tessera.compiler.native import CpuKernel
+from tessera.compiler.options import ToolOptions
+from tessera.compiler.ptx import CudaKernel
+from tessera.compiler.serial import serial_form
+from tessera.compiler.unit import Unit
+from tessera.program.dim import product
+from tessera.program.errors import CompileError, KernelError
+from tessera.program.program import Arg, Extent, Launch, Plan, Pointer, Port, Program, ScalarInput
+from tessera.program.validate import validate
+
+if TYPE_CHECKING:
+    from tessera.language.kernel import Kernel, KernelParam
+
+
+def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | None = None) -> Unit:
+    """The program of a raw kernel and the jobs that build its code.
+
+    Every array is an input. One that the kernel writes is an output of the same
+    name too, which starts with the input's contents.
+
+    Args:
+        kernel: The kernel.
+        targets: What to compile for. Of several, `cpu` is left out, with a note, for a
+            kernel that only a GPU can run.
+        name: Name of the program; by default the kernel's.
+
+    Raises:
+        CompileError: A name in the kernel is not defined, or `cpu` is the only target and
+            the kernel needs a GPU.
+        KernelError: An argument has a dtype that Numba does not know.
+    """
+    check_names(kernel.fn)
+    gpu, cpu = split_targets(targets)
+    digest, notes = _digest(kernel, targets)
+    plans, jobs = [], []
+    if gpu:
+        plans.append(_gpu_plan(kernel, gpu))
+        jobs.append(_gpu_job(kernel, digest))
+    if cpu:
+        try:
+            job = _cpu_job(kernel, digest)
+        except (CompileError, KernelError) as error:
+            if not gpu:
+                raise
+            notes.append(f"not compiled for the cpu: {error.message}")
+            cpu = []
+        else:
+            plans.append(_cpu_plan(kernel, cpu))
+            jobs.append(job)
+    program = Program(
+        name=name or kernel.name,
+        inputs=tuple(_port(p) for p in kernel.params),
+        outputs=tuple(_port(p, initial=p.name) for p in kernel.params if p.name in kernel.outputs),
+        plans=tuple(plans),
+    )
+    validate(program)
+    return Unit(program=program, jobs=tuple(jobs), gpu=tuple(gpu), cpu=tuple(cpu), notes=tuple(notes))
+
+
+def _digest(kernel: Kernel, targets: Sequence[ToolOptions]) -> tuple[str | None, list[str]]:
+    try:
+        return function_digest(kernel.fn, lines=any(t.lineinfo or t.debug for t in targets)), []
+    except UnknownValueError as error:
+        return None, [f"{kernel.name} is compiled anew each time: it reads {error}, which cannot be compared"]
+
+
+def _port(param: KernelParam, *, initial: str | None = None) -> Port:
+    return Port(
+        name=param.name,
+        dtype=param.dtype,
+        shape=tuple(param.shape),
+        kind="tensor" if param.kind == "array" else "scalar",
+        initial=initial,
+    )
+
+
+def _kinds(kernel: Kernel) -> tuple[str, ...]:
+    return tuple(
+        abi.array_kind(p.dtype, len(p.shape)) if p.kind == "array" else p.dtype.name for p in kernel.params
+    )
+
+
+def _args(kernel: Kernel) -> tuple[Arg, ...]:
+    found: list[Arg] = []
+    for param in kernel.params:
+        if param.kind == "scalar":
+            found.append(ScalarInput(name=param.name, dtype=param.dtype))
+        else:
+            # What is written is the output, which starts as a copy of the input.
+            space: Any = "output" if param.name in kernel.outputs else "input"
+            pointer = Pointer(space=space, name=param.name)
+            found += abi.flatten_array(pointer, param.dtype, tuple(param.shape))
+    return tuple(found)
+
+
+def _gpu_plan(kernel: Kernel, targets: Sequence[ToolOptions]) -> Plan:
+    launch = Launch(
+        kernel=kernel.name,
+        grid=kernel.grid,
+        block=kernel.block,
+        shared_bytes=kernel.shared_bytes,
+        args=_args(kernel),
+    )
+    return Plan(targets=tuple(t.target for t in targets), steps=(launch,))
+
+
+def _cpu_plan(kernel: Kernel, targets: Sequence[ToolOptions]) -> Plan:
+    """One work item a block; the serial form takes the grid, to know which block an item is."""
+    grid = tuple(Extent(value=size) for size in kernel.grid)
+    launch = Launch(kernel=kernel.name, grid=(product(kernel.grid), 1, 1), args=(*_args(kernel), *grid))
+    return Plan(targets=tuple(t.target for t in targets), steps=(launch,))
+
+
+def _parts(kernel: Kernel, digest: str | None, form: str) -> dict[str, Any] | None:
+    if digest is None:
+        return None
+    return {
+        "form": form,
+        "name": kernel.name,
+        "function": digest,
+        "kinds": _kinds(kernel),
+        "block": kernel.block,
+    }
+
+
+def _gpu_job(kernel: Kernel, digest: str | None) -> Job:
+    threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
+
+    def load() -> CudaKernel:
+        # What a hand-written kernel's intrinsics look at is not known: lower for each architecture.
+        return CudaKernel(kernel.name, kernel.fn, _kinds(kernel), threads=threads, cc_dependent=True)
+
+    shared = kernel.shared_bytes
+    return Job(
+        name=kernel.name,
+        kind="cuda",
+        parts=_parts(kernel, digest, "raw"),
+        load=load,
+        threads=threads,
+        dynamic_shared_bytes=shared if isinstance(shared, int) else None,
+    )
+
+
+def _cpu_job(kernel: Kernel, digest: str | None) -> Job:
+    _check_cpu_types(kernel)
+    form = serial_form(kernel.fn, kernel.block)
+    kinds = (*_kinds(kernel), "i64", "i64", "i64")
+    return Job(
+        name=kernel.name,
+        kind="cpu",
+        parts=_parts(kernel, digest, "serial"),
+        load=lambda: CpuKernel(kernel.name, form.function(), kinds),
+    )
+
+
+def _check_cpu_types(kernel: Kernel) -> None:
+    for param in kernel.params:
+        if param.dtype.name in abi.NOT_ON_CPU:
+            raise KernelError(
+                f"{kernel.name} needs a GPU: {param.name} is {param.dtype}, unknown to Numba on the CPU",
+                hint="use f32, or write it with @ts.jit, which converts",
+                location=kernel.location,
+            )

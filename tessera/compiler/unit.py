@@ -1,0 +1,33 @@
+"""What both kinds of source become before machine code is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tessera.compiler.build import Job
+from tessera.compiler.options import ToolOptions
+from tessera.program.program import Program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One program with all its plans, and the jobs that build the code they launch."""
+
+    program: Program
+    jobs: tuple[Job, ...]
+    gpu: tuple[ToolOptions, ...]
+    """GPU targets that code is made for."""
+    cpu: tuple[ToolOptions, ...]
+    """CPU targets that code is made for."""
+    constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many kernels are built, counting each target."""
+        return sum(len(self.gpu if job.kind == "cuda" else self.cpu) for job in self.jobs)

@@ -1,0 +1,73 @@
+"""Is this machine fit, how fast is it, and what does a kernel cost: checks, benchmarks, reports."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tessera.profiler.bench import bench_target
+    from tessera.profiler.bench_result import BatchResult, BenchResult
+    from tessera.profiler.check import Check
+    from tessera.profiler.checks import diagnose
+    from tessera.profiler.cost import Cost, program_cost
+    from tessera.profiler.datasheets import DATASHEETS, Roofline, roofline
+    from tessera.profiler.diagnostics import Diagnostics
+    from tessera.profiler.report import write_report
+    from tessera.profiler.report_data import ReportData
+    from tessera.profiler.report_source import report_from_artifact, report_from_package
+    from tessera.profiler.timing import Timing
+    from tessera.program.occupancy import Occupancy, occupancy
+
+# Each name is imported on first use: benchmarks pull in numpy, reports a template engine.
+_HOMES: dict[str, str] = {
+    "BatchResult": "tessera.profiler.bench_result",
+    "BenchResult": "tessera.profiler.bench_result",
+    "Check": "tessera.profiler.check",
+    "Cost": "tessera.profiler.cost",
+    "DATASHEETS": "tessera.profiler.datasheets",
+    "Diagnostics": "tessera.profiler.diagnostics",
+    "Occupancy": "tessera.program.occupancy",
+    "ReportData": "tessera.profiler.report_data",
+    "Roofline": "tessera.profiler.datasheets",
+    "Timing": "tessera.profiler.timing",
+    "bench_target": "tessera.profiler.bench",
+    "diagnose": "tessera.profiler.checks",
+    "occupancy": "tessera.program.occupancy",
+    "program_cost": "tessera.profiler.cost",
+    "report_from_artifact": "tessera.profiler.report_source",
+    "report_from_package": "tessera.profiler.report_source",
+    "roofline": "tessera.profiler.datasheets",
+    "write_report": "tessera.profiler.report",
+}
+
+__all__ = [
+    "DATASHEETS",
+    "BatchResult",
+    "BenchResult",
+    "Check",
+    "Cost",
+    "Diagnostics",
+    "Occupancy",
+    "ReportData",
+    "Roofline",
+    "Timing",
+    "bench_target",
+    "diagnose",
+    "occupancy",
+    "program_cost",
+    "report_from_artifact",
+    "report_from_package",
+    "roofline",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

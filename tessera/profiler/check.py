@@ -1,0 +1,41 @@
+"""The answer of one diagnostic check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warning", "failure", "not applicable"]
+"""`warning`: works, but something is missing or odd. `not applicable`: nothing here to check."""
+
+STATUSES: tuple[Status, ...] = ("ok", "warning", "failure", "not applicable")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found, and what to do about it."""
+
+    name: str
+    """What was looked at, such as `numba` or `GPU driver`."""
+    status: Status
+    detail: str
+    """What was found, measured against what is needed."""
+    fix: str | None = None
+    """The next command to type or thing to change; None where nothing needs doing."""
+
+
+def worst(checks: tuple[Check, ...]) -> Status:
+    """The gravest status among `checks`; `not applicable` for none."""
+    order: tuple[Status, ...] = ("failure", "warning", "ok")
+    found = {check.status for check in checks}
+    return next((status for status in order if status in found), "not applicable")
+
+
+def human_bytes(count: float) -> str:
+    """`count` bytes as a person reads them: `1.5 GiB`, `640 B`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,312 @@
+"""What a package or an artifact holds, as the data of a report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tessera
+from tessera.profiler.bench_result import BenchResult
+from tessera.profiler.check import Check
+from tessera.profiler.check_machine import available_cores, cpu_model
+from tessera.profiler.report_data import (
+    Block,
+    BufferLife,
+    KernelRow,
+    LaunchPlan,
+    LaunchRow,
+    MemoryPlan,
+    PackageEntry,
+    ReportData,
+    StageTime,
+)
+from tessera.profiler.sizes import choose_sizes
+from tessera.program.arch import is_cpu, parse_arch
+from tessera.program.artifact import Artifact, Resources
+from tessera.program.dim import Dim, evaluate, format_dim, format_shape
+from tessera.program.errors import ArchitectureError
+from tessera.program.occupancy import occupancy
+from tessera.program.program import (
+    Arg,
+    Choice,
+    Extent,
+    Gemm,
+    Immediate,
+    Launch,
+    Plan,
+    Pointer,
+    Program,
+    ScalarInput,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from tessera.package import Package
+
+SHOWN_BATCH = 32
+"""Batch size that memory plans are drawn for."""
+
+
+def report_from_package(
+    package: str | Path | Package,
+    *,
+    title: str | None = None,
+    subtitle: str = "",
+    stages: Sequence[StageTime] = (),
+    benchmarks: Sequence[BenchResult] = (),
+    sections: Mapping[str, Sequence[Block]] | None = None,
+    checks: Sequence[Check] = (),
+    sizes: Mapping[str, int] | None = None,
+) -> ReportData:
+    """A report of everything that a package states about itself, and of what the caller adds.
+
+    Args:
+        package: File, unpacked folder, or an open package.
+        title: None: its name and version.
+        subtitle: A sentence below the title.
+        stages: How long making it took.
+        benchmarks: Measured on this machine.
+        sections: The caller's own sections by title.
+        checks: What `diagnose` found.
+        sizes: Values of symbols that memory plans are drawn for; by default the batch is 32.
+
+    Raises:
+        PackageError: It is no package, or a damaged one.
+    """
+    from tessera.package import Package
+
+    opened = package if isinstance(package, Package) else Package.load(package)
+    size_of = {entry.path: entry.size for entry in opened.entries}
+    programs = list(opened.programs.values())
+    # A loaded package's manifest is on disk; one in memory has not been written yet.
+    on_disk = _manifest_size(opened)
+    entries = [PackageEntry(entry.path, entry.size, entry.sha256) for entry in opened.entries]
+    return ReportData(
+        title=title or f"{opened.name} {opened.version}",
+        subtitle=subtitle or str(opened.manifest.metadata.get("description", "")),
+        kernels=tuple(
+            kernel_row(row.program, kernel, row.target, row.resources, size_of[row.path])
+            for row in opened.binaries
+            if row.format != "ptx"
+            for kernel in row.kernels
+        ),
+        stages=tuple(stages),
+        package=f"{opened.name} {opened.version}",
+        entries=(*entries, *([PackageEntry("manifest.json", on_disk)] if on_disk else [])),
+        memory=tuple(_memory_plans(programs, sizes or {})),
+        launches=tuple(_launch_plans(programs)),
+        benchmarks=tuple(benchmarks),
+        sections=dict(sections or {}),
+        checks=tuple(checks),
+        environment={**environment(), **_made_with(opened.manifest.provenance)},
+        notes=opened.manifest.notes,
+    )
+
+
+def report_from_artifact(
+    artifact: Artifact, *, title: str, subtitle: str = "", sizes: Mapping[str, int] | None = None
+) -> ReportData:
+    """A report of what a compiler handed over. Sections of the caller go in by `dataclasses.replace`."""
+    return ReportData(
+        title=title,
+        subtitle=subtitle,
+        kernels=tuple(
+            kernel_row(b.program, kernel, b.target, b.resources, len(b.data), cached=b.cached)
+            for b in artifact.binaries
+            if b.format != "ptx"
+            for kernel in b.kernels
+        ),
+        memory=tuple(_memory_plans(artifact.programs, sizes or {})),
+        launches=tuple(_launch_plans(artifact.programs)),
+        environment={**environment(), **_made_with(artifact.provenance)},
+        notes=artifact.notes,
+    )
+
+
+def kernel_row(
+    program: str,
+    kernel: str,
+    target: str,
+    resources: Resources | None,
+    binary_bytes: int,
+    *,
+    cached: bool | None = None,
+) -> KernelRow:
+    """One row of the kernel table; what the assembler did not say stays None."""
+    if resources is None:
+        return KernelRow(program, kernel, target, binary_bytes=binary_bytes, cached=cached)
+    static, dynamic = resources.shared_bytes, resources.dynamic_shared_bytes
+    shared = None if static is None else static + (dynamic or 0)
+    return KernelRow(
+        program=program,
+        kernel=kernel,
+        target=target,
+        registers=resources.registers,
+        spill_bytes=resources.spill_bytes,
+        shared_bytes=shared,
+        threads=resources.threads,
+        occupancy=resources.occupancy,
+        limiter=_limiter(target, resources, shared),
+        binary_bytes=binary_bytes,
+        cached=cached,
+    )
+
+
+def _limiter(target: str, resources: Resources, shared_bytes: int | None) -> str | None:
+    if is_cpu(target) or resources.registers is None or not resources.threads or shared_bytes is None:
+        return None
+    try:
+        arch = parse_arch(target)
+    except ArchitectureError:
+        return None
+    found = occupancy(
+        arch, threads=resources.threads, registers=resources.registers, shared_bytes=shared_bytes
+    )
+    return found.limiter
+
+
+def environment() -> dict[str, str]:
+    """This machine and its Python."""
+    import numpy
+
+    return {
+        "tessera": tessera.__version__,
+        "Python": platform.python_version(),
+        "NumPy": numpy.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "CPU": f"{cpu_model()}, {available_cores()} cores",
+    }
+
+
+def _made_with(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """The versions among a compiler's provenance, one for each line of the page."""
+    tools = provenance.get("toolchain", provenance.get("versions", {}))
+    if not isinstance(tools, Mapping):
+        return {}
+    return {
+        f"built with {name}": str(value) for name, value in tools.items() if isinstance(value, (str, int))
+    }
+
+
+def _manifest_size(package: Package) -> int | None:
+    from tessera.package.manifest import manifest_to_json
+
+    return None if package.path is None else len(manifest_to_json(package.manifest))
+
+
+def _memory_plans(programs: Iterable[Program], given: Mapping[str, int]) -> Iterator[MemoryPlan]:
+    for program in programs:
+        known = {k: v for k, v in given.items() if k in _symbols(program)}
+        sizes, _ = choose_sizes(program, batch=SHOWN_BATCH, given=known)
+        for plan in program.plans:
+            if plan.buffers or plan.persistent_bytes:
+                yield memory_plan(program.name, plan, sizes)
+
+
+def _symbols(program: Program) -> frozenset[str]:
+    from tessera.program.validate import bound_symbols
+
+    return bound_symbols(program)
+
+
+def memory_plan(program: str, plan: Plan, sizes: Mapping[str, int]) -> MemoryPlan:
+    """The arena of `plan`: a buffer lives from the first step that names it to the last.
+
+    Raises:
+        InputError: A size has no value.
+    """
+    used: dict[str, list[int]] = {}
+    for index, step in enumerate(plan.steps):
+        for name in _buffers_of(step):
+            used.setdefault(name, []).append(index)
+    lives = tuple(
+        BufferLife(
+            buffer.name,
+            evaluate(buffer.offset_bytes, sizes),
+            evaluate(buffer.bytes, sizes),
+            min(used[buffer.name]),
+            max(used[buffer.name]),
+        )
+        for buffer in plan.buffers
+        if buffer.name in used
+    )
+    return MemoryPlan(
+        program=program,
+        target=", ".join(plan.targets),
+        sizes=dict(sizes),
+        steps=tuple(_step_name(step) for step in plan.steps),
+        arena_bytes=evaluate(plan.arena_bytes, sizes),
+        buffers=lives,
+        persistent_bytes=plan.persistent_bytes,
+    )
+
+
+def _buffers_of(step: Step) -> set[str]:
+    if isinstance(step, Choice):
+        return {name for option in step.options for inner in option.steps for name in _buffers_of(inner)}
+    args = (step.a, step.b, step.c) if isinstance(step, Gemm) else step.args
+    return {arg.name for arg in args if isinstance(arg, Pointer) and arg.space == "buffer"}
+
+
+def _step_name(step: Step) -> str:
+    if isinstance(step, Choice):
+        return _step_name(step.options[-1].steps[0]) if step.options[-1].steps else "choice"
+    return "gemm" if isinstance(step, Gemm) else step.kernel
+
+
+def _launch_plans(programs: Iterable[Program]) -> Iterator[LaunchPlan]:
+    for program in programs:
+        for plan in program.plans:
+            setup = tuple(_launch_rows("setup ", plan.setup))
+            yield LaunchPlan(program.name, plan.targets, (*setup, *_launch_rows("", plan.steps)))
+
+
+def _launch_rows(prefix: str, steps: Iterable[Step], guard: str = "") -> Iterator[LaunchRow]:
+    for index, step in enumerate(steps):
+        if not isinstance(step, Choice):
+            yield _launch_row(f"{prefix}{index}", step, guard)
+            continue
+        for letter, option in zip("abcdefghijklmnopqrstuvwxyz", step.options, strict=False):
+            conditions = " and ".join(f"{format_dim(c.lhs)} {c.op} {format_dim(c.rhs)}" for c in option.guard)
+            yield from _launch_rows(f"{prefix}{index}{letter}.", option.steps, conditions or "otherwise")
+
+
+def _launch_row(index: str, step: Launch | Gemm, guard: str) -> LaunchRow:
+    if isinstance(step, Gemm):
+        shape = f"{format_dim(step.m)} × {format_dim(step.n)} × {format_dim(step.k)}"
+        operands = ", ".join(
+            f"{side} = {_argument(pointer)}"
+            for side, pointer in (("a", step.a), ("b", step.b), ("c", step.c))
+        )
+        flags = [name for name in ("transpose_a", "transpose_b") if getattr(step, name)]
+        batch = f", batch {format_dim(step.batch)}" if step.batch != 1 else ""
+        text = ", ".join([operands, *flags]) + batch
+        return LaunchRow(index, f"gemm {step.dtype}", "gemm", shape, "–", "–", text, guard)
+    return LaunchRow(
+        index=index,
+        kind="kernel",
+        name=step.kernel,
+        grid=format_shape(step.grid),
+        block=format_shape(step.block),
+        shared=format_dim(step.shared_bytes),
+        arguments=", ".join(map(_argument, step.args)),
+        guard=guard,
+    )
+
+
+def _argument(arg: Arg) -> str:
+    if isinstance(arg, Pointer):
+        return "null" if arg.space == "null" else f"{arg.space} {arg.name}{_offset(arg.offset_bytes)}"
+    if isinstance(arg, Extent):
+        return format_dim(arg.value)
+    if isinstance(arg, Immediate):
+        return f"{arg.value}"
+    if isinstance(arg, ScalarInput):
+        return arg.name
+    raise AssertionError(arg)
+
+
+def _offset(offset: Dim) -> str:
+    return "" if offset == 0 else f" + {format_dim(offset)}"

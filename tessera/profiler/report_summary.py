@@ -1,0 +1,75 @@
+"""The figures at the top of a report, taken from what the rest of it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tessera.profiler.check import human_bytes
+from tessera.profiler.report_data import Fact, ReportData
+from tessera.program.arch import is_cpu
+
+
+def summarize(data: ReportData) -> tuple[Fact, ...]:
+    """At most eight figures, of the sections that `data` has."""
+    return (*_kernels(data), *_package(data), *_stages(data), *_benchmark(data), *_checks(data))
+
+
+def _kernels(data: ReportData) -> Iterator[Fact]:
+    if not data.kernels:
+        return
+    gpu = [k for k in data.kernels if not is_cpu(k.target)]
+    targets = list(dict.fromkeys(k.target for k in data.kernels))
+    names = {(k.program, k.kernel) for k in (gpu or data.kernels)}
+    yield Fact("kernels", f"{len(names):,}", "measured", "on " + ", ".join(targets))
+    spills = [k.spill_bytes for k in gpu if k.spill_bytes is not None]
+    if spills:
+        spilling = sum(1 for spill in spills if spill)
+        detail = f"in {spilling} of {len(spills)} cubins" if spilling else f"none in {len(spills)} cubins"
+        yield Fact("spilled registers", human_bytes(max(spills)), "measured", detail)
+    occupancies = [k.occupancy for k in gpu if k.occupancy is not None]
+    if occupancies:
+        low, high = min(occupancies), max(occupancies)
+        text = f"{100 * low:.0f}–{100 * high:.0f} %" if low < high else f"{100 * low:.0f} %"
+        yield Fact("occupancy", text, "predicted", "resident warps of the most possible")
+
+
+def _package(data: ReportData) -> Iterator[Fact]:
+    if data.entries:
+        total = sum(entry.bytes for entry in data.entries)
+        yield Fact("package", human_bytes(total), "measured", f"{len(data.entries)} files")
+
+
+def _stages(data: ReportData) -> Iterator[Fact]:
+    if data.stages:
+        total = sum(stage.seconds for stage in data.stages)
+        yield Fact("all stages", f"{total:.2f} s", "measured", f"{len(data.stages)} stages")
+
+
+def _benchmark(data: ReportData) -> Iterator[Fact]:
+    batches = [(b, result) for result in data.benchmarks for b in result.batches]
+    if not batches:
+        return
+    quickest, result = min(batches, key=lambda pair: pair[0].timing.median_ms)
+    size = "" if quickest.batch is None else f"batch {quickest.batch}, "
+    yield Fact(
+        "fastest answer",
+        f"{quickest.timing.median_ms:,.3g} ms",
+        "measured",
+        f"{size}median on {result.device}",
+    )
+    best, result = max(batches, key=lambda pair: pair[0].per_second)
+    size = "" if best.batch is None else f"batch {best.batch}, "
+    yield Fact("best throughput", f"{best.per_second:,.0f} /s", "measured", f"{size}on {result.device}")
+
+
+def _checks(data: ReportData) -> Iterator[Fact]:
+    if data.checks:
+        ok, warnings, failures = (
+            sum(1 for c in data.checks if c.status == status) for status in ("ok", "warning", "failure")
+        )
+        detail = f"{_count(warnings, 'warning')}, {_count(failures, 'failure')}"
+        yield Fact("checks passed", str(ok), "measured", detail)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

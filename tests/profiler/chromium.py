@@ -1,0 +1,146 @@
+"""A headless Chromium, spoken to over pipes in its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+PATIENCE_S = 60.0
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One browser with one page. Every event since it was opened is in `events`."""
+
+    def __init__(self, executable: str, profile: Path) -> None:
+        from_browser, browser_writes = os.pipe()
+        browser_reads, to_browser = os.pipe()
+        # The protocol is on descriptors 3 and 4 of the browser; a shell puts the pipes there.
+        script = f'exec "$0" "$@" 3<&{browser_reads} 4>&{browser_writes}'
+        flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", script, executable, *flags],
+            pass_fds=(browser_reads, browser_writes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "HOME": str(profile)},
+        )
+        os.close(browser_reads)
+        os.close(browser_writes)
+        self._out = os.fdopen(to_browser, "wb", buffering=0)
+        self._in = os.fdopen(from_browser, "rb")
+        self._buffer = b""
+        self._id = 0
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._session = None
+            self.call("Browser.close")
+        finally:
+            self._out.close()
+            self._in.close()
+            self._process.wait(timeout=PATIENCE_S)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._id += 1
+        message: dict[str, Any] = {"id": self._id, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        self._out.write(json.dumps(message).encode() + b"\0")
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            answer = self._receive()
+            if answer.get("id") == self._id:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+            self.events.append(answer)
+        raise TimeoutError(method)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            # read1 waits for what the browser says next; a browser that dies closes the pipe.
+            part = self._in.read1(1 << 20)  # type: ignore[attr-defined]
+            if not part:
+                raise EOFError("the browser has gone")
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def open(self, path: Path, *, width: int, dark: bool = False, height: int = 900) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.events.clear()
+        self.call("Page.navigate", url=path.as_uri())
+        self.evaluate(
+            "new Promise(done => { const wait = () => "
+            "document.readyState === 'complete' && location.protocol === 'file:' "
+            "? setTimeout(done, 300) : setTimeout(wait, 20); wait(); })"
+        )
+
+    def screenshot(self, path: Path) -> None:
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def pdf(self, path: Path) -> None:
+        printed = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
+        path.write_bytes(base64.b64decode(printed["data"]))
+
+    def complaints(self) -> list[str]:
+        """Whatever the page wrote to its console, threw, or had blocked."""
+        kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [json.dumps(event["params"])[:500] for event in self.events if event.get("method") in kinds]
+
+    def requests(self) -> list[str]:
+        """The address of every request of the page, its own file and inline data apart."""
+        urls = [
+            event["params"]["request"]["url"]
+            for event in self.events
+            if event.get("method") == "Network.requestWillBeSent"
+        ]
+        return [url for url in urls if not url.startswith(("file:", "data:"))]

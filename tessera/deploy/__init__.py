@@ -1,0 +1,68 @@
+"""The public face of deployment: what one imports to compile, package, run and serve.
+
+    from tessera.deploy import AOTCompiler, DeploymentPackage, ProductionServer
+
+Names are found when they are first used: a production image without a compiler
+imports what it has, and nobody pays for what they do not use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tessera.compiler.aot import AOTCompiler, BatchCompiler, CompiledKernel, CompiledPackage
+    from tessera.compiler.options import AOTConfig, CompilationTarget
+    from tessera.deploy.export import ModelExporter
+    from tessera.package.builder import PackageBuilder
+    from tessera.profiler.diagnostics import Diagnostics
+    from tessera.runtime.deployment import DeploymentPackage
+    from tessera.runtime.devices import DeviceFallbackWarning
+    from tessera.runtime.runtime import Runtime, open_artifact
+    from tessera.serve.server import ProductionServer
+
+__all__ = [
+    "AOTCompiler",
+    "AOTConfig",
+    "BatchCompiler",
+    "CompilationTarget",
+    "CompiledKernel",
+    "CompiledPackage",
+    "DeploymentPackage",
+    "DeviceFallbackWarning",
+    "Diagnostics",
+    "ModelExporter",
+    "PackageBuilder",
+    "ProductionServer",
+    "Runtime",
+    "open_artifact",
+]
+
+_HOMES = {
+    "AOTCompiler": "tessera.compiler.aot",
+    "AOTConfig": "tessera.compiler.options",
+    "BatchCompiler": "tessera.compiler.aot",
+    "CompilationTarget": "tessera.compiler.options",
+    "CompiledKernel": "tessera.compiler.aot",
+    "CompiledPackage": "tessera.compiler.aot",
+    "DeploymentPackage": "tessera.runtime.deployment",
+    "DeviceFallbackWarning": "tessera.runtime.devices",
+    "Diagnostics": "tessera.profiler",
+    "ModelExporter": "tessera.deploy.export",
+    "PackageBuilder": "tessera.package.builder",
+    # Rooms with an extra of their own say which one, if a package of it is missing.
+    "ProductionServer": "tessera.serve",
+    "Runtime": "tessera.runtime.runtime",
+    "open_artifact": "tessera.runtime.runtime",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,139 @@
+"""One group of operators to the text of one kernel."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from tessera.compiler import device, scalar_math
+from tessera.compiler.body import Body
+from tessera.compiler.geometry import Geometry
+from tessera.compiler.groups import Group, Grouping
+from tessera.compiler.kernel_source import KernelSource
+from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
+from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
+from tessera.compiler.lower_rows import rows_kernel
+from tessera.compiler.operators import LEAVES, VIEWS
+from tessera.program.dim import Dim
+from tessera.program.errors import SourceLocation
+from tessera.program.graph import Graph
+
+_NUMBA_NAMES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8")
+_DEVICE_NAMES = tuple(name for name in vars(device) if re.fullmatch(r"u(div|rem)|div_f\d\d|\w+_to_\w+", name))
+_MAX_NAME = 56
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredGroup:
+    """A kernel without a name, and what to launch it with."""
+
+    kind: Literal["cuda", "cpu"]
+    ops: tuple[str, ...]
+    """What it computes, in words."""
+    reads: tuple[int, ...]
+    """Nodes whose memory the first arguments point at; the output's comes next."""
+    sizes: tuple[Dim, ...]
+    """The int64 arguments after the pointers."""
+    args: tuple[str, ...]
+    """Kinds of all arguments."""
+    lines: tuple[tuple[str, SourceLocation | None], ...]
+    """Body of the function."""
+    geometry: Geometry
+    shared_bytes: int
+
+    @property
+    def key(self) -> object:
+        """Equal for groups that one kernel can serve."""
+        return self.args, tuple(text for text, _ in self.lines), self.geometry.threads
+
+    def source(self, name: str) -> KernelSource:
+        """The kernel called `name`."""
+        body = "\n".join(f"    {_with_colon(text)}" for text, _ in self.lines)
+        parameters = [f"in{i}" for i in range(len(self.reads))] + ["out"]
+        parameters += [f"n{i}" for i in range(len(self.sizes))]
+        if self.kind == "cpu":
+            parameters += ["begin", "end"]
+        head = [f'"""{" ".join(self.ops)}, for {self.kind}."""', "", *self._imports(body), "", ""]
+        head.append(f"def {name}({', '.join(parameters)}):")
+        locations = {len(head) + 1 + i: where for i, (_, where) in enumerate(self.lines) if where is not None}
+        readable = (True,) * len(self.reads) + (False,) * (len(self.args) - len(self.reads))
+        return KernelSource(
+            name=name,
+            target=self.kind,
+            source="\n".join(head) + "\n" + body + "\n",
+            args=self.args,
+            noalias_const=readable,
+            threads=self.geometry.threads,
+            shared_bytes=self.shared_bytes,
+            # Numba lowers tanh by compute capability where fast math is on.
+            cc_dependent=self.kind == "cuda" and "math.tanh(" in body,
+            locations=locations,
+        )
+
+    def _imports(self, body: str) -> list[str]:
+        used = set(re.findall(r"\b[a-z_]\w*", body))
+        numba = [name for name in _NUMBA_NAMES if name in used]
+        own = sorted(name for name in _DEVICE_NAMES if name in used)
+        lines = ["import math", ""] if "math" in used else []
+        if self.kind == "cuda":
+            numba.insert(0, "cuda")
+        if numba:
+            lines.append(f"from numba import {', '.join(numba)}")
+        if own:
+            lines += ["", f"from tessera.compiler.device import {', '.join(own)}"]
+        return lines
+
+
+def lower_group(graph: Graph, group: Group, grouping: Grouping, kind: Literal["cuda", "cpu"]) -> LoweredGroup:
+    """The kernel of a group that is not left to a BLAS.
+
+    Raises:
+        CompileError: The group holds something that no kernel computes.
+    """
+    body = Body(graph, frozenset(group.members), grouping.owner)
+    geometry = _write(body, group, kind)
+    if kind == "cpu" and group.core is None and body.writer.divisions:
+        body = Body(graph, frozenset(group.members), grouping.owner)
+        geometry = pointwise_cpu_rows(body, group.root)
+    pointers = [*(graph.nodes[node].dtype for node in body.reads), graph.nodes[group.root].dtype]
+    return LoweredGroup(
+        kind=kind,
+        ops=tuple(graph.nodes[node].op for node in group.members),
+        reads=tuple(body.reads),
+        sizes=tuple(body.writer.sizes),
+        args=(*map(scalar_math.pointer_kind, pointers), *("i64",) * len(body.writer.sizes)),
+        lines=tuple(body.writer.finish()),
+        geometry=geometry,
+        shared_bytes=body.shared_bytes,
+    )
+
+
+def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"]) -> Geometry:
+    if group.core is None:
+        return (pointwise_cuda if kind == "cuda" else pointwise_cpu)(body, group.root)
+    if body.graph.nodes[group.core].op == "matmul":
+        return (matmul_cuda if kind == "cuda" else matmul_cpu)(body, group.root, group.core)
+    return rows_kernel(body, group.root, group.core, kind)
+
+
+def kernel_name(program: str, step: int, ops: tuple[str, ...]) -> str:
+    """A C identifier that says what the kernel does: `forward_0_matmul_add_relu`."""
+    telling = [op for op in ops if op not in VIEWS | LEAVES | {"cast"}] or list(ops)
+    words = [op for i, op in enumerate(telling) if i == 0 or op != telling[i - 1]]
+    stem = re.sub(r"\W", "_", program, flags=re.ASCII) or "program"
+    if stem[0].isdigit():
+        stem = f"_{stem}"
+    name = f"{stem}_{step}"
+    for word in words:
+        if len(name) + 1 + len(word) > max(_MAX_NAME, len(stem) + 24):
+            break
+        name = f"{name}_{word}"
+    return name
+
+
+_HEADER = re.compile(r"\s*(if|for|while) ")
+
+
+def _with_colon(text: str) -> str:
+    return f"{text}:" if _HEADER.match(text) else text

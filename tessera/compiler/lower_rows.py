@@ -1,0 +1,201 @@
+"""Kernels that fold along axes: reductions, softmax and layernorm.
+
+The tensor is seen as outer × length × inner, folded along the middle. A team
+works on each row: on a CPU a loop, on a GPU a warp (short rows), a block (long
+rows), or eight threads side by side with their neighbours' (inner axes, so that
+loads stay together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tessera.compiler import scalar_math
+from tessera.compiler.body import Body
+from tessera.compiler.geometry import Geometry
+from tessera.compiler.index import Index
+from tessera.compiler.operators import REDUCTIONS
+from tessera.compiler.teams import Team, choose_team
+from tessera.compiler.writer import ZERO, Name
+from tessera.program.dim import Dim, product
+from tessera.program.graph import Node, attr_ints
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A shape seen as outer × length × inner."""
+
+    shape: tuple[Dim, ...]
+    axes: tuple[int, ...]
+    """The folded axes, ascending."""
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether the folded axes are neighbours, so that inner axes may stay apart from outer ones."""
+        return self.axes == tuple(range(self.axes[0], self.axes[-1] + 1)) if self.axes else False
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Where the folded axes begin and end."""
+        return self.axes[0], self.axes[-1] + 1
+
+    @property
+    def outer(self) -> Dim:
+        """Elements of the axes before (of all kept axes, where the folded ones are not neighbours)."""
+        return product(self.shape[: self.bounds[0]]) if self.adjacent else product(self._kept)
+
+    @property
+    def length(self) -> Dim:
+        """Elements that one result is folded from."""
+        return product(self.shape[axis] for axis in self.axes)
+
+    @property
+    def inner(self) -> Dim:
+        """Elements of the axes behind."""
+        return product(self.shape[self.bounds[1] :]) if self.adjacent else 1
+
+    @property
+    def _kept(self) -> tuple[Dim, ...]:
+        return tuple(size for axis, size in enumerate(self.shape) if axis not in self.axes)
+
+    def element(self, body: Body, team: Team, r: Name) -> Index:
+        """The position of element `r` of the team's row."""
+        if self.adjacent:
+            start, stop = self.bounds
+            parts = ((start, team.outer), (stop - start, r), (len(self.shape) - stop, team.inner))
+            return Index(body.writer, self.shape, parts)
+        kept = Index.flat(body.writer, self._kept, team.outer)
+        folded = Index.flat(body.writer, tuple(self.shape[axis] for axis in self.axes), r)
+        coordinates = [ZERO] * len(self.shape)
+        for position, axis in enumerate(a for a in range(len(self.shape)) if a not in self.axes):
+            coordinates[axis] = kept.axis(position)
+        for position, axis in enumerate(self.axes):
+            coordinates[axis] = folded.axis(position)
+        return Index.of_axes(body.writer, self.shape, tuple(coordinates))
+
+    def result(self, body: Body, team: Team, shape: tuple[Dim, ...]) -> Index:
+        """The position of the row's result in the folded tensor."""
+        if not self.adjacent:
+            return Index.flat(body.writer, shape, team.outer)
+        start, stop = self.bounds
+        inner = len(self.shape) - stop
+        parts = ((start, team.outer), (len(shape) - start - inner, ZERO), (inner, team.inner))
+        return Index(body.writer, shape, parts)
+
+
+def fold_of(node: Node, shape: tuple[Dim, ...]) -> Fold:
+    """How `node` folds its operand of `shape`."""
+    if node.op == "layernorm":
+        return Fold(shape, (len(shape) - 1,))
+    if node.op == "softmax":
+        axis = node.attrs["axis"]
+        return Fold(shape, (int(axis),) if isinstance(axis, int) else ())
+    return Fold(shape, tuple(sorted(attr_ints(node, "axes"))))
+
+
+def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]) -> Geometry:
+    """A team folds each row; then one result a row is written, or the whole row again."""
+    node = body.graph.nodes[core]
+    fold = fold_of(node, body.graph.nodes[node.inputs[0]].shape)
+    team = choose_team(target, body, fold.outer, fold.length, fold.inner)
+    row = _Row(body, root, core, fold, team)
+    with team.rows():
+        if node.op in REDUCTIONS:
+            row.reduction()
+        else:
+            row.normalization()
+    return team.geometry
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    body: Body
+    root: int
+    core: int
+    fold: Fold
+    team: Team
+
+    @property
+    def node(self) -> Node:
+        return self.body.graph.nodes[self.core]
+
+    @property
+    def kind(self) -> str:
+        return scalar_math.compute_type(self.node.dtype)
+
+    def x(self, r: Name) -> tuple[Name, Index]:
+        """Element `r` of the row in the core's compute type, and its position."""
+        index = self.fold.element(self.body, self.team, r)
+        source = self.node.inputs[0]
+        value = self.body.value(source, index)
+        text = scalar_math.cast(value, self.body.graph.nodes[source].dtype, self.node.dtype, rounded=False)
+        return (value if text == value else self.body.writer.let("v", text)), index
+
+    def folded(self, op: str, term: Callable[[Name], str]) -> Name:
+        """Fold `term` of every element of the row."""
+        writer = self.body.writer
+        # A CPU adds in one long chain: in float64 that costs little and loses nothing.
+        wide = not self.team.parallel and op == "sum" and self.kind != "int64"
+        kind = "float64" if wide else self.kind
+        total = writer.let("acc", scalar_math.start(op, kind))
+        with self.team.elements() as r:
+            value, _ = self.x(r)
+            text = scalar_math.convert(term(value), self.kind, kind)
+            writer.line(f"{total} = {scalar_math.combine(op, total, _named(self.body, text), kind)}")
+        self.team.share(op, total, kind)
+        return writer.let("total", scalar_math.convert(total, kind, self.kind)) if wide else total
+
+    def reduction(self) -> None:
+        """Write one result."""
+        op = "sum" if self.node.op == "mean" else self.node.op
+        total = self.folded(op, str)
+        if self.node.op == "mean":
+            total = self.mean_of(total)
+        with self.team.leader():
+            self.body.results[self.core] = total
+            self.body.store(self.root, self.fold.result(self.body, self.team, self.node.shape))
+
+    def mean_of(self, total: Name) -> Name:
+        length = f"{self.kind}({self.body.writer.size(self.fold.length)})"
+        return self.body.writer.let("mean", scalar_math.divide(total, length, self.kind))
+
+    def normalization(self) -> None:
+        """Write the row again."""
+        result = self._softmax() if self.node.op == "softmax" else self._layernorm()
+        with self.team.elements() as r:
+            value, index = self.x(r)
+            self.body.results[self.core] = self.body.writer.let("y", result(value, index))
+            self.body.store(self.root, index)
+
+    def _softmax(self) -> Callable[[Name, Index], str]:
+        top = self.folded("max", str)
+        total = self.folded("sum", lambda x: f"math.exp({x} - {top})")
+        scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", total, self.kind))
+        return lambda x, _: f"math.exp({x} - {top}) * {scale}"
+
+    def _layernorm(self) -> Callable[[Name, Index], str]:
+        mean = self.mean_of(self.folded("sum", str))
+        spread = self.mean_of(self.folded("sum", lambda x: f"({x} - {mean}) * ({x} - {mean})"))
+        eps = scalar_math.literal(float(str(self.node.attrs["eps"])), self.node.dtype)
+        root = f"math.sqrt({spread} + {eps})"
+        scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", root, self.kind))
+
+        def result(x: Name, index: Index) -> str:
+            text = f"({x} - {mean}) * {scale}"
+            for operand, sign in zip(self.node.inputs[1:], "*+", strict=False):
+                text = f"{text} {sign} {self._weight(operand, index)}"
+            return text
+
+        return result
+
+    def _weight(self, node: int, index: Index) -> str:
+        weight = self.body.graph.nodes[node]
+        value = self.body.value(node, index.broadcast(weight.shape))
+        return scalar_math.cast(value, weight.dtype, self.node.dtype, rounded=False)
+
+
+def _named(body: Body, text: str) -> str:
+    # Maximum and minimum repeat their operands, which must not repeat their work.
+    return text if text.isidentifier() else body.writer.let("t", text)

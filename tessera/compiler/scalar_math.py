@@ -1,0 +1,179 @@
+"""Operators on single numbers, as Python text for Numba: one table for every kernel and target.
+
+In a kernel a number is a float64, a float32 (float16, bfloat16, tf32 and 8-bit
+floats compute in float32) or an int64 (every integer and bool), and is brought
+back to its dtype's values after each integer operator.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tessera.program.dtype import (
+    DType,
+    bf16,
+    bool_,
+    f8e4m3,
+    f8e5m2,
+    f16,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    tf32,
+    u8,
+)
+from tessera.program.graph import Attr
+
+_SMALL_FLOATS = {bf16: "bf16", f16: "f16", f8e4m3: "f8e4m3", f8e5m2: "f8e5m2"}
+_INTEGER_WRAP = {
+    i64: "{x}",
+    i32: "int64(int32({x}))",
+    i16: "int64(int16({x}))",
+    i8: "int64(int8({x}))",
+    u8: "{x} & 255",
+    bool_: "{x}",
+}
+_STORED_INTEGER = {i64: "{x}", i32: "int32({x})", i16: "int16({x})", i8: "int8({x})", u8: "uint8({x})"}
+
+# {x}, {a}, {b}: names of values. {F}: float32 or float64. {d}: f32 or f64.
+_FLOAT_UNARY = {
+    "copy": "{x}",
+    "neg": "-{x}",
+    "abs": "abs({x})",
+    "exp": "math.exp({x})",
+    "log": "math.log({x})",
+    "sqrt": "math.sqrt({x})",
+    "rsqrt": "div_{d}({F}(1.0), math.sqrt({x}))",
+    "tanh": "math.tanh({x})",
+    "sigmoid": "div_{d}({F}(1.0), {F}(1.0) + math.exp(-{x}))",
+    "erf": "math.erf({x})",
+    # NaN stays NaN, as NumPy's maximum has it.
+    "relu": "{F}(0.0) if {x} <= {F}(0.0) else {x}",
+    "silu": "div_{d}({x}, {F}(1.0) + math.exp(-{x}))",
+}
+_GELU = {
+    "none": "{F}(0.5) * {x} * ({F}(1.0) + math.erf({x} * {F}(0.7071067811865476)))",
+    # Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+    "tanh": "{F}(0.5) * {x} * ({F}(1.0) + math.tanh("
+    "{F}(0.7978845608028654) * ({x} + {F}(0.044715) * {x} * {x} * {x})))",
+}
+_FLOAT_BINARY = {
+    "add": "{a} + {b}",
+    "sub": "{a} - {b}",
+    "mul": "{a} * {b}",
+    "div": "div_{d}({a}, {b})",
+    "maximum": "{a} if {a} >= {b} or {a} != {a} else {b}",
+    "minimum": "{a} if {a} <= {b} or {a} != {a} else {b}",
+}
+_INTEGER_UNARY = {"copy": "{x}", "neg": "-{x}", "abs": "abs({x})", "relu": "{x} if {x} > 0 else 0"}
+_INTEGER_BINARY = {
+    "add": "{a} + {b}",
+    "sub": "{a} - {b}",
+    "mul": "{a} * {b}",
+    "maximum": "{a} if {a} >= {b} else {b}",
+    "minimum": "{a} if {a} <= {b} else {b}",
+}
+_BOOL_BINARY = {"add": "{a} | {b}", "mul": "{a} & {b}", "maximum": "{a} | {b}", "minimum": "{a} & {b}"}
+
+
+def compute_type(dtype: DType) -> str:
+    """Numba type in which elements of `dtype` are computed."""
+    if not dtype.is_float:
+        return "int64"
+    return "float64" if dtype == f64 else "float32"
+
+
+def pointer_kind(dtype: DType) -> str:
+    """Kind of a kernel argument that points at elements of `dtype`."""
+    return "f32*" if dtype == tf32 else f"{dtype.name}*"
+
+
+def literal(value: float, dtype: DType) -> str:
+    """A number of `dtype`, which must hold it exactly."""
+    if not dtype.is_float:
+        # INT64_MIN has no literal: its minus is an operator on a number out of range.
+        return f"~int64({~int(value)})" if int(value) < 0 else f"int64({int(value)})"
+    number = float(value)
+    if math.isnan(number):
+        text = "math.nan"
+    elif math.isinf(number):
+        text = "math.inf" if number > 0 else "-math.inf"
+    else:
+        text = repr(number)
+    return f"{compute_type(dtype)}({text})"
+
+
+def load(element: str, dtype: DType) -> str:
+    """The number in an element of memory."""
+    if dtype in _SMALL_FLOATS:
+        return f"{_SMALL_FLOATS[dtype]}_to_f32({element})"
+    return element if dtype.is_float else f"int64({element})"
+
+
+def store(value: str, dtype: DType) -> str:
+    """A computed number as an element of memory."""
+    if dtype in _SMALL_FLOATS:
+        return f"f32_to_{_SMALL_FLOATS[dtype]}({value})"
+    return value if dtype.is_float else _STORED_INTEGER.get(dtype, "uint8({x})").format(x=value)
+
+
+def cast(value: str, source: DType, target: DType, *, rounded: bool = True) -> str:
+    """A number of one dtype as one of another; `rounded=False` where a `store` will round it."""
+    have, want = compute_type(source), compute_type(target)
+    if target == bool_:
+        return value if source == bool_ else f"int64({value} != {literal(0, source)})"
+    if want == "int64":
+        return _INTEGER_WRAP[target].format(x=value if have == want else f"int64({value})")
+    converted = value if have == want else f"{want}({value})"
+    if target in _SMALL_FLOATS and rounded and target != source:
+        small = _SMALL_FLOATS[target]
+        return f"{small}_to_f32(f32_to_{small}({converted}))"
+    return converted
+
+
+def convert(value: str, have: str, want: str) -> str:
+    """A number of one compute type as another."""
+    return value if have == want else f"{want}({value})"
+
+
+def unary(op: str, x: str, dtype: DType, approximate: Attr = None) -> str:
+    """`op` of a number of `dtype`."""
+    if not dtype.is_float:
+        return _INTEGER_WRAP[dtype].format(x=f"({_INTEGER_UNARY[op].format(x=x)})")
+    template = _GELU[str(approximate or "none")] if op == "gelu" else _FLOAT_UNARY[op]
+    return template.format(x=x, **_names(dtype))
+
+
+def binary(op: str, a: str, b: str, dtype: DType) -> str:
+    """`op` of two numbers of `dtype`."""
+    if dtype == bool_:
+        return _BOOL_BINARY[op].format(a=a, b=b)
+    if not dtype.is_float:
+        return _INTEGER_WRAP[dtype].format(x=f"({_INTEGER_BINARY[op].format(a=a, b=b)})")
+    return _FLOAT_BINARY[op].format(a=a, b=b, **_names(dtype))
+
+
+def divide(a: str, b: str, kind: str) -> str:
+    """`a / b` of two floats of a compute type, as IEEE 754 has it."""
+    return f"div_{'f64' if kind == 'float64' else 'f32'}({a}, {b})"
+
+
+def combine(op: str, a: str, b: str, kind: str) -> str:
+    """Fold `b` into `a` in a reduction; `kind` is their compute type."""
+    table = _INTEGER_BINARY if kind == "int64" else _FLOAT_BINARY
+    return table[{"max": "maximum", "min": "minimum"}.get(op, "add")].format(a=a, b=b)
+
+
+def start(op: str, kind: str) -> str:
+    """What a reduction begins with: folding it into anything changes nothing."""
+    if op in ("sum", "mean"):
+        return f"{kind}(0)"
+    if kind == "int64":
+        return "~int64(9223372036854775807)" if op == "max" else "int64(9223372036854775807)"
+    return f"{kind}({'-' if op == 'max' else ''}math.inf)"
+
+
+def _names(dtype: DType) -> dict[str, str]:
+    return {"F": compute_type(dtype), "d": "f64" if dtype == f64 else "f32"}

@@ -1,0 +1,241 @@
+"""Who folds a row: a loop, a warp, a block, or eight threads of a block of columns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
+
+from tessera.compiler import scalar_math
+from tessera.compiler.body import Body
+from tessera.compiler.geometry import THREADS, WARP, Geometry
+from tessera.compiler.writer import ZERO, Name
+from tessera.program.dim import Dim, ceildiv
+
+_WARPS = THREADS // WARP
+_SHORT_ROW = 512
+"""Up to here a warp folds a row faster than a block, which must meet at barriers."""
+
+
+class Team(ABC):
+    """Writes the loops of the threads that fold one row together."""
+
+    parallel = True
+    """Whether several threads share a row."""
+    outer: Name
+    """Position of the row in the outer axes."""
+    inner: Name = ZERO
+    """Position of the row in the inner axes."""
+
+    def __init__(self, body: Body, outer: Dim, length: Dim, inner: Dim) -> None:
+        self.body = body
+        self.sizes = (outer, length, inner)
+
+    @property
+    @abstractmethod
+    def geometry(self) -> Geometry:
+        """The launch."""
+
+    @abstractmethod
+    def rows(self) -> AbstractContextManager[None]:
+        """Open the block of one row; sets `outer` and `inner`."""
+
+    @abstractmethod
+    def elements(self) -> AbstractContextManager[Name]:
+        """Open the loop over this thread's elements of the row; gives their number."""
+
+    @abstractmethod
+    def share(self, op: str, total: Name, kind: str) -> None:
+        """Fold every thread's `total` into one that all threads of the team have."""
+
+    @abstractmethod
+    def leader(self) -> AbstractContextManager[None]:
+        """Open the block that one thread of the team runs."""
+
+    @contextmanager
+    def _strided(self, first: str, step: int) -> Iterator[Name]:
+        writer = self.body.writer
+        r = writer.let("r", first)
+        with writer.block(f"while {r} < {writer.size(self.sizes[1])}"):
+            yield Name(r, writer.depth)
+            writer.line(f"{r} += {step}")
+
+    def _shuffle(self, op: str, total: Name, kind: str) -> None:
+        lanes = WARP // 2
+        while lanes:
+            other = self.body.writer.let("t", f"cuda.shfl_xor_sync(0xffffffff, {total}, {lanes})")
+            self.body.writer.line(f"{total} = {scalar_math.combine(op, total, other, kind)}")
+            lanes //= 2
+
+
+class Loop(Team):
+    """A CPU thread, row by row."""
+
+    parallel = False
+
+    @property
+    def geometry(self) -> Geometry:
+        """One work item a row."""
+        return Geometry((self.sizes[0] * self.sizes[2], 1, 1))
+
+    @contextmanager
+    def rows(self) -> Iterator[None]:
+        """All rows of the call's work items."""
+        writer = self.body.writer
+        with writer.block("for item in range(begin, end)"):
+            item, inner = Name("item", writer.depth), writer.size(self.sizes[2])
+            self.outer, self.inner = writer.div(item, inner), writer.mod(item, inner)
+            yield
+
+    @contextmanager
+    def elements(self) -> Iterator[Name]:
+        """All of them."""
+        writer = self.body.writer
+        r = writer.fresh("r")
+        with writer.block(f"for {r} in range({writer.size(self.sizes[1])})"):
+            yield Name(r, writer.depth)
+
+    def share(self, op: str, total: Name, kind: str) -> None:
+        """Nothing to share."""
+
+    @contextmanager
+    def leader(self) -> Iterator[None]:
+        """The only thread."""
+        yield
+
+
+class Warp(Team):
+    """A warp a row, eight rows a block; no barrier."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Rows over warps."""
+        return Geometry((ceildiv(self.sizes[0], _WARPS), 1, 1), THREADS)
+
+    @contextmanager
+    def rows(self) -> Iterator[None]:
+        """The warp's row; every lane of a warp has the same, so shuffles inside see all lanes."""
+        writer = self.body.writer
+        writer.line(f"item = int64(cuda.blockIdx.x) * {_WARPS} + (cuda.threadIdx.x >> 5)")
+        writer.line("lane = int64(cuda.threadIdx.x & 31)")
+        with writer.block(f"if item < {writer.size(self.sizes[0])}"):
+            self.outer = Name("item", writer.depth)
+            yield
+
+    @contextmanager
+    def elements(self) -> Iterator[Name]:
+        """Every 32nd, neighbours by neighbouring lanes."""
+        with self._strided("lane", WARP) as r:
+            yield r
+
+    def share(self, op: str, total: Name, kind: str) -> None:
+        """By shuffles."""
+        self._shuffle(op, total, kind)
+
+    @contextmanager
+    def leader(self) -> Iterator[None]:
+        """Lane 0."""
+        with self.body.writer.block("if lane == 0"):
+            yield
+
+
+class Block(Team):
+    """A block a row."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Rows over blocks."""
+        return Geometry((self.sizes[0], 1, 1), THREADS)
+
+    @contextmanager
+    def rows(self) -> Iterator[None]:
+        """The block's row."""
+        self.body.writer.line("item = int64(cuda.blockIdx.x)")
+        self.body.writer.line("lane = int64(cuda.threadIdx.x & 255)")
+        self.outer = Name("item")
+        yield
+
+    @contextmanager
+    def elements(self) -> Iterator[Name]:
+        """Every 256th, neighbours by neighbouring threads."""
+        with self._strided("lane", THREADS) as r:
+            yield r
+
+    def share(self, op: str, total: Name, kind: str) -> None:
+        """By shuffles, then through shared memory; all threads pass the barrier."""
+        writer = self.body.writer
+        self._shuffle(op, total, kind)
+        # Each fold has an array of its own, so that no barrier is needed before the next.
+        shared = self.body.shared((_WARPS,), kind)
+        with writer.block("if (lane & 31) == 0"):
+            writer.line(f"{shared}[lane >> 5] = {total}")
+        writer.line("cuda.syncthreads()")
+        writer.line(f"{total} = {shared}[0]")
+        for warp in range(1, _WARPS):
+            other = writer.let("t", f"{shared}[{warp}]")
+            writer.line(f"{total} = {scalar_math.combine(op, total, other, kind)}")
+
+    @contextmanager
+    def leader(self) -> Iterator[None]:
+        """Thread 0."""
+        with self.body.writer.block("if lane == 0"):
+            yield
+
+
+class Columns(Team):
+    """A block for 32 neighbouring rows of the inner axes, eight threads each."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Tiles of 32 inner positions, for each outer position."""
+        return Geometry((self.sizes[0] * ceildiv(self.sizes[2], WARP), 1, 1), THREADS)
+
+    @contextmanager
+    def rows(self) -> Iterator[None]:
+        """The thread's row; past the last one it only goes along to the barriers."""
+        writer = self.body.writer
+        tiles = writer.size(ceildiv(self.sizes[2], WARP))
+        writer.line("item = int64(cuda.blockIdx.x)")
+        self.outer = writer.div(Name("item"), tiles)
+        tile = writer.mod(Name("item"), tiles)
+        writer.line("thread = int64(cuda.threadIdx.x & 255)")
+        writer.line(f"column = {writer.add(writer.mul(tile, Name(str(WARP))), Name('(thread & 31)'))}")
+        writer.line(f"lane = thread >> {WARP.bit_length() - 1}")
+        self.inner = Name("column")
+        yield
+
+    @contextmanager
+    def elements(self) -> Iterator[Name]:
+        """Every eighth."""
+        writer = self.body.writer
+        with writer.block(f"if column < {writer.size(self.sizes[2])}"), self._strided("lane", _WARPS) as r:
+            yield r
+
+    def share(self, op: str, total: Name, kind: str) -> None:
+        """Through shared memory; all threads pass the barrier."""
+        writer = self.body.writer
+        shared = self.body.shared((THREADS,), kind)
+        writer.line(f"{shared}[thread] = {total}")
+        writer.line("cuda.syncthreads()")
+        writer.line(f"{total} = {shared}[thread & 31]")
+        for lane in range(1, _WARPS):
+            other = writer.let("t", f"{shared}[(thread & 31) + {lane * WARP}]")
+            writer.line(f"{total} = {scalar_math.combine(op, total, other, kind)}")
+
+    @contextmanager
+    def leader(self) -> Iterator[None]:
+        """The first of the eight."""
+        size = self.body.writer.size(self.sizes[2])
+        with self.body.writer.block(f"if lane == 0 and column < {size}"):
+            yield
+
+
+def choose_team(target: Literal["cuda", "cpu"], body: Body, outer: Dim, length: Dim, inner: Dim) -> Team:
+    """Who folds rows of `length` elements, `inner` apart."""
+    if target == "cpu":
+        return Loop(body, outer, length, inner)
+    if inner != 1:
+        return Columns(body, outer, length, inner)
+    short = isinstance(length, int) and length <= _SHORT_ROW
+    return (Warp if short else Block)(body, outer, length, inner)

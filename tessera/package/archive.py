@@ -197,6 +197,8 @@ def _check_places(data: memoryview, slots: list[Slot], directory_offset: int) ->
         found = bytes(data[position : position + length])
         if (expected := local_header(slot)) != found:
             field = _first_difference(LOCAL_FIELDS, expected, found)
+            if field == "name":
+                raise _fault(DIRECTORY, f"it names {slot.name!r}, whose local header has another name")
             raise _fault(slot.name, f"the {field} in its local header is not what the directory says")
         position += length + slot.packed_size
     if position != directory_offset:

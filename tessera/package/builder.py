@@ -276,6 +276,8 @@ def _joined(artifacts: list[Artifact]) -> Artifact:
     Raises:
         PackageError: Two have a program of one name, or different weights of one name.
     """
+    # The order in which they were added must not show in the package.
+    artifacts = sorted(artifacts, key=lambda a: sorted(p.name for p in a.programs))
     programs: dict[str, Program] = {}
     constants: dict[str, Any] = {}
     for artifact in artifacts:

@@ -36,7 +36,7 @@ class Blob:
 
     path: str
     open: Callable[[], memoryview]
-    """Its bytes (a flat view of format `B`), asked for when it is its turn: one blob at a time is in memory."""
+    """Its bytes, a flat view of format `B`. Asked for when it is its turn: one at a time is in memory."""
     deflate: bool
 
 

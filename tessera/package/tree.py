@@ -60,24 +60,26 @@ class Tree:
         folders = [self._root]
         try:
             while folders:
-                for item in os.scandir(folders.pop()):
-                    name = Path(item.path).relative_to(self._root).as_posix()
-                    status = item.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        folders.append(Path(item.path))
-                    elif stat.S_ISREG(status.st_mode):
-                        sizes[name] = status.st_size
-                    else:
-                        raise IntegrityError(
-                            f"{name}: is a symbolic link or a special file, not a regular one", entry=name
-                        )
-                    if len(sizes) + len(folders) > self._limits.entries:
-                        raise IntegrityError(
-                            f"{self._root}: more than {self._limits.entries} files", entry=MANIFEST
-                        )
+                with os.scandir(folders.pop()) as items:
+                    for item in items:
+                        self._add(item, sizes, folders)
         except OSError as error:
             raise unreadable(self._root, error) from error
         return sizes
+
+    def _add(self, item: os.DirEntry[str], sizes: dict[str, int], folders: list[Path]) -> None:
+        name = Path(item.path).relative_to(self._root).as_posix()
+        status = item.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            folders.append(Path(item.path))
+        elif stat.S_ISREG(status.st_mode):
+            sizes[name] = status.st_size
+        else:
+            raise IntegrityError(
+                f"{name}: is a symbolic link or a special file, not a regular one", entry=name
+            )
+        if len(sizes) + len(folders) > self._limits.entries:
+            raise IntegrityError(f"{self._root}: more than {self._limits.entries} files", entry=MANIFEST)
 
     @property
     def document(self) -> bytes:

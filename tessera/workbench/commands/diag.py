@@ -23,7 +23,7 @@ def diag(
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine, and whether a package fits it."""
-    from tessera.profiler.diagnose import diagnose
+    from tessera.profiler import diagnose
     from tessera.workbench.output import emit
 
     checks = diagnose(package)

@@ -207,9 +207,11 @@ def make_unit(fn: Any, specs: list[TensorSpec] | None, name: str | None, config:
 
         return kernel_unit(fn, targets, name=name)
     if isinstance(fn, (JitFunction, Module)):
-        from tessera.compiler.graph_unit import graph_unit
+        from tessera.compiler.graph_unit import graph_unit, replace_name
 
-        return graph_unit(fn.trace(specs), targets, config, name=name)
+        traced = fn.trace(specs)
+        graph = replace_name(traced.graph, name) if name else traced.graph
+        return graph_unit(graph, traced.constants, targets, config)
     raise CompileError(
         f"{_name_of(fn)} is a {type(fn).__name__}, neither a @ts.jit function, a @ts.kernel nor a ts.Module",
         hint=f"put @ts.jit above def {_name_of(fn)}",

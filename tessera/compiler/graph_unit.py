@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tessera.compiler.build import Job, split_targets
@@ -21,24 +21,24 @@ from tessera.program.validate import validate
 if TYPE_CHECKING:
     import numpy as np
 
-    from tessera.language.tracing import Traced
-
 
 def graph_unit(
-    traced: Traced, targets: Sequence[ToolOptions], config: AOTConfig, *, name: str | None = None
+    graph: Graph,
+    weights: Mapping[str, np.ndarray[Any, Any]],
+    targets: Sequence[ToolOptions],
+    config: AOTConfig,
 ) -> Unit:
     """The program of a traced function and the jobs that build its kernels.
 
     Args:
-        traced: The graph and its weights.
+        graph: The function; the program has its name.
+        weights: Values of its constants.
         targets: What to compile for.
         config: Switches of the graph compiler.
-        name: Name of the program; by default the graph's.
 
     Raises:
         CompileError: An operator cannot be lowered; the message names it and its line.
     """
-    graph = replace_name(traced.graph, name) if name else traced.graph
     gpu, cpu = split_targets(targets)
     plans: list[Plan] = []
     jobs: list[Job] = []
@@ -63,7 +63,7 @@ def graph_unit(
         jobs=tuple(jobs),
         gpu=tuple(gpu),
         cpu=tuple(cpu),
-        constants={c.name: _stored(c, traced.constants[c.name]) for c in program.constants},
+        constants={c.name: _stored(c, weights[c.name]) for c in program.constants},
         notes=_notes(gpu),
     )
 

@@ -49,7 +49,7 @@ def check_schema(schema: str) -> None:
     Raises:
         ProgramError: Another major version, or no version at all.
     """
-    match = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", schema)
+    match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", schema)
     if not match or int(match[1]) != SCHEMA_MAJOR:
         raise ProgramError(
             f"schema: version {schema!r} is not {SCHEMA_MAJOR}.x, which this Tessera reads",

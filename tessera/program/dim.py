@@ -9,6 +9,7 @@ form, so that equal expressions compare equal: `n*2 + n == 3*n`.
 from __future__ import annotations
 
 import re
+import reprlib
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -311,6 +312,14 @@ MAX_DEPTH = 64
 """Deepest nesting that `from_data` follows: documents may come from strangers."""
 
 
+MAX_TERMS = 4096
+"""Most terms of one product that `from_data` multiplies out: a short document can ask for 2**60."""
+
+
+def _term_count(value: Dim) -> int:
+    return len(value.terms) if isinstance(value, Expr) else 1
+
+
 def from_data(data: Any, depth: int = 0) -> Dim:
     """The inverse of `to_data`.
 
@@ -328,12 +337,15 @@ def from_data(data: Any, depth: int = 0) -> Dim:
         if op == "add":
             return lhs + rhs
         if op == "mul":
+            if _term_count(lhs) * _term_count(rhs) > MAX_TERMS:
+                raise ProgramError(f"a size expression of more than {MAX_TERMS} terms")
             return lhs * rhs
         if op in _FUNCTIONS:
             if op in ("floordiv", "ceildiv", "mod") and isinstance(rhs, int) and rhs <= 0:
                 raise ProgramError(f"{op} by {rhs} in a size expression")
             return _call(op, lhs, rhs)
-    raise ProgramError(f"not a size expression: {str(data)[:80]}")
+    # reprlib stops at a depth of its own, where str would follow a hostile document down.
+    raise ProgramError(f"not a size expression: {reprlib.repr(data)[:80]}")
 
 
 _INFIX = {"floordiv": "//", "mod": "%"}

@@ -56,7 +56,8 @@ class DType:
         return self.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DType, (self.name, self.kind, self.bits, self.numpy_name)
+        # The one dtype of that name again: msgspec leaves out a default only if it is the same object.
+        return as_dtype, (self.name,)
 
 
 # msgspec writes a dataclass field by field and never asks the codec's hook; so it must not know one.

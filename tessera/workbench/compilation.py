@@ -18,7 +18,7 @@ from tessera.workbench.source import Entry, load_entries, split_target
 from tessera.workbench.specs import parse_named_specs, parse_spec
 
 if TYPE_CHECKING:
-    from tessera.compiler import AOTCompiler, AOTConfig, CompiledKernel, CompiledPackage
+    from tessera.deploy import AOTCompiler, AOTConfig, CompiledKernel, CompiledPackage
 
 DEFAULT_ARCH = ("sm_80", "sm_90")
 """What is compiled for where neither the call nor the project says: A100 and H100."""
@@ -71,7 +71,7 @@ class Compiled:
         """One thing to save: the kernel itself, or all of them as one batch (answered by the cache)."""
         if len(self.kernels) == 1:
             return self.kernels[0]
-        from tessera.compiler import BatchCompiler
+        from tessera.deploy import BatchCompiler
 
         batch = BatchCompiler(configuration(self.request))
         for entry in self.entries:
@@ -125,7 +125,7 @@ def targets(given: Iterable[str], project: Project, default: tuple[str, ...]) ->
 def configuration(request: Request) -> AOTConfig:
     """The compiler's configuration for a request."""
     # The compiler costs 20 ms to import even where every answer comes from its cache.
-    from tessera.compiler import AOTConfig, CompilationTarget
+    from tessera.deploy import AOTConfig, CompilationTarget
 
     flags = [f"-O{request.optimization_level}", *(["--use_fast_math"] if request.fast_math else [])]
     return AOTConfig(
@@ -155,15 +155,19 @@ def compile_request(request: Request, *, single: bool = False) -> Compiled:
             hint=f"name one: {request.target}:{entries[0].name}",
         )
     entries = _with_specs(entries, request)
-    from tessera.compiler import AOTCompiler
+    from tessera.deploy import AOTCompiler
 
     compiler: AOTCompiler = AOTCompiler(configuration(request))
     kernels = []
-    with progress(len(entries)) as begin:
-        for entry in entries:
-            begin(f"compiling {entry.name}")
+    with progress(len(entries)) as advance:
+        for index, entry in enumerate(entries):
+            advance(index, f"compiling {entry.name}")
+
+            def tell(done: int, total: int, label: str, index: int = index) -> None:
+                advance(index + done / max(1, total), f"compiled {label}")
+
             specs = entry.input_specs(request.specs_of(entry.name))
-            kernels.append(compiler.compile(entry.subject, input_specs=specs, name=entry.name))
+            kernels.append(compiler.compile(entry.subject, input_specs=specs, name=entry.name, progress=tell))
     return Compiled(request, tuple(entries), tuple(kernels), time.perf_counter() - start)
 
 
@@ -226,8 +230,7 @@ KERNEL_COLUMNS = (
     Column("Spills", right=True),
     Column("Shared", right=True),
     Column("Code", right=True),
-    Column("Occupancy", right=True),
-    Column("Limited by"),
+    Column("Occupancy"),
 )
 """Columns of the table that `compile` shows."""
 
@@ -235,22 +238,24 @@ KERNEL_COLUMNS = (
 def kernel_cells(binaries: Iterable[KernelBinary]) -> list[tuple[str, ...]]:
     """Rows of that table."""
     machine = [b for b in binaries if b.format != "ptx"]
-    cells: list[tuple[str, ...]] = []
-    for binary, row in zip(machine, kernel_rows(machine), strict=True):
-        occupied = row["occupancy"]
-        cells.append(
-            (
-                row["name"],
-                row["arch"],
-                number_text(row["registers"]) if not is_cpu(row["arch"]) else "-",
-                number_text(row["spill_bytes"], "{} B") if not is_cpu(row["arch"]) else "-",
-                bytes_text(row["shared_bytes"]) if not is_cpu(row["arch"]) else "-",
-                bytes_text(row["cubin_bytes"]),
-                "-" if is_cpu(row["arch"]) else number_text(occupied and occupied * 100, "{:.0f} %"),
-                limiter(row, binary.resources.threads if binary.resources else None) or "-",
-            )
-        )
-    return cells
+    return [_cells(b, row) for b, row in zip(machine, kernel_rows(machine), strict=True)]
+
+
+def _cells(binary: KernelBinary, row: dict[str, Any]) -> tuple[str, ...]:
+    code = bytes_text(row["cubin_bytes"])
+    if is_cpu(row["arch"]):
+        return (row["name"], row["arch"], "-", "-", "-", code, "-")
+    occupied = number_text(row["occupancy"] and row["occupancy"] * 100, "{:.0f} %")
+    reason = limiter(row, binary.resources.threads if binary.resources else None)
+    return (
+        row["name"],
+        row["arch"],
+        number_text(row["registers"]),
+        number_text(row["spill_bytes"], "{} B"),
+        bytes_text(row["shared_bytes"]),
+        code,
+        f"{occupied:>5} {reason or ''}".rstrip(),
+    )
 
 
 def write_outputs(compiled: Compiled, out: Path) -> list[Path]:
@@ -258,33 +263,30 @@ def write_outputs(compiled: Compiled, out: Path) -> list[Path]:
 
     Args:
         compiled: The result.
-        out: A file ending in .tsc (one kernel) or .tsp, or a folder: it gets that file and
-            below `<architecture>/` every cubin, PTX and native library on its own.
+        out: A file ending in .tsc (one kernel) or .tsp (several), or a folder: it gets a .tsc for
+            each, and below `<architecture>/` every cubin, PTX and native library on its own.
 
     Returns:
-        The package first, then the loose files.
+        Packages first, then the loose files.
 
     Raises:
         UsageError: The ending does not fit.
     """
-    whole = compiled.whole()
-    ending = ".tsc" if len(compiled.kernels) == 1 else ".tsp"
     if out.suffix:
-        if out.suffix != ending and (out.suffix != ".tsp"):
-            raise UsageError(
-                f"{out.name}: {len(compiled.kernels)} kernels are saved as {ending}, not {out.suffix}",
-                hint="tessera package build makes a .tsd, or " * (out.suffix == ".tsd")
-                + f"-o {out.with_suffix(ending)}",
-            )
+        fitting = (".tsc", ".tsp") if len(compiled.kernels) == 1 else (".tsp",)
+        if out.suffix not in fitting:
+            things = "one kernel is" if len(compiled.kernels) == 1 else f"{len(compiled.kernels)} kernels are"
+            hint = f"-o {out.with_suffix(fitting[0])}, or a folder"
+            if out.suffix == ".tsd":
+                hint += "; a .tsd comes from: tessera package build"
+            raise UsageError(f"-o {out}: {things} saved as {fitting[0]}", hint=hint)
         out.parent.mkdir(parents=True, exist_ok=True)
-        whole.save(out)
-        return [out]
-    file, _ = split_target(compiled.request.target)
-    stem = compiled.entries[0].name if len(compiled.entries) == 1 else file.stem
+        return [compiled.whole().save(out)]
     out.mkdir(parents=True, exist_ok=True)
-    package = out / f"{stem}{ending}"
-    whole.save(package)
-    written = [package]
+    written = [
+        kernel.save(out / f"{entry.name}.tsc")
+        for entry, kernel in zip(compiled.entries, compiled.kernels, strict=True)
+    ]
     for binary in compiled.binaries():
         loose = out / binary.target / f"{binary.name}.{binary.format}"
         loose.parent.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ from tessera.program.program import (
     Program,
     Step,
 )
-from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows
+from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows, limiter
 from tessera.workbench.failure import visible
 from tessera.workbench.output import bytes_text, print_table
 
@@ -82,6 +82,7 @@ def package_binaries(package: Package) -> tuple[KernelBinary, ...]:
 
 def contents_data(contents: Contents) -> dict[str, Any]:
     """The contents for `--json`."""
+    machine = [b for b in contents.binaries if b.format != "ptx"]
     return {
         "title": contents.title,
         "programs": [
@@ -94,7 +95,14 @@ def contents_data(contents: Contents) -> dict[str, Any]:
             }
             for p in contents.programs
         ],
-        "kernels": kernel_rows(contents.binaries),
+        "kernels": [
+            {
+                "program": b.program,
+                **row,
+                "limited_by": limiter(row, b.resources.threads if b.resources else None),
+            }
+            for b, row in zip(machine, kernel_rows(machine), strict=True)
+        ],
         "weight_bytes": contents.weight_bytes,
     }
 

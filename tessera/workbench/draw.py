@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.program.dim import as_symbol, evaluate, symbols_of
+from tessera.program.dim import as_symbol
 from tessera.program.errors import InputError
 from tessera.workbench.failure import UsageError
 
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tessera.program.program import Port, Program
-
-DEFAULT_SIZE = 64
-"""Size of a symbol that neither an input nor the call gives a value."""
-SEED = 0
-"""Seed of random inputs where none is given, so that two runs are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,43 +72,43 @@ def _read(name: str, file: str) -> np.ndarray[Any, Any]:
 def complete(
     program: Program, given: Mapping[str, np.ndarray[Any, Any]], sizes: Mapping[str, int], seed: int
 ) -> Inputs:
-    """Values for every input: those given, the rest drawn from a normal distribution.
+    """Values for every input: those given, the rest drawn at random.
 
     Args:
         program: Whose inputs.
         given: Arrays by input name.
         sizes: Values of symbols that no given array fixes.
-        seed: Seed of the draw; each input has its own stream, so that one does not shift another.
+        seed: Seed of the draw.
 
     Raises:
-        UsageError: A size names no symbol, or contradicts a given array.
+        UsageError: A size contradicts a given array.
+        InputError: A size names no symbol.
     """
-    known = _known_sizes(program, given, sizes)
-    symbols = symbols_of(*(d for p in program.inputs for d in p.shape))
-    assumed = dict.fromkeys(sorted(symbols - known.keys()), DEFAULT_SIZE)
-    known = {**known, **assumed}
-    values = dict(given)
-    missing = [p for p in program.inputs if p.name not in given]
-    for index, port in enumerate(program.inputs):
-        if port.name not in values:
-            values[port.name] = _random(port, known, seed, index)
-    return Inputs(values, tuple(p.name for p in missing), assumed)
+    from tessera.profiler.sizes import choose_sizes, random_inputs
+
+    known, assumed = choose_sizes(program, batch=None, given=_known_sizes(program, given, sizes))
+    values = {**random_inputs(program, known, seed=seed), **given}
+    drawn = [p.name for p in program.inputs if p.name not in given and not _is_size(p, known)]
+    return Inputs(values, tuple(drawn), {name: known[name] for name in assumed})
+
+
+def _is_size(port: Port, sizes: Mapping[str, int]) -> bool:
+    return port.kind == "scalar" and port.name in sizes
 
 
 def _known_sizes(
     program: Program, given: Mapping[str, np.ndarray[Any, Any]], sizes: Mapping[str, int]
 ) -> dict[str, int]:
-    symbols = symbols_of(*(d for p in program.inputs for d in p.shape))
-    symbols |= {p.name for p in program.inputs if p.kind == "scalar" and not p.dtype.is_float}
-    for name in sizes:
-        if name not in symbols:
-            listing = ", ".join(sorted(symbols)) or "none"
-            raise UsageError(f"--size: no size is called {name!r}", hint=f"sizes: {listing}")
     known = dict(sizes)
     for port in program.inputs:
-        if port.name not in given or port.kind != "tensor":
+        value = given.get(port.name)
+        if value is None:
             continue
-        for dim, size in zip(port.shape, given[port.name].shape, strict=False):
+        if port.kind == "scalar":
+            if not port.dtype.is_float:
+                known[port.name] = int(value)
+            continue
+        for dim, size in zip(port.shape, value.shape, strict=False):
             symbol = as_symbol(dim)
             if symbol is not None and known.setdefault(symbol, size) != size:
                 raise UsageError(
@@ -121,17 +116,3 @@ def _known_sizes(
                     hint="leave --size out: the input says it",
                 )
     return known
-
-
-def _random(port: Port, sizes: Mapping[str, int], seed: int, index: int) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    rng = np.random.default_rng((seed, index))
-    if port.kind == "scalar" and port.name in sizes:
-        return np.asarray(sizes[port.name], port.dtype.numpy)
-    shape = tuple(evaluate(d, sizes) for d in port.shape)
-    kind = port.dtype.kind
-    if kind == "float":
-        return np.asarray(rng.standard_normal(shape, np.float32), port.dtype.numpy)
-    high = 2 if kind == "bool" else 100
-    return np.asarray(rng.integers(0, high, shape), port.dtype.numpy)

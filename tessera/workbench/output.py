@@ -86,7 +86,9 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, tit
     console = stdout_console()
     if console.width < 80:
         console.width = 80
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title) if title else None)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=Text(title) if title else None
+    )
     table.title_justify = "left"
     for column in columns:
         table.add_column(
@@ -101,21 +103,21 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, tit
 
 
 @contextlib.contextmanager
-def progress(total: int, *, after_s: float = 1.0) -> Iterator[Callable[[str], None]]:
+def progress(total: int, *, after_s: float = 1.0) -> Iterator[Callable[[float, str], None]]:
     """A bar on stderr that appears once the work has taken `after_s` seconds.
 
     Yields:
-        A function to call with the name of each piece as it begins.
+        A function to call with how much of `total` is done, and what comes next.
     """
     if not sys.stderr.isatty():
-        yield lambda _name: None
+        yield lambda _done, _label: None
         return
     bar = _DelayedBar(total)
     timer = threading.Timer(after_s, bar.show)
     timer.daemon = True
     timer.start()
     try:
-        yield bar.begin
+        yield bar.advance
     finally:
         timer.cancel()
         bar.close()
@@ -126,20 +128,20 @@ class _DelayedBar:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._begun = 0
-        self._name = ""
+        self._done = 0.0
+        self._label = ""
         self._lock = threading.Lock()
         self._bar: Any = None
         self._closed = False
 
-    def begin(self, name: str) -> None:
+    def advance(self, done: float, label: str) -> None:
         with self._lock:
-            self._begun, self._name = self._begun + 1, name
+            self._done, self._label = done, label
             self._refresh()
 
     def show(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
         with self._lock:
             if self._closed:
@@ -148,21 +150,21 @@ class _DelayedBar:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TaskProgressColumn(),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._bar.add_task(self._name, total=self._total)
+            self._bar.add_task(self._label, total=self._total)
             self._bar.start()
             self._refresh()
 
     def _refresh(self) -> None:
         if self._bar is not None:
             task = self._bar.task_ids[0]
-            self._bar.update(task, description=visible(self._name), completed=max(0, self._begun - 1))
+            self._bar.update(task, description=visible(self._label), completed=self._done)
 
     def close(self) -> None:
         with self._lock:

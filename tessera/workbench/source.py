@@ -17,7 +17,7 @@ from tessera.workbench.failure import UsageError, short_path
 from tessera.workbench.specs import order_specs
 
 if TYPE_CHECKING:
-    from tessera.language import JitFunction, Kernel, Module
+    from tessera import JitFunction, Kernel, Module
 
     Subject = JitFunction | Kernel | Module
 
@@ -46,18 +46,7 @@ class Entry:
     @property
     def specs(self) -> list[TensorSpec] | None:
         """Specs that the source itself gives, if it does."""
-        if self.kind == "kernel":
-            return None
-        if self.kind == "function":
-            given: list[TensorSpec] | None = self.subject.specs  # type: ignore[union-attr]
-            return given
-        from tessera import jit
-
-        # A Module's forward may carry annotations just as a function does.
-        try:
-            return jit(self.subject.forward).specs  # type: ignore[union-attr]
-        except TesseraError:
-            return None
+        return None if self.kind == "kernel" else self.subject.specs  # type: ignore[union-attr]
 
     def needs_specs(self) -> bool:
         """Whether someone else must say what goes in."""
@@ -74,7 +63,7 @@ class Entry:
             return order_specs(self.name, self.arguments, {**own, **given})
         if self.needs_specs():
             order_specs(self.name, self.arguments, {})
-        return self.specs if self.kind == "module" else None
+        return None
 
 
 def is_package(target: str) -> bool:
@@ -187,7 +176,7 @@ def _is_user_file(file: str, path: Path) -> bool:
 
 def find_entries(module: ModuleType) -> list[Entry]:
     """Kernels, functions and Module instances among the names of `module`, each once, in order."""
-    from tessera.language import JitFunction, Kernel, Module
+    from tessera import JitFunction, Kernel, Module
 
     kinds: tuple[tuple[type, Literal["kernel", "function", "module"]], ...] = (
         (Kernel, "kernel"),
@@ -207,7 +196,7 @@ def find_entries(module: ModuleType) -> list[Entry]:
 
 
 def _named(name: str, entries: list[Entry], module: ModuleType, path: Path) -> Entry:
-    from tessera.language import Module
+    from tessera import Module
 
     for entry in entries:
         if entry.name == name:
@@ -238,7 +227,7 @@ def _instance(kind: type[Module], path: Path) -> Module:
 
 
 def _how_to_write(module: ModuleType) -> str:
-    from tessera.language import Module
+    from tessera import Module
 
     classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Module)]
     classes = [n for n in classes if n != "Module"]

@@ -51,8 +51,9 @@ def _contents(target: str, arch: list[str] | None, spec: list[str] | None, *, li
 
     if is_package(target):
         from tessera.package import Package
+        from tessera.workbench.opening import package_path
 
-        return of_package(Package.load(target))
+        return of_package(Package.load(package_path(target)))
     from tessera.workbench.compilation import compile_request, make_request
 
     compiled = compile_request(make_request(target, arch, spec, lineinfo=lineinfo, default_arch=("sm_90",)))
@@ -108,8 +109,8 @@ def _signature(entry: Entry) -> str:
         return ", ".join(
             f"{p.name}: {p.dtype}{format_shape(p.shape) if p.kind == 'array' else ''}" for p in params
         )
-    specs = entry.specs or [None] * len(entry.arguments)
-    return ", ".join(f"{n}: {s if s else '?'}" for n, s in zip(entry.arguments, specs, strict=False))
+    specs = [str(s) for s in entry.specs or ()] or ["?"] * len(entry.arguments)
+    return ", ".join(f"{n}: {s}" for n, s in zip(entry.arguments, specs, strict=False))
 
 
 def _print_entries(entries: list[Entry]) -> None:

@@ -58,9 +58,10 @@ def inspect(path: PackagePath, as_json: JsonOption = False) -> None:
     """Show what a package holds."""
     from tessera.package import Package
     from tessera.workbench.contents import contents_data, of_package, print_contents
+    from tessera.workbench.opening import package_path
     from tessera.workbench.output import bytes_text, emit
 
-    package = Package.load(path)
+    package = Package.load(package_path(path))
     contents = of_package(package)
     entries = package.entries
     if as_json:
@@ -74,10 +75,11 @@ def verify(path: PackagePath, as_json: JsonOption = False) -> None:
     """Check every byte; exit status 1 names the entry that is wrong."""
     from tessera.package import Package
     from tessera.program.errors import PackageError
+    from tessera.workbench.opening import package_path
     from tessera.workbench.output import emit
 
     try:
-        package = Package.load(path)
+        package = Package.load(package_path(path))
         findings = [(f.entry, f.problem) for f in package.verify()]
         count = len(package.entries)
     except PackageError as error:
@@ -114,9 +116,10 @@ def unpack(
 ) -> None:
     """Write the package's tree into a folder."""
     from tessera.package import Package
+    from tessera.workbench.opening import package_path
     from tessera.workbench.output import emit
 
-    package = Package.load(path)
+    package = Package.load(package_path(path))
     package.unpack(folder)
     if as_json:
         emit({"path": str(folder), "entries": len(package.entries)})

@@ -47,10 +47,11 @@ def run(
     import time
 
     from tessera.workbench.draw import complete, read_files
+    from tessera.workbench.opening import open_runtime
     from tessera.workbench.specs import parse_sizes
 
     sizes = parse_sizes(size or ())
-    with _open(target, device, spec) as runtime:
+    with open_runtime(target, device, spec) as runtime:
         chosen = _choose(runtime.programs, program)
         drawn = complete(chosen, read_files(chosen, inputs or ()), sizes, seed)
         if not as_json:
@@ -61,31 +62,6 @@ def run(
         outputs = result if isinstance(result, dict) else {chosen.outputs[0].name: result}
         written = _save(outputs, output) if output else []
         _tell(chosen, runtime, outputs, drawn, seconds, written, seed if drawn.drawn else None, as_json)
-
-
-def _open(target: str, device: str, spec: list[str] | None) -> Runtime:
-    from tessera.runtime import DeploymentPackage, open_artifact, parse_device
-    from tessera.workbench.source import is_package
-
-    name = parse_device(device)
-    if is_package(target):
-        return DeploymentPackage.load(target).create_runtime(device=device)
-    from tessera.workbench.compilation import compile_request, make_request
-
-    arch = _arch_for(name.kind, name.index)
-    compiled = compile_request(make_request(target, [arch], spec), single=True)
-    return open_artifact(compiled.kernels[0].artifact, device)
-
-
-def _arch_for(kind: str, index: int) -> str:
-    """What to compile for to run on a device."""
-    if kind == "emulator":
-        return "sm_80"
-    if kind != "cuda":
-        return "cpu"
-    from tessera.runtime.cuda import device_arch
-
-    return device_arch(index) or "cpu"
 
 
 def _choose(programs: Mapping[str, Program], name: str | None) -> Program:

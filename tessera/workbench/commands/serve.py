@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tessera.workbench.output import JsonOption
 
+if TYPE_CHECKING:
+    from tessera.serve import ProductionServer
+
 
 def serve(
     package: Annotated[Path, typer.Argument(metavar="PKG", help="The package to serve.", show_default=False)],
-    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")
+    ] = None,
     host: Annotated[str | None, typer.Option("--host", help="127.0.0.1 if not given.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cuda:0, cpu or reference.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="How many execute at once.")] = None,
+    device: Annotated[str | None, typer.Option("--device", "-d", help="cuda:0, cpu or reference.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Batches at the same time.")] = None,
     max_batch_size: Annotated[int | None, typer.Option("--max-batch-size", min=1)] = None,
     batch_timeout_ms: Annotated[float | None, typer.Option("--batch-timeout-ms", min=0)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a package until Ctrl-C."""
+    """Serve a package until Ctrl-C or SIGTERM."""
+    import logging
+    import sys
+    from dataclasses import asdict
+
+    from tessera.serve import ProductionServer, ServerConfig
+    from tessera.workbench.opening import package_path
+    from tessera.workbench.project import find_project
+
+    package_path(package)
     options: dict[str, Any] = {
         "port": port,
         "host": host,
@@ -29,14 +43,43 @@ def serve(
         "max_batch_size": max_batch_size,
         "batch_timeout_ms": batch_timeout_ms,
     }
-    from dataclasses import asdict, replace
-
-    from tessera.serve import ProductionServer, ServerConfig
-    from tessera.workbench.project import find_project
-
     # The project file comes before the defaults, the environment before it, the call before all.
     base = ServerConfig.load(find_project(package.absolute().parent).file)
     given = {key: value for key, value in options.items() if value is not None}
-    config = ServerConfig.load({**asdict(base), **given}, environment={})
-    server = ProductionServer(package, replace(config))
-    server.run()
+    server = ProductionServer(package, {**asdict(base), **given})
+    logging.basicConfig(
+        level=server.config.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(message)s",
+    )
+    _serve_until_signal(server, package, as_json)
+
+
+def _serve_until_signal(server: ProductionServer, package: Path, as_json: bool) -> None:
+    """Start, say where, wait for a signal, finish what was accepted. A second signal ends at once."""
+    import signal
+    import threading
+
+    from tessera.serve.service import Phase
+    from tessera.workbench.output import emit
+
+    asked = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    server.start()
+    try:
+        device = server.get_memory_usage().get("device")
+        if as_json:
+            emit({"url": server.url, "device": device, "package": str(package)})
+        else:
+            print(f"serving {package} on {server.url} ({device}); Ctrl-C stops", flush=True)
+        while not asked.wait(0.5):
+            if server.phase is Phase.STOPPED:
+                break
+    finally:
+        server.stop()

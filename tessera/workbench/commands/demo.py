@@ -1,0 +1,153 @@
+"""`tessera demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tessera.workbench.output import JsonOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tessera.workbench.demo import Outcome
+
+
+def demo(
+    report: Annotated[Path, typer.Option("--report", metavar="HTML", help="Where the report goes.")] = Path(
+        "report.html"
+    ),
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Where packages and the server's log go.")
+    ] = Path("out/demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compile, package, verify, serve and ask the digits classifier; write a report."""
+    from tessera.workbench import demo as way
+    from tessera.workbench.demo_report import as_json as to_json
+    from tessera.workbench.demo_report import write_demo_report
+    from tessera.workbench.output import emit, stdout_console
+
+    console = stdout_console()
+    console.quiet = as_json
+    stages = way.Stages()
+    folder.mkdir(parents=True, exist_ok=True)
+    console.print(
+        "Tessera demo: handwritten digits, 64 → 128 → 64 → 10, from Python source to served answers"
+    )
+    with stages.stage("load the example"):
+        module = way.example_module()
+    _begin(console, 1, f"Compile for {' '.join(way.TARGETS)}, in float32 and bfloat16, and package")
+    made = way.compile_models(folder, module, stages)
+    for name, path, package in made:
+        _say(console, f"{name}: {len(package.binaries)} binaries in {path} ({_kib(path)})")
+    _begin(console, 2, "Verify: every byte as the manifest says")
+    _say(console, f"{way.verify_packages(made, stages)} entries are intact")
+    _begin(
+        console,
+        3,
+        f"Serve each in a process of its own; send the {len(module.held_out()[1])} held-out digits",
+    )
+    outcomes = []
+    for name, path, package in made:
+        outcome = way.serve_and_ask(name, path, package, module, folder / f"{name}.log", stages)
+        _say(console, _answers(outcome))
+        outcomes.append(outcome)
+    _begin(console, 4, "Report")
+    with stages.stage("measure and report"):
+        written = write_demo_report(report, outcomes, stages.seconds)
+    _say(console, f"{written} ({_kib(written)})")
+    for outcome in outcomes:
+        way.check_outcome(outcome)
+    if as_json:
+        emit(to_json(outcomes, stages.seconds, written))
+        return
+    _show_kernels(outcomes)
+    _show_stages(stages.seconds)
+    _show_next(console, made[0][1], written)
+
+
+def _begin(console: Console, number: int, text: str) -> None:
+    console.print()
+    console.print(f"{number}  {text}", style="bold")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"   {text}")
+
+
+def _kib(path: Path) -> str:
+    return f"{path.stat().st_size / 1024:.0f} KiB"
+
+
+def _answers(outcome: Outcome) -> str:
+    from tessera.workbench.demo_report import percentile
+
+    right = int((outcome.predicted == outcome.labels).sum())
+    same = int((outcome.predicted == outcome.reference).sum())
+    count = len(outcome.labels)
+    return (
+        f"{outcome.name}: {outcome.accuracy:.2%} right ({right} of {count}), equal to the reference on "
+        f"{same} of {count}, p50 {percentile(outcome.latencies_ms, 0.5):.2f} ms"
+    )
+
+
+def _show_kernels(outcomes: list[Outcome]) -> None:
+    from tessera.workbench.demo import TARGETS
+    from tessera.workbench.demo_report import kernel_table
+    from tessera.workbench.output import Column, print_table
+
+    gpus = [t for t in TARGETS if t.startswith("sm_")]
+    columns = [Column("kernel")]
+    for gpu in gpus:
+        columns += [
+            Column(f"{gpu} regs", right=True),
+            Column("spills", right=True),
+            Column("KiB", right=True),
+        ]
+    rows = [
+        [kernel, *(cell for gpu in gpus for cell in cells.get(gpu, ("N/A",) * 3))]
+        for _, kernel, cells in kernel_table(outcomes)
+    ]
+    print()
+    print_table(columns, rows, title="Cubins: registers per thread, bytes spilled, size")
+
+
+def _show_stages(seconds: dict[str, float]) -> None:
+    from tessera.workbench.output import Column, print_table
+
+    rows = [[name, f"{value:.2f} s"] for name, value in seconds.items()]
+    rows.append(["total", f"{sum(seconds.values()):.2f} s"])
+    print_table(
+        [Column("stage"), Column("time", right=True)], rows, title="Stages, wall clock on this machine"
+    )
+
+
+def _show_next(console: Console, package: Path, report: Path) -> None:
+    prefix = _command_prefix()
+    console.print("Next", style="bold")
+    for command, what in (
+        (f"{prefix}tessera package inspect {package}", "what is inside"),
+        (f"{prefix}tessera serve {package}", "serve it yourself"),
+        (f"{prefix}tessera bench {package}", "measure it"),
+        (f"{prefix}tessera compile examples/saxpy/kernels.py --arch sm_90", "compile a raw kernel"),
+        (f"{prefix}tessera-workbench examples/saxpy", "the terminal app"),
+        (f"{prefix}tessera new hello", "a project of your own"),
+    ):
+        console.print(f"   {command}", soft_wrap=True, end="")
+        console.print(f"   # {what}", style="dim")
+    console.print(f"   open {report} in a browser")
+
+
+def _command_prefix() -> str:
+    """What to type before `tessera` where it is in a virtual environment that is not active."""
+    import os
+    import shutil
+    import sys
+
+    if shutil.which("tessera") is not None:
+        return ""
+    folder = Path(os.path.relpath(Path(sys.argv[0]).parent))
+    return f"{folder}/"

@@ -1,0 +1,76 @@
+"""A target on the command line as something that runs: a package, or source compiled for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tessera.program.artifact import Artifact
+from tessera.workbench.failure import UsageError
+from tessera.workbench.source import is_package
+
+if TYPE_CHECKING:
+    from tessera.runtime import Runtime
+
+
+def open_runtime(target: str, device: str, spec: Sequence[str] | None) -> Runtime:
+    """The target, loaded on a device.
+
+    Raises:
+        TesseraError: It does not load, compile or run there.
+    """
+    from tessera.runtime import DeploymentPackage, open_artifact
+
+    opened = benchable(target, device, spec)
+    if isinstance(opened, Artifact):
+        return open_artifact(opened, device)
+    return DeploymentPackage.load(opened).create_runtime(device=device)
+
+
+def benchable(target: str, device: str, spec: Sequence[str] | None) -> Path | Artifact:
+    """A package's path, or the artifact of one thing in a source file, compiled for `device`.
+
+    Raises:
+        UsageError: There is no such file, or it has several things to run and none is named.
+        TesseraError: It does not compile.
+    """
+    from tessera.runtime import parse_device
+
+    name = parse_device(device)
+    if is_package(target):
+        return package_path(target)
+    from tessera.workbench.compilation import compile_request, make_request
+
+    request = make_request(target, [arch_for(name.kind, name.index)], spec)
+    return compile_request(request, single=True).kernels[0].artifact
+
+
+def package_path(target: str | Path) -> Path:
+    """The path of a package that is there.
+
+    Raises:
+        UsageError: There is nothing at that path.
+    """
+    path = Path(target)
+    if not path.exists():
+        raise UsageError(
+            f"there is no package {path}", hint=f"tessera package build FILE -o {path} makes one"
+        )
+    return path
+
+
+def arch_for(kind: str, index: int) -> str:
+    """What to compile for to run on a device; the CPU, which takes its place, if it is not there."""
+    if kind == "emulator":
+        return "sm_80"
+    if kind != "cuda":
+        return "cpu"
+    from tessera.program.errors import DeviceError, MissingDependencyError
+    from tessera.runtime.cuda_driver import open_driver
+
+    try:
+        major, minor = open_driver(index).cc
+    except (DeviceError, MissingDependencyError):
+        return "cpu"
+    return f"sm_{major}{minor}"

@@ -18,19 +18,23 @@ def percentile(values: Sequence[float], fraction: float) -> float:
     return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
 
 
-def kernel_table(outcomes: Sequence[Outcome]) -> list[tuple[str, str, dict[str, tuple[str, str, str]]]]:
-    """Model, kernel and, by architecture, registers, spills and cubin size as text."""
-    rows: dict[tuple[str, str], dict[str, tuple[str, str, str]]] = {}
-    for outcome in outcomes:
-        sizes = {entry.path: entry.size for entry in outcome.package.entries}
-        for binary in outcome.package.binaries:
-            if binary.format != "cubin" or binary.resources is None:
-                continue
-            found = binary.resources
-            cells = tuple("N/A" if v is None else str(v) for v in (found.registers, found.spill_bytes))
+def kernel_table(outcome: Outcome, targets: Sequence[str]) -> list[list[str]]:
+    """For each kernel its name, then registers, spill bytes and KiB, each for all of `targets`."""
+    sizes = {entry.path: entry.size for entry in outcome.package.entries}
+    rows: dict[str, dict[str, tuple[str, str, str]]] = {}
+    for binary in outcome.package.binaries:
+        if binary.format == "cubin" and binary.resources is not None:
+            registers, spills = (
+                "N/A" if value is None else str(value)
+                for value in (binary.resources.registers, binary.resources.spill_bytes)
+            )
             size = f"{sizes[binary.path] / 1024:.1f}"
-            rows.setdefault((outcome.name, binary.name), {})[binary.target] = (*cells, size)  # type: ignore[assignment]
-    return [(model, kernel, cells) for (model, kernel), cells in rows.items()]
+            rows.setdefault(binary.name, {})[binary.target] = (registers, spills, size)
+    unknown = ("N/A",) * 3
+    return [
+        [kernel, *(" / ".join(cells.get(t, unknown)[column] for t in targets) for column in range(3))]
+        for kernel, cells in rows.items()
+    ]
 
 
 def sections(outcomes: Sequence[Outcome]) -> Mapping[str, Sequence[Block]]:
@@ -82,13 +86,14 @@ def _answer_row(outcome: Outcome) -> tuple[str | int | float, ...]:
 
 def write_demo_report(path: Path, outcomes: Sequence[Outcome], stages: Mapping[str, float]) -> Path:
     """One HTML page about the float32 package, with what both models answered."""
-    from tessera.profiler import StageTime, bench_target, diagnose, report_from_package, write_report
+    from tessera.profiler import bench_target, diagnose, report_from_package, write_report
+    from tessera.profiler.report_data import StageTime
 
     first = outcomes[0]
     data = report_from_package(
         first.package,
         title="Tessera demo: handwritten digits",
-        subtitle="A classifier compiled for three GPU architectures and this CPU, packaged, served and asked.",
+        subtitle="A classifier compiled for three GPU architectures and this CPU, served and asked.",
         stages=[StageTime(name, seconds) for name, seconds in stages.items()],
         benchmarks=[bench_target(first.package, device="cpu", batch_sizes=(1, 32), seconds=0.5)],
         sections=sections(outcomes),

@@ -34,9 +34,7 @@ def demo(
     console.quiet = as_json
     stages = way.Stages()
     folder.mkdir(parents=True, exist_ok=True)
-    console.print(
-        "Tessera demo: handwritten digits, 64 → 128 → 64 → 10, from Python source to served answers"
-    )
+    console.print("Tessera demo: a classifier of handwritten digits, from source to served answers")
     with stages.stage("load the example"):
         module = way.example_module()
     _begin(console, 1, f"Compile for {' '.join(way.TARGETS)}, in float32 and bfloat16, and package")
@@ -89,8 +87,8 @@ def _answers(outcome: Outcome) -> str:
     same = int((outcome.predicted == outcome.reference).sum())
     count = len(outcome.labels)
     return (
-        f"{outcome.name}: {outcome.accuracy:.2%} right ({right} of {count}), equal to the reference on "
-        f"{same} of {count}, p50 {percentile(outcome.latencies_ms, 0.5):.2f} ms"
+        f"{outcome.name}: {outcome.accuracy:.2%} right ({right}/{count}), as the reference says {same}/{count}, "
+        f"p50 {percentile(outcome.latencies_ms, 0.5):.2f} ms"
     )
 
 
@@ -99,20 +97,12 @@ def _show_kernels(outcomes: list[Outcome]) -> None:
     from tessera.workbench.demo_report import kernel_table
     from tessera.workbench.output import Column, print_table
 
-    gpus = [t for t in TARGETS if t.startswith("sm_")]
-    columns = [Column("kernel")]
-    for gpu in gpus:
-        columns += [
-            Column(f"{gpu} regs", right=True),
-            Column("spills", right=True),
-            Column("KiB", right=True),
-        ]
-    rows = [
-        [kernel, *(cell for gpu in gpus for cell in cells.get(gpu, ("N/A",) * 3))]
-        for _, kernel, cells in kernel_table(outcomes)
-    ]
-    print()
-    print_table(columns, rows, title="Cubins: registers per thread, bytes spilled, size")
+    gpus = [target for target in TARGETS if target.startswith("sm_")]
+    columns = [Column("kernel"), *(Column(t, right=True) for t in ("registers", "spill bytes", "KiB"))]
+    for outcome in outcomes:
+        print()
+        title = f"Cubins of {outcome.name} for {' / '.join(gpus)}"
+        print_table(columns, kernel_table(outcome, gpus), title=title)
 
 
 def _show_stages(seconds: dict[str, float]) -> None:
@@ -120,9 +110,7 @@ def _show_stages(seconds: dict[str, float]) -> None:
 
     rows = [[name, f"{value:.2f} s"] for name, value in seconds.items()]
     rows.append(["total", f"{sum(seconds.values()):.2f} s"])
-    print_table(
-        [Column("stage"), Column("time", right=True)], rows, title="Stages, wall clock on this machine"
-    )
+    print_table([Column("stage"), Column("time", right=True)], rows, title="Stages, measured on this machine")
 
 
 def _show_next(console: Console, package: Path, report: Path) -> None:

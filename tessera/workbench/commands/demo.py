@@ -87,8 +87,8 @@ def _answers(outcome: Outcome) -> str:
     same = int((outcome.predicted == outcome.reference).sum())
     count = len(outcome.labels)
     return (
-        f"{outcome.name}: {outcome.accuracy:.2%} right ({right}/{count}), as the reference says {same}/{count}, "
-        f"p50 {percentile(outcome.latencies_ms, 0.5):.2f} ms"
+        f"{outcome.name}: {outcome.accuracy:.2%} right ({right}/{count}), "
+        f"same as reference {same}/{count}, p50 {percentile(outcome.latencies_ms, 0.5):.2f} ms"
     )
 
 

@@ -57,6 +57,8 @@ def layernorm_kernel(x: ts.Tensor[ts.f32, "rows", 64]) -> ts.Tensor:
     return ts.layernorm(x)
 
 
+# The guide exports for sm_80 and sm_90 alone: without a GPU the package runs on the reference device.
+FALLS_BACK = pytest.mark.filterwarnings("ignore::tessera.runtime.DeviceFallbackWarning")
 BATCH = {
     "attention_kernel": attention_kernel,
     "feedforward_kernel": feedforward_kernel,
@@ -108,6 +110,7 @@ def test_batch_saves_every_kernel_by_its_name(chapter: tuple[Path, dict[str, Any
     assert set(package.programs) == {"attention", "feedforward", "layernorm"}
 
 
+@FALLS_BACK
 def test_model_export_quantizes_weights_and_agrees_with_the_model(
     chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
 ) -> None:
@@ -135,7 +138,7 @@ def test_model_export_with_the_elision_left_in_names_it() -> None:
         run("model_export", namespace)
 
 
-@pytest.mark.filterwarnings("ignore:.*cuda:0.*")
+@FALLS_BACK
 def test_deployment_api_runs_single_and_batched(
     chapter: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
@@ -163,6 +166,7 @@ def test_production_server_answers_as_written_and_stops_on_sigterm(
         health = wait_for("http://127.0.0.1:8080/health", server)
         assert health["status"] == "healthy"
         assert "gpu_memory" in health
+        wait_for("http://127.0.0.1:8080/ready", server)
         x = rng.standard_normal((1, 512, 1024)).astype(np.float32)
         answer = ask("http://127.0.0.1:8080/predict", {"input": x.tolist()})
         assert np.asarray(answer["output"]).shape == (1, 512, 1024)

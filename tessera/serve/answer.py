@@ -98,12 +98,13 @@ def _encode(value: Any) -> Any:
 
 def _plain(array: np.ndarray[Any, Any]) -> Any:
     """`array` as something that orjson writes itself."""
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        # ml_dtypes (bfloat16, float8) are all exact in float32; long doubles are not, but in no program.
+    dtype = array.dtype
+    # 2: registered with NumPy by ml_dtypes. Its types (bfloat16, float8) are all exact in float32.
+    if dtype.isbuiltin == 2 or dtype.kind not in "biuf" or dtype.itemsize > 8:
         array = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
     if array.ndim == 0:
         return array.item()
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return np.ascontiguousarray(array)
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

@@ -17,16 +17,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from tessera.program.errors import InputError, OutOfMemoryError, OverloadedError, ServeError, TesseraError
+from tessera.serve.inputs import Arrays
 from tessera.serve.queue import RequestQueue
 
 logger = logging.getLogger("tessera.serve")
-
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(slots=True, eq=False)

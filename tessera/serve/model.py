@@ -23,13 +23,12 @@ from tessera.program.errors import (
 )
 from tessera.program.program import Program
 from tessera.program.validate import bound_symbols
+from tessera.serve.inputs import Arrays
 
 if TYPE_CHECKING:
     from tessera.runtime.runtime import Runtime
 
 logger = logging.getLogger("tessera.serve")
-
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @runtime_checkable

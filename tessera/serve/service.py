@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tessera.program.errors import OverloadedError
-from tessera.serve.batcher import Arrays, DynamicBatcher, Observer, Ticket
+from tessera.serve.batcher import DynamicBatcher, Observer, Ticket
 from tessera.serve.config import ServerConfig
-from tessera.serve.inputs import prepare
+from tessera.serve.inputs import Arrays, prepare
 from tessera.serve.model import Model, Opener, warm_up
 from tessera.serve.rows import RowRule, row_rule
 from tessera.serve.workers import WorkerPool

@@ -17,6 +17,7 @@ from tessera.serve.config import ServerConfig
 from tessera.serve.defaults import add_defaults
 from tessera.serve.endpoints import Endpoint, Routes
 from tessera.serve.http import HttpServer, url_of
+from tessera.serve.inference_protocol import add_inference_protocol
 from tessera.serve.metrics import Metrics
 from tessera.serve.model import Opener
 from tessera.serve.service import Phase, Service
@@ -64,6 +65,7 @@ class Session:
         for endpoint in self._endpoints:
             routes.add(endpoint)
         add_defaults(routes, self.service, self._metrics)
+        add_inference_protocol(routes, self.service)
         return App(
             routes,
             max_body_bytes=self._config.max_body_bytes,

@@ -64,7 +64,9 @@ class Archive:
             IntegrityError: Something in it is damaged.
         """
         for finding in self.recheck():
-            raise IntegrityError(finding.problem, hint="tessera package verify", entry=finding.entry)
+            raise IntegrityError(
+                f"{finding.entry}: {finding.problem}", hint="tessera package verify", entry=finding.entry
+            )
         write_all(file, self._map)
 
     def recheck(self) -> Iterator[Finding]:
@@ -73,7 +75,7 @@ class Archive:
             slots = read_directory(self._map, self._limits)
             _read_manifest(self._map, {slot.name: slot for slot in slots}, self._limits)
         except PackageError as error:
-            yield Finding(str(error.fields.get("entry") or MANIFEST), error.message)
+            yield Finding.of(error, MANIFEST)
             return
         for entry in self.manifest.entries:
             slot = self._slots[entry.path]
@@ -81,10 +83,10 @@ class Archive:
                 content = self.content(entry)
                 check_digest(entry, content)
             except IntegrityError as error:
-                yield Finding(entry.path, error.message)
+                yield Finding.of(error, entry.path)
                 continue
             if zlib.crc32(content) != slot.crc:
-                yield Finding(entry.path, f"{entry.path}: its CRC-32 is not that of its content")
+                yield Finding(entry.path, "its CRC-32 is not that of its content")
 
 
 def read_directory(data: memoryview, limits: Limits) -> list[Slot]:

@@ -27,7 +27,13 @@ class Finding:
     entry: str
     """Name of the entry, or `zip central directory`, `zip end record`, or the file's own name."""
     problem: str
-    """What is wrong, in words."""
+    """What is wrong, in words that do not repeat the entry."""
+
+    @classmethod
+    def of(cls, error: PackageError, entry: str) -> Finding:
+        """What `error` says, of the entry that it names or else of `entry`."""
+        named = str(error.fields.get("entry") or entry)
+        return cls(named, error.message.removeprefix(f"{named}: "))
 
 
 @dataclass(frozen=True, slots=True)

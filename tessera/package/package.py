@@ -240,7 +240,7 @@ class Package:
             IntegrityError: Its bytes are not what the manifest says.
         """
         if name not in self._constants:
-            row = next((row for row in self.manifest.weights if row.name == name), None)
+            row = self._weight_rows.get(name)
             if row is None:
                 raise PackageError(
                     f"package {self.name!r} has no weight {name!r}",
@@ -300,6 +300,10 @@ class Package:
         return data
 
     @cached_property
+    def _weight_rows(self) -> dict[str, WeightRow]:
+        return {row.name: row for row in self.manifest.weights}
+
+    @cached_property
     def _entries(self) -> dict[str, Entry]:
         return {entry.path: entry for entry in self.manifest.entries}
 
@@ -330,10 +334,9 @@ class Package:
         return found
 
     def _check_weights(self) -> None:
-        rows = {row.name: row for row in self.manifest.weights}
         for program in self.programs.values():
             for constant in program.constants:
-                row = rows.get(constant.name)
+                row = self._weight_rows.get(constant.name)
                 if row and (row.shape, row.dtype.numpy_name) != (constant.shape, constant.dtype.numpy_name):
                     raise PackageError(
                         f"weight {row.name!r} is {row.dtype}{row.shape}, but program {program.name!r}"
@@ -346,12 +349,12 @@ class Package:
             try:
                 self._program(row.name, row.path)
             except PackageError as error:
-                yield Finding(row.path, error.message)
+                yield Finding.of(error, row.path)
         for name, path in self.manifest.config.items():
             try:
                 self._document(name)
             except PackageError as error:
-                yield Finding(path, error.message)
+                yield Finding.of(error, path)
 
     def __repr__(self) -> str:
         where = self.path or "in memory"
@@ -367,9 +370,9 @@ def verify(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> list[Finding
     try:
         return Package.load(path, limits=limits, verify_weights="lazy").verify()
     except PackageError as error:
-        if (entry := error.fields.get("entry")) is None:
+        if error.fields.get("entry") is None:
             raise
-        return [Finding(str(entry), error.message)]
+        return [Finding.of(error, str(path))]
 
 
 def _write_file(path: Path, data: memoryview) -> None:

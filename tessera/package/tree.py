@@ -118,9 +118,9 @@ class Tree:
         try:
             self._read()
         except PackageError as error:
-            yield Finding(str(error.fields.get("entry") or MANIFEST), error.message)
+            yield Finding.of(error, MANIFEST)
         for entry in self.manifest.entries:
             try:
                 check_digest(entry, self.content(entry))
             except PackageError as error:
-                yield Finding(entry.path, error.message)
+                yield Finding.of(error, entry.path)

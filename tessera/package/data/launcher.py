@@ -58,17 +58,20 @@ def _inputs(program: Any, arrays: list[Any]) -> list[Any]:
 def _report(outputs: Any, path: str | None) -> None:
     import numpy as np
 
-    if isinstance(outputs, tuple | list):
-        outputs = {f"output_{i}": value for i, value in enumerate(outputs)}
+    named = outputs if isinstance(outputs, dict) else {"output": outputs}
+    arrays: dict[str, Any] = {name: _plain(np.asarray(value)) for name, value in named.items()}
     if path is None:
-        for name, value in outputs.items() if isinstance(outputs, dict) else [("output", outputs)]:
-            print(name, np.asarray(value).shape, np.asarray(value).dtype)
-            print(np.asarray(value))
-    elif isinstance(outputs, dict):
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in outputs.items()}
-        np.savez(path, **arrays)
+        for name, array in arrays.items():
+            print(f"{name} {array.shape} {array.dtype}\n{array}")
+    elif len(arrays) == 1:
+        np.save(path, *arrays.values())
     else:
-        np.save(path, np.asarray(outputs))
+        np.savez(path, **arrays)
+
+
+def _plain(array: Any) -> Any:
+    """`array` in a type that every reader of .npy files knows: f32 in the place of bf16 and fp8."""
+    return array if array.dtype.isbuiltin == 1 else array.astype("float32")
 
 
 if __name__ == "__main__":

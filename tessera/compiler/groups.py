@@ -116,7 +116,27 @@ class _Fusion:
             return False
         if node.op in ROWS or node.op == "matmul":
             return self._fits_as_core(index, roots)
-        return max(self._strictness_from(index, user) for user in self.users[index]) + cost(node.op) <= 2
+        strictness = max(self._strictness_from(index, user) for user in self.users[index])
+        if (strictness == 2 or len(roots) > 1) and self._follows_core(index):
+            return False
+        return strictness + cost(node.op) <= 2
+
+    def _follows_core(self, index: int, reach: int = MAX_MEMBERS) -> bool:
+        """Whether `index` can be computed where a core's result is written: better once there than later."""
+        node = self.graph.nodes[index]
+        if node.op in ROWS or node.op == "matmul":
+            return not (self.kind == "cpu" and is_blas_matmul(node))
+        return (
+            node.op in POINTWISE
+            and reach > 0
+            and any(self._leads_to(index, i) and self._follows_core(i, reach - 1) for i in node.inputs)
+        )
+
+    def _leads_to(self, index: int, operand: int) -> bool:
+        """Whether `operand` is there for `index` alone, element for element."""
+        if operand in self.demanded or operand in self.outputs or self.users[operand] != [index]:
+            return False
+        return self.graph.nodes[operand].shape == self.graph.nodes[index].shape
 
     def _fits_as_core(self, index: int, roots: frozenset[int]) -> bool:
         if len(roots) != 1 or (self.kind == "cpu" and is_blas_matmul(self.graph.nodes[index])):

@@ -32,7 +32,7 @@ _INTEGER_WRAP = {
     i32: "int64(int32({x}))",
     i16: "int64(int16({x}))",
     i8: "int64(int8({x}))",
-    u8: "{x} & 255",
+    u8: "({x} & 255)",
     bool_: "{x}",
 }
 _STORED_INTEGER = {i64: "{x}", i32: "int32({x})", i16: "int16({x})", i8: "int8({x})", u8: "uint8({x})"}
@@ -121,13 +121,15 @@ def store(value: str, dtype: DType) -> str:
 
 def cast(value: str, source: DType, target: DType, *, rounded: bool = True) -> str:
     """A number of one dtype as one of another; `rounded=False` where a `store` will round it."""
+    if source == target:
+        return value
     have, want = compute_type(source), compute_type(target)
     if target == bool_:
-        return value if source == bool_ else f"int64({value} != {literal(0, source)})"
+        return f"int64({value} != {literal(0, source)})"
     if want == "int64":
         return _INTEGER_WRAP[target].format(x=value if have == want else f"int64({value})")
     converted = value if have == want else f"{want}({value})"
-    if target in _SMALL_FLOATS and rounded and target != source:
+    if target in _SMALL_FLOATS and rounded:
         small = _SMALL_FLOATS[target]
         return f"{small}_to_f32(f32_to_{small}({converted}))"
     return converted

@@ -54,7 +54,8 @@ def bench_target(
     the time of its kernels alone is measured too, by CUDA events.
 
     Args:
-        target: A package (file, folder or open), an artifact, or a function to call.
+        target: A package (file, folder or open), an artifact or what holds one as `.artifact`, or
+            a function to call.
         device: `cpu`, `cuda:0`, `reference`. Where the device is missing and `strict_device`
             is off, the result says on what it was measured instead.
         batch_sizes: Values of the batch symbol; None: 1, 8, 32, 128 (for vectors 2**10, 2**16, 2**20).
@@ -76,6 +77,10 @@ def bench_target(
     budget = _Budget(seconds, warmup_seconds)
     if batch_sizes is not None and (not batch_sizes or min(batch_sizes) < 1):
         raise OptionError(f"batch sizes {list(batch_sizes)}: at least one, each at least 1")
+    compiled = getattr(target, "artifact", None)
+    if isinstance(compiled, Artifact):
+        # What a compiler returns is measured as compiled, also where it could be called.
+        target = compiled
     if callable(target):
         return _bench_function(target, batch_sizes or BATCHES, inputs, baseline, budget)
     source, name = _open_source(target)
@@ -206,7 +211,8 @@ class _ProgramBench:
             )
         for warning in caught:
             if issubclass(warning.category, DeviceFallbackWarning):
-                self.notes.append(f"Measured on {runtime.device}, not {self.device}: {warning.message}")
+                reason = str(warning.message).removeprefix(f"{self.device}: ")
+                self.notes.append(f"Measured on {runtime.device}, not {self.device}: {reason}")
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         with runtime:

@@ -48,8 +48,8 @@ def label(text: str, *, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         half = (limit - 1) // 2
         text = f"{text[:half]}…{text[-half:]}"
-    # `$…$` would be read as a formula; a zero-width space after it prevents that.
-    return html.escape(text, quote=False).replace("$", "$\u200b")
+    # `$…$` would be read as a formula, for which a page without MathJax has no use.
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def occupancy_chart(kernels: Sequence[KernelRow]) -> Chart | None:
@@ -158,6 +158,7 @@ def memory_chart(key: str, plan: MemoryPlan) -> Chart:
             "range": [-0.6, len(plan.steps) - 0.4],
             "title": {"text": "step"},
             "showgrid": False,
+            "zeroline": False,
         },
         "yaxis": {"title": {"text": "bytes into the arena"}, "rangemode": "tozero", "exponentformat": "SI"},
         "showlegend": False,

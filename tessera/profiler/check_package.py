@@ -29,7 +29,7 @@ def check_package(package: str | Path | Package, *, gpus: GpuState | None = None
         hint = error.hint if isinstance(error, TesseraError) else None
         yield Check("package loads", "failure", message, hint or "build or download the package again")
         return
-    kernels = f"{len(programs)} programs, {len(opened.binaries)} kernel binaries"
+    kernels = f"programs: {len(programs)}, kernel binaries: {len(opened.binaries)}"
     yield Check("package loads", "ok", f"{opened.name} {opened.version}: {kernels}")
     yield check_integrity(opened)
     state = read_gpus() if gpus is None else gpus

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import json
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +27,6 @@ class Browser:
     def __init__(self, executable: str, profile: Path) -> None:
         from_browser, browser_writes = os.pipe()
         browser_reads, to_browser = os.pipe()
-        # The protocol is on descriptors 3 and 4 of the browser; a shell puts the pipes there.
-        script = f'exec "$0" "$@" 3<&{browser_reads} 4>&{browser_writes}'
         flags = [
             "--headless=new",
             "--no-sandbox",
@@ -38,14 +37,24 @@ class Browser:
             f"--user-data-dir={profile}",
             "about:blank",
         ]
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", script, executable, *flags],
-            pass_fds=(browser_reads, browser_writes),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": str(profile)},
+        # The protocol is on descriptors 3 and 4 of the browser; out of their way first.
+        high_reads, high_writes = (
+            fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in (browser_reads, browser_writes)
         )
+        self._pid = os.posix_spawn(
+            executable,
+            [executable, *flags],
+            {**os.environ, "HOME": str(profile)},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, high_reads, 3),
+                (os.POSIX_SPAWN_DUP2, high_writes, 4),
+            ],
+        )
+        os.close(high_reads)
+        os.close(high_writes)
         os.close(browser_reads)
         os.close(browser_writes)
         self._out = os.fdopen(to_browser, "wb", buffering=0)
@@ -67,11 +76,12 @@ class Browser:
     ) -> None:
         try:
             self._session = None
-            self.call("Browser.close")
+            with contextlib.suppress(EOFError, BrokenPipeError):
+                self.call("Browser.close")
         finally:
             self._out.close()
             self._in.close()
-            self._process.wait(timeout=PATIENCE_S)
+            os.waitpid(self._pid, 0)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         self._id += 1

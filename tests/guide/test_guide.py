@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tessera.reference import run_graph
 
 import tessera as ts
 from tessera.program.errors import TraceError
+from tessera.reference import run_graph
 
 SNIPPETS = Path(__file__).parent / "snippets"
 

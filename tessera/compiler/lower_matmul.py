@@ -49,10 +49,7 @@ class _Tiled:
             writer.line(f"c{i} = {self.kind}(0)")
         writer.line("depth = int64(0)")
         with writer.block(f"while depth < {writer.size(self.depth)}"):
-            with writer.block(f"for step in range({_TILE * _DEPTH // THREADS})"):
-                writer.line(f"e = thread + step * {THREADS}")
-                self._load_left(left)
-                self._load_right(right)
+            self._fill(left, right)
             writer.line("cuda.syncthreads()")
             with writer.block(f"for k in range({_DEPTH})"):
                 self._multiply(left, right)
@@ -73,39 +70,42 @@ class _Tiled:
         writer.line(f"across = thread & {_SIDE - 1}")
         writer.line(f"down = thread >> {_SIDE.bit_length() - 1}")
 
-    def _load_left(self, shared: Name) -> None:
-        by_column = _reads_columns(self.body, self.node.inputs[0])
-        k, other = self._element(by_column=by_column)
-        self._load(0, shared, f"first_row + {other}", f"depth + {k}", self.rows, (k, other))
-
-    def _load_right(self, shared: Name) -> None:
-        by_column = not _reads_columns(self.body, self.node.inputs[1])
-        k, other = self._element(by_column=by_column)
-        self._load(1, shared, f"first_column + {other}", f"depth + {k}", self.columns, (k, other))
-
-    def _element(self, *, by_column: bool) -> tuple[Name, Name]:
-        """Which element of an operand's tile a thread loads: neighbours in memory by neighbours."""
+    def _fill(self, left: Name, right: Name) -> None:
+        """Bring the next part of both operands into shared memory."""
         writer = self.writer
-        if by_column:
-            return writer.let("k", f"e >> {_TILE.bit_length() - 1}"), writer.let("o", f"e & {_TILE - 1}")
-        return writer.let("k", f"e & {_DEPTH - 1}"), writer.let("o", f"e >> {_DEPTH.bit_length() - 1}")
+        stores: list[str] = []
+        # All loads go out before the first store waits for one.
+        for step in range(_TILE * _DEPTH // THREADS):
+            element = writer.let("e", f"thread + {step * THREADS}")
+            for position, shared in enumerate((left, right)):
+                k, other, value = self._loaded(position, element)
+                stores.append(f"{shared}[{k}, {other}] = {value}")
+        for store in stores:
+            writer.line(store)
 
-    def _load(
-        self, position: int, shared: Name, outer: str, deep: str, size: Dim, at: tuple[Name, Name]
-    ) -> None:
+    def _loaded(self, position: int, element: Name) -> tuple[Name, Name, Name]:
+        """Where in an operand's tile a thread's element is, and its value; 0 past the operand's end."""
         writer, source = self.writer, self.node.inputs[position]
-        outer_name, deep_name = writer.let("at", outer), writer.let("d", deep)
+        operand = self.body.graph.nodes[source]
+        k, other = self._element(element, by_column=_reads_columns(self.body, source) == (position == 0))
+        first, size = ("first_row", self.rows) if position == 0 else ("first_column", self.columns)
+        outer, deep = writer.let("o", f"{first} + {other}"), writer.let("d", f"depth + {k}")
         value = writer.let("w", f"{self.kind}(0)")
-        inside = f"{outer_name} < {writer.size(size)} and {deep_name} < {writer.size(self.depth)}"
-        with writer.block(f"if {inside}"):
-            operand = self.body.graph.nodes[source]
-            axes = (outer_name, deep_name) if position == 0 else (deep_name, outer_name)
+        with writer.block(f"if {outer} < {writer.size(size)} and {deep} < {writer.size(self.depth)}"):
+            axes = (outer, deep) if position == 0 else (deep, outer)
             index = _operand_index(self.body, self.node, operand, self.batch, axes)
             loaded = self.body.value(source, index)
             writer.line(
                 f"{value} = {scalar_math.cast(loaded, operand.dtype, self.node.dtype, rounded=False)}"
             )
-        writer.line(f"{shared}[{at[0]}, {at[1]}] = {value}")
+        return k, other, value
+
+    def _element(self, element: Name, *, by_column: bool) -> tuple[Name, Name]:
+        """Which element of an operand's tile a thread loads: neighbours in memory by neighbours."""
+        narrow, wide = (_TILE, _DEPTH) if by_column else (_DEPTH, _TILE)
+        low = self.writer.integer("e", f"{element} & {narrow - 1}", element)
+        high = self.writer.integer("e", f"{element} >> {narrow.bit_length() - 1}", element)
+        return (high, low) if narrow > wide else (low, high)
 
     def _multiply(self, left: Name, right: Name) -> None:
         for i in range(_EACH):

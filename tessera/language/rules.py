@@ -23,7 +23,7 @@ from tessera.language.promotion import (
     total_of,
 )
 from tessera.language.shapes import Shape, Side
-from tessera.program.dim import Dim
+from tessera.program.dim import Dim, format_shape
 from tessera.program.dtype import DType, bool_
 from tessera.program.errors import ShapeError, TraceError
 
@@ -149,7 +149,8 @@ def _layernorm(builder: GraphBuilder, operands: Sequence[Operand], *, eps: float
             raise ShapeError(
                 f"layernorm: {operand.side(role)} does not fit {x.side()}: "
                 f"it must have one axis, as long as the last of x",
-                hint=shapes.equal_hint(operand.shape[-1], x.shape[-1]) if operand.shape else None,
+                hint=(operand.shape and shapes.equal_hint(operand.shape[-1], x.shape[-1]))
+                or f"{role} of shape {format_shape(x.shape[-1:])}",
             )
     dtype = float_of(_common_dtype(operands))
     nodes = tuple(operand.node(builder, dtype) for operand in operands)

@@ -355,11 +355,11 @@ def _similar(name: str) -> str:
     import difflib
 
     known = [n for n in dir(Tensor) if not n.startswith("_")]
+    if name in ops.OPERATORS:
+        return f"write ts.{name}(x)"
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    if name in ops.OPERATORS:
-        return f"write ts.{name}(x)"
     return f"attributes: {', '.join(known)}"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
+import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _PLAIN_CALLS = frozenset({"len", "range", "min", "max", "abs", "int", "float", "bool", "round", "print"})
@@ -27,14 +27,23 @@ class Written:
 
 
 def function_tree(fn: Callable[..., Any]) -> ast.FunctionDef | None:
-    """The syntax tree of a function with the line numbers of its file; None without source."""
+    """The syntax tree of a function, with the lines and columns of its file; None without source."""
+    code = fn.__code__
     try:
-        lines, first = inspect.getsourcelines(fn)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
+        tree = _parsed("".join(linecache.getlines(code.co_filename, fn.__globals__)))
+    except (SyntaxError, ValueError):
         return None
-    ast.increment_lineno(tree, max(first, 1) - 1)
-    return next((n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)), None)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if first == code.co_firstlineno:
+                return node
+    return None
+
+
+@lru_cache(maxsize=4)  # a file of many kernels is read once
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def written_arrays(tree: ast.FunctionDef, arrays: Mapping[str, int]) -> Written:

@@ -70,7 +70,10 @@ def _check_size(axis: int, size: Any) -> int | str | Expr | None:
     if hasattr(size, "__index__") and not isinstance(size, bool):
         size = int(size.__index__())
         if size < 0:
-            raise SpecError(f"TensorSpec: size {size} of axis {axis} is negative")
+            raise SpecError(
+                f"TensorSpec: size {size} of axis {axis} is negative",
+                hint="a name or None is a size that is open",
+            )
         return int(size)
     raise SpecError(
         f"TensorSpec: size {size!r} of axis {axis} is neither an int, a name nor None",

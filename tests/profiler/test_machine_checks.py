@@ -139,6 +139,13 @@ def test_package_checks_of_a_missing_wheel_name_the_extra(monkeypatch: pytest.Mo
     assert found["extra serve"].fix == "pip install 'tessera[serve]'"
 
 
+def test_package_checks_without_metadata_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tessera.profiler.check_software.requirements", lambda extra: {})
+    (check,) = check_packages()
+    assert check.status == "not applicable"
+    assert "cannot be compared" in check.detail
+
+
 @pytest.mark.parametrize(
     ("version", "bounds", "fits"),
     [

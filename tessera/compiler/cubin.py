@@ -35,7 +35,6 @@ def ptx_to_cubin(ptx: Ptx, name: str, options: ToolOptions) -> tuple[bytes, Reso
     settings = LinkerOptions(
         name=name,
         arch=options.target,
-        max_register_count=options.max_registers,
         # The linker's own report is the only one that counts shared memory and callees.
         verbose=True,
         lineinfo=options.lineinfo or None,

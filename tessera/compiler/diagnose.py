@@ -71,6 +71,11 @@ REMEDIES: tuple[Remedy, ...] = tuple(
             "kernels know numbers, tuples, arrays, if, for, while, and the functions of math and numba.cuda",
         ),
         (
+            r"Only accept returning of array passed into the function",
+            "a kernel cannot make arrays",
+            "pass the memory in as an argument",
+        ),
+        (
             r"(?:resolving|typing|Unsupported) .*?(?P<what>list|dict|set|str|unicode_type)",
             "a kernel cannot use a Python {what}",
             "use cuda.local.array or cuda.shared.array, or arguments",

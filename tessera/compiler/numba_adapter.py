@@ -26,7 +26,7 @@ from typing import Any
 from tessera.program.errors import MissingDependencyError
 
 Function = Callable[..., Any]
-_SYMBOL = re.compile(r'"(_ZN[^"]+)"')
+_SYMBOL = re.compile(r'"(_ZN[^"]+|_cudapy_\w+_\d+)"')
 _DEFINED = re.compile(r'^define [^@]*@"([^"]+)"', re.MULTILINE)
 _CALLED = re.compile(r'@"(_ZN[^"]+)"')
 _ENV = re.compile(r'^@"_ZN08NumbaEnv[^"]*" = common global i8\* null\n', re.MULTILINE)
@@ -167,9 +167,10 @@ def _ordered_modules(entry: str, modules: list[str]) -> tuple[str, ...]:
 
 
 def stable_names(ir: CudaIR, name: str) -> tuple[str, ...]:
-    """The modules with every mangled name replaced: the kernel is `name`, the others count up.
+    """The modules with every generated name replaced: the kernel is `name`, the others count up.
 
-    Mangled names hold a counter of the process; machine code must not depend on it.
+    Names of functions and of shared arrays hold counters of the process; machine code must not
+    depend on what was compiled before.
     """
     names = {ir.entry: name}
     texts = [_ENV.sub("", text) for text in ir.modules]

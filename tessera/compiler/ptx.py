@@ -110,11 +110,20 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     except NvvmError as error:
         raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
     main, *others = (_virtual_lines(text, kernel.locations) for text in texts)
+    if options.max_registers is not None:
+        main = _with_register_limit(main, options.max_registers)
     shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
     if options.debug:
         # Each module has its own debug sections, so they stay apart.
         return Ptx(main, (*others, *shims))
     return Ptx(_merge(main, shims))
+
+
+def _with_register_limit(text: str, limit: int) -> str:
+    """The limit as a directive: the assembler ignores its flag for a kernel that says its block size."""
+    entry = text.index(".visible .entry")
+    body = text.index("{", entry)
+    return f"{text[:body]}.maxnreg {limit}\n{text[body:]}"
 
 
 def _merge(main: str, libraries: Sequence[str]) -> str:

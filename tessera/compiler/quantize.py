@@ -1,4 +1,4 @@
-"""Weights in 8 bits: a matrix product's constant operand becomes integers and one scale per output channel."""
+"""Weights in 8 bits: those of matrix products become integers and one scale per output channel."""
 
 from __future__ import annotations
 
@@ -152,14 +152,13 @@ def _rewritten(graph: Graph, axes: Mapping[int, int], values: Mapping[str, Array
 
 def _dequantized(weight: Node, start: int, values: Mapping[str, Array]) -> list[Node]:
     name = str(weight.attrs["name"])
-    where = {"file": weight.file, "line": weight.line}
-    scale_shape = values[scale_name(name)].shape
-    nodes = [
-        Node(op="constant", attrs={"name": name}, shape=weight.shape, dtype=i8, **where),
-        Node(op="cast", inputs=(start,), shape=weight.shape, dtype=f32, **where),
-        Node(op="constant", attrs={"name": scale_name(name)}, shape=scale_shape, dtype=f32, **where),
-        Node(op="mul", inputs=(start + 1, start + 2), shape=weight.shape, dtype=f32, **where),
+    scale = scale_name(name)
+    steps = [
+        Node(op="constant", attrs={"name": name}, shape=weight.shape, dtype=i8),
+        Node(op="cast", inputs=(start,), shape=weight.shape, dtype=f32),
+        Node(op="constant", attrs={"name": scale}, shape=values[scale].shape, dtype=f32),
+        Node(op="mul", inputs=(start + 1, start + 2), shape=weight.shape, dtype=f32),
     ]
     if weight.dtype != f32:
-        nodes.append(Node(op="cast", inputs=(start + 3,), shape=weight.shape, dtype=weight.dtype, **where))
-    return nodes
+        steps.append(Node(op="cast", inputs=(start + 3,), shape=weight.shape, dtype=weight.dtype))
+    return [msgspec.structs.replace(node, file=weight.file, line=weight.line) for node in steps]

@@ -37,6 +37,7 @@ class _Job:
         self._left = helpers
         self._lock = threading.Lock()
         self._done = threading.Event()
+        self._error: BaseException | None = None
 
     def take(self) -> None:
         """Run chunks until there are none."""
@@ -47,9 +48,11 @@ class _Job:
             )
 
     def help(self) -> None:
-        """`take`, and tell the launching thread."""
+        """`take`, and tell the launching thread. What is raised reaches that thread, not this one."""
         try:
             self.take()
+        except BaseException as error:  # noqa: BLE001 - `wait` raises it again
+            self._error = error
         finally:
             with self._lock:
                 self._left -= 1
@@ -59,6 +62,8 @@ class _Job:
     def wait(self) -> None:
         """Until every helper is through."""
         self._done.wait()
+        if self._error is not None:
+            raise self._error
 
 
 class Workers:

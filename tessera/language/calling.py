@@ -69,7 +69,9 @@ class Caller:
             bound = self.source.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise InputError(
-                f"{self.source.name}{self.source.signature}: {error}", location=caller_location()
+                f"{self.source.name}: {error}",
+                hint=f"arguments: {', '.join(self.source.signature.parameters)}",
+                location=caller_location(),
             ) from None
         bound.apply_defaults()
         return bound.arguments

@@ -75,7 +75,7 @@ class _Run:
         last_use = {i: user for user, node in enumerate(self.graph.nodes) for i in node.inputs}
         with np.errstate(all="ignore"):
             for position, node in enumerate(self.graph.nodes):
-                self.values.append(self._checked(position, node, self._node(position, node)))
+                self.values.append(self._computed(position, node))
                 for operand in set(node.inputs):
                     if last_use[operand] == position and operand not in self.graph.outputs:
                         self.values[operand] = None
@@ -149,7 +149,16 @@ class _Run:
     def _shape(self, dims: tuple[Dim, ...]) -> tuple[int, ...]:
         return tuple(evaluate(dim, self.symbols) for dim in dims)
 
-    def _checked(self, position: int, node: Node, value: Array) -> Array:
+    def _computed(self, position: int, node: Node) -> Array:
+        """The value of a node, of the shape that the node says."""
+        where = f"graph.nodes[{position}]"
+        try:
+            value = self._node(position, node)
+        except KeyError as error:
+            raise ProgramError(f"{where}.attrs: {node.op} lacks {error}", path=f"{where}.attrs") from None
+        except (ValueError, TypeError, IndexError) as error:
+            # NumPy refuses what a traced graph never asks for: another number of operands, a wrong axis.
+            raise ProgramError(f"{where}: {node.op}: {error}", path=where) from None
         expected = self._shape(node.shape)
         if value.shape != expected:
             raise ProgramError(

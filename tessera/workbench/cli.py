@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = _take_flag(arguments, "--debug")
     as_json = "--json" in _options(arguments)
-    warnings.showwarning = _show_warning
-    with only_json_on_stdout() if as_json else contextlib.nullcontext():
+    with warnings.catch_warnings(), only_json_on_stdout() if as_json else contextlib.nullcontext():
+        warnings.showwarning = _show_warning
         try:
             status = _run(arguments)
             sys.stdout.flush()

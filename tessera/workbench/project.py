@@ -100,11 +100,14 @@ def read_project(file: Path) -> Project:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
+    try:
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file.name} is no TOML: {error}", location=_place_in(str(error), file)) from None
+        raise ConfigError(
+            f"{file.name} is no TOML: {error}", location=_place_in(str(error), file, text)
+        ) from None
     for section, table in data.items():
         if section == "specs":
             _check_specs(table, file, text)
@@ -177,9 +180,12 @@ def _suggestion(word: str, known: tuple[str, ...], what: str) -> str:
     return (f"did you mean {near[0]!r}? " if near else "") + f"{what}: {', '.join(known)}"
 
 
-def _place_in(message: str, file: Path) -> SourceLocation | None:
+def _place_in(message: str, file: Path, text: str) -> SourceLocation:
+    """The place that a message of tomllib names; the last line if it says "at end of document"."""
     match = re.search(r"line (\d+), column (\d+)", message)
-    return SourceLocation(str(file), int(match[1]), int(match[2]) - 1) if match else None
+    if match:
+        return SourceLocation(str(file), int(match[1]), int(match[2]) - 1)
+    return SourceLocation(str(file), max(1, len(text.splitlines())))
 
 
 def _find(text: str, file: Path, section: str | None, key: str) -> SourceLocation | None:

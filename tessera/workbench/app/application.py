@@ -18,7 +18,7 @@ from tessera.program.errors import TesseraError
 from tessera.workbench.app import words
 from tessera.workbench.app.code_pane import CodePane
 from tessera.workbench.app.code_view import CodeView
-from tessera.workbench.app.compile_job import CompiledKernel, CompileJob, Failure
+from tessera.workbench.app.compile_job import CompiledKernel, CompileJob, Failure, Outcome
 from tessera.workbench.app.editor import edit
 from tessera.workbench.app.help import HelpScreen
 from tessera.workbench.app.highlight import LANGUAGES, highlight
@@ -275,13 +275,12 @@ class WorkbenchApp(App[None]):
             self._tell(outcome, place)
         self._show_ptx()
 
-    def _tell(self, outcome: list[CompiledKernel] | Failure, place: Place) -> None:
-        seconds = time.monotonic() - self._job_started
-        if isinstance(outcome, Failure):
-            self.notify(visible(outcome.message), severity="error", markup=False)
-            return
-        name = place.definition.name if place.definition else place.path.name
-        self.notify(f"{name}: {words.cubins(outcome)} in {seconds:.1f} s", markup=False)
+    def _tell(self, outcome: Outcome, place: Place) -> None:
+        """A toast with the time it took; an error is shown where the PTX would be."""
+        if not isinstance(outcome, Failure):
+            seconds = time.monotonic() - self._job_started
+            name = place.definition.name if place.definition else place.path.name
+            self.notify(f"{name}: {words.cubins(outcome)} in {seconds:.1f} s", timeout=3, markup=False)
 
     def action_stop(self) -> None:
         """Stop the compilation, or leave the zoom."""

@@ -53,7 +53,7 @@ def status(session: Session, *, stale: bool) -> str:
     if kernel is None:
         return f"{session.arch} · not compiled · c compiles"
     if stale:
-        return f"{kernel.status} · changed since: c compiles"
+        return f"changed, c compiles · {kernel.status}"
     return kernel.status + (" · cached" if kernel.cached else "")
 
 

@@ -1,0 +1,173 @@
+"""`tessera compile` and `tessera inspect`."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import KERNELS, Tessera
+
+KEYS = ["name", "arch", "registers", "spill_bytes", "shared_bytes", "cubin_bytes", "occupancy", "cached"]
+
+
+def test_json_has_exactly_the_promised_keys_and_the_second_run_is_cached(
+    tessera: Tessera, project: Path
+) -> None:
+    # A number of its own makes this kernel new to the cache, whoever ran before.
+    (project / "kernels.py").write_text(KERNELS.replace("a * x[i]", f"a * x[i] * {id(project)}.0"))
+    words = ("compile", "kernels.py:saxpy", "--arch", "sm_70", "--arch", "sm_90", "--json")
+    first, second = tessera(*words), tessera(*words)
+    assert first.status == second.status == 0
+    assert list(first.json) == ["kernels", "seconds"]
+    assert [list(row) for row in first.json["kernels"]] == [KEYS, KEYS]
+    assert [(r["name"], r["arch"]) for r in first.json["kernels"]] == [("saxpy", "sm_70"), ("saxpy", "sm_90")]
+    for row in first.json["kernels"]:
+        assert 8 <= row["registers"] <= 64
+        assert row["spill_bytes"] == 0
+        assert row["occupancy"] == 1.0
+        assert row["cubin_bytes"] > 500
+    assert [r["cached"] for r in first.json["kernels"]] == [False, False]
+    assert [r["cached"] for r in second.json["kernels"]] == [True, True]
+
+
+def test_table_fits_80_columns_and_says_cached(tessera: Tessera, project: Path) -> None:
+    tessera("compile", "kernels.py", "--arch", "sm_80,sm_90")
+    said = tessera("compile", "kernels.py", "--arch", "sm_80,sm_90")
+    assert said.status == 0
+    assert all(len(line) <= 80 for line in said.out.splitlines())
+    assert "\x1b" not in said.out
+    for word in ("saxpy", "sm_80", "sm_90", "100 %", "all cached", "linear_relu"):
+        assert word in said.out
+
+
+def test_architectures_come_from_the_project_file(tessera: Tessera, project: Path) -> None:
+    (project / "tessera.toml").write_text('[compile]\narch = ["sm_86"]\n')
+    said = tessera("compile", "kernels.py:saxpy", "--json")
+    assert {row["arch"] for row in said.json["kernels"]} == {"sm_86"}
+
+
+def test_a_file_is_saved_that_loads(tessera: Tessera, project: Path) -> None:
+    from tessera.package import Package
+
+    assert tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "-o", "one.tsc").status == 0
+    assert tessera("compile", "kernels.py", "--arch", "sm_80", "-o", "all.tsp").status == 0
+    assert set(Package.load(project / "one.tsc").programs) == {"saxpy"}
+    assert set(Package.load(project / "all.tsp").programs) == {"saxpy", "linear_relu"}
+
+
+def test_a_folder_gets_packages_and_loose_files(tessera: Tessera, project: Path) -> None:
+    assert tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "-o", "made").status == 0
+    assert (project / "made" / "saxpy.tsc").is_file()
+    assert (project / "made" / "sm_80" / "saxpy.cubin").read_bytes()[:4] == b"\x7fELF"
+    assert ".entry saxpy" in (project / "made" / "sm_80" / "saxpy.ptx").read_text()
+
+
+def test_a_wrong_ending_is_refused_and_says_which_fits(tessera: Tessera, project: Path) -> None:
+    said = tessera("compile", "kernels.py", "--arch", "sm_80", "-o", "all.tsd")
+    assert said.status == 2
+    assert "2 kernels are saved as .tsp" in said.err
+    assert "tessera package build" in said.err
+
+
+def test_specs_can_be_given(tessera: Tessera, project: Path) -> None:
+    (project / "f.py").write_text("import tessera as ts\n@ts.jit\ndef f(x, y):\n    return x + y\n")
+    said = tessera("compile", "f.py", "--arch", "sm_80", "--json")
+    assert said.status == 2
+    assert "no spec for argument 'x'" in said.json["error"]["message"]
+    words = ("compile", "f.py", "--arch", "sm_80", "--spec", "x=f32[n,8]", "--spec", "y=f32[8]", "--json")
+    assert tessera(*words).status == 0
+    (project / "tessera.toml").write_text('[specs.f]\nx = "f32[n]"\ny = "f32[n]"\n')
+    assert tessera("compile", "f.py", "--arch", "sm_80", "--json").status == 0
+
+
+def test_a_function_without_specs_is_left_out_and_named(tessera: Tessera, project: Path) -> None:
+    with (project / "kernels.py").open("a") as file:
+        file.write("\n\n@ts.jit\ndef helper(x):\n    return ts.relu(x)\n")
+    said = tessera("compile", "kernels.py", "--arch", "sm_80", "--json")
+    assert said.status == 0
+    assert "helper left out" in said.err
+    assert "--spec 'helper.x=" in said.err
+    assert not any("helper" in row["name"] for row in said.json["kernels"])
+
+
+def test_unknown_architecture_suggests_and_is_status_2(tessera: Tessera, project: Path) -> None:
+    said = tessera("compile", "kernels.py", "--arch", "sm_81")
+    assert said.status == 2
+    assert "unknown architecture 'sm_81'" in said.err
+    assert "did you mean sm_89?" in said.err
+
+
+WRONG = {
+    "syntax error": ("def f(:\n", 1),
+    "No module named 'tesera'": ("import os\nimport tesera as ts\n", 2),
+    "ZeroDivisionError": ("def g():\n    return 1 / 0\n\ng()\n", 2),
+    "has no attribute 'sze'": (KERNELS.replace("x.size", "x.sze"), 11),
+    "cumsum": (KERNELS.replace("ts.relu(ts", "ts.cumsum(ts"), 17),
+    "do not fit": (KERNELS.replace("ts.f32, 8, 4]", "ts.f32, 7, 4]"), 17),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_each_mistake_is_one_message_with_its_line(message: str, tessera: Tessera, project: Path) -> None:
+    text, line = WRONG[message]
+    (project / "wrong.py").write_text(text)
+    said = tessera("compile", "wrong.py", "--arch", "sm_80")
+    assert said.status == 1
+    assert re.findall(r"^error:", said.err, re.MULTILINE) == ["error:"]
+    assert message in said.err
+    assert f"--> wrong.py:{line}" in said.err
+    assert "Traceback" not in said.err
+    as_json = tessera("compile", "wrong.py", "--arch", "sm_80", "--json").json["error"]
+    assert as_json["location"]["line"] == line
+
+
+def test_an_empty_file_says_what_to_write(tessera: Tessera, project: Path) -> None:
+    (project / "empty.py").write_text("x = 1\n")
+    said = tessera("compile", "empty.py")
+    assert said.status == 1
+    assert "no kernel, function or Module" in said.err
+    assert "@ts.jit" in said.err
+
+
+def test_a_class_without_an_instance_says_so_and_can_be_named(tessera: Tessera, project: Path) -> None:
+    (project / "m.py").write_text(
+        "import tessera as ts\n\n\nclass Model(ts.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = ts.Linear(8, 4)\n\n"
+        '    def forward(self, x: ts.Tensor[ts.f32, "n", 8]):\n        return self.layer(x)\n'
+    )
+    assert "model = Model()" in tessera("compile", "m.py").err
+    assert tessera("compile", "m.py:Model", "--arch", "sm_80", "--json").status == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("kernels.py:saxp", ["'saxp' is not there", "did you mean 'saxpy'?"]),
+        ("kernels.py:ts", ["'ts' is neither a kernel, a function nor a Module"]),
+        ("kernel.py", ["there is no file kernel.py", "did you mean kernels.py?"]),
+        (".", ["is a folder, not a file"]),
+    ],
+)
+def test_a_target_that_is_not_there_suggests(
+    target: str, words: list[str], tessera: Tessera, project: Path
+) -> None:
+    said = tessera("compile", target)
+    assert said.status == 2
+    for word in words:
+        assert word in said.err
+
+
+def test_inspect_shows_ptx_graph_and_plan(tessera: Tessera, project: Path) -> None:
+    assert ".entry saxpy" in tessera("inspect", "kernels.py:saxpy", "--ptx").out
+    graph = tessera("inspect", "kernels.py:linear_relu", "--graph").out
+    assert "matmul(%0, %1) -> f32(batch, 4)" in graph
+    assert "grid(" in tessera("inspect", "kernels.py:linear_relu", "--plan").out
+    data = tessera("inspect", "kernels.py:saxpy", "--ptx", "--arch", "sm_80", "--json").json
+    assert data["ptx"][0]["arch"] == "sm_80"
+    assert data["kernels"][0]["limited_by"] == "warps"
+
+
+def test_inspect_lists_what_a_file_defines(tessera: Tessera, project: Path) -> None:
+    said = tessera("inspect", "kernels.py")
+    assert "a: f32, x: f32(n), y: f32(n)" in said.out
+    assert "x: f32[batch, 8], W: f32[8, 4]" in said.out

@@ -1,0 +1,138 @@
+"""`tessera package`, `tessera new` and `tessera serve`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tessera.workbench.commands.new import FILES
+
+from .conftest import Tessera
+
+
+@pytest.fixture
+def package(tessera: Tessera, project: Path) -> Path:
+    said = tessera(
+        "package", "build", "kernels.py:linear_relu", "--arch", "sm_80", "--arch", "cpu", "-o", "p.tsd"
+    )
+    assert said.status == 0, said.err
+    return project / "p.tsd"
+
+
+def test_built_package_verifies_shows_and_runs(tessera: Tessera, package: Path) -> None:
+    assert tessera("package", "verify", package).status == 0
+    assert tessera("package", "verify", package, "--json").json == {"ok": True, "findings": []}
+    shown = tessera("package", "inspect", package)
+    assert "linear_relu(x: f32(batch, 8), W: f32(8, 4)) -> output: f32(batch, 4)" in shown.out
+    names = [e["name"] for e in tessera("package", "inspect", package, "--json").json["entries"]]
+    assert "programs/linear_relu.json" in names
+    said = tessera("run", package, "--device", "cpu", "--size", "batch=2", "--json")
+    assert said.json["outputs"]["output"]["shape"] == [2, 4]
+    assert "matmul" in tessera("inspect", package, "--graph").out
+
+
+def test_flipped_byte_is_status_1_and_names_the_entry(
+    tessera: Tessera, package: Path, rng: np.random.Generator
+) -> None:
+    good = package.read_bytes()
+    for place in rng.choice(len(good), 12, replace=False):
+        data = bytearray(good)
+        data[place] ^= 1 << int(rng.integers(8))
+        package.write_bytes(data)
+        said = tessera("package", "verify", package, "--json")
+        assert said.status == 1, place
+        finding = said.json["findings"][0]
+        assert finding["entry"]
+        human = tessera("package", "verify", package)
+        assert human.status == 1
+        assert f"error: {finding['entry']}: " in human.err
+
+
+def test_unpacked_folder_is_a_package_too(tessera: Tessera, package: Path) -> None:
+    assert tessera("package", "unpack", package, "tree").status == 0
+    assert tessera("package", "verify", "tree").status == 0
+    assert tessera("inspect", "tree", "--json").json["programs"][0]["name"] == "linear_relu"
+    assert tessera("package", "unpack", package, "tree").status == 1
+
+
+def test_new_writes_a_project_and_refuses_a_full_folder(tessera: Tessera, project: Path) -> None:
+    said = tessera("new", "my project")
+    assert said.status == 0
+    assert {
+        p.relative_to("my project").as_posix() for p in Path("my project").rglob("*") if p.is_file()
+    } == set(FILES)
+    assert 'name = "my-project"' in Path("my project/tessera.toml").read_text()
+    again = tessera("new", "my project")
+    assert again.status == 2
+    assert "nothing is overwritten" in again.err
+    Path("empty").mkdir()
+    assert tessera("new", "empty", "--json").status == 0
+
+
+def test_new_project_compiles_and_runs_at_once(tessera: Tessera, project: Path) -> None:
+    tessera("new", "hello")
+    os.chdir("hello")
+    compiled = tessera("compile", "kernels.py", "--json").json["kernels"]
+    assert {row["arch"] for row in compiled} == {"sm_80", "sm_90"}
+    assert tessera("run", "kernels.py:linear_relu", "--size", "batch=4").status == 0
+
+
+@pytest.mark.slow
+def test_tests_of_a_new_project_pass(tessera: Tessera, project: Path) -> None:
+    tessera("new", "hello")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd="hello",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+def test_serve_answers_and_ends_on_sigterm(package: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tessera",
+        "serve",
+        str(package),
+        "--port",
+        "0",
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert ready["device"] == "cpu"
+            body = json.dumps(
+                {"input": {"x": np.ones((1, 8)).tolist(), "W": np.ones((8, 4)).tolist()}}
+            ).encode()
+            request = urllib.request.Request(
+                ready["url"] + "/predict", body, {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=10) as response:
+                assert json.load(response)["output"] == [[8.0] * 4]
+            process.send_signal(signal.SIGTERM)
+            rest, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert rest == ""
+
+
+def test_serve_refuses_what_is_no_package(tessera: Tessera, project: Path) -> None:
+    assert tessera("serve", "no.tsd").status == 2
+    (project / "x.tsd").write_text("nothing")
+    said = tessera("serve", "x.tsd", "--port", "0", "--device", "cpu", "--json")
+    assert said.status == 1
+    assert said.json["error"]["kind"] in ("PackageError", "IntegrityError")

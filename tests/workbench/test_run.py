@@ -1,0 +1,111 @@
+"""`tessera run`, `bench`, `report` and `diag`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import Tessera
+
+
+def test_run_equals_numpy_and_saves(tessera: Tessera, project: Path, rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((5, 8), np.float32), rng.standard_normal((8, 4), np.float32)
+    np.save("x.npy", x)
+    np.save("w.npy", w)
+    said = tessera(
+        "run", "kernels.py:linear_relu", "--input", "x.npy", "--input", "W=w.npy", "-o", "y.npy", "--json"
+    )
+    assert said.status == 0
+    expected = np.maximum(x.astype(np.float64) @ w, 0)
+    np.testing.assert_allclose(np.load("y.npy"), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(said.json["outputs"]["output"]["values"], expected, rtol=1e-5, atol=1e-5)
+    assert said.json["seed"] is None
+
+
+def test_random_inputs_are_said_and_repeat_with_the_seed(tessera: Tessera, project: Path) -> None:
+    words = ("run", "kernels.py:linear_relu", "--size", "batch=3")
+    said = tessera(*words)
+    assert "drawn at random (--seed 0): x, W" in said.err
+    assert "output: f32(3, 4)" in said.out
+    first, again, other = (
+        tessera(*words, "--json", "--seed", seed).json["outputs"]["output"]["values"] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_a_size_that_nobody_gave_is_said(tessera: Tessera, project: Path) -> None:
+    assert "size batch = 256" in tessera("run", "kernels.py:linear_relu").err
+
+
+def test_several_things_to_run_want_a_name(tessera: Tessera, project: Path) -> None:
+    said = tessera("run", "kernels.py")
+    assert said.status == 2
+    assert "hint: name one: kernels.py:saxpy" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--input", "no.npy"], 2, "there is no file no.npy"),
+        (["--input", "z=x.npy"], 2, "no such input"),
+        (["--input", "x=x.npy", "--input", "x=x.npy"], 2, "given twice"),
+        (["--input", "text.npy"], 1, "is no .npy file"),
+        (["--size", "m=3"], 1, "no size called 'm'"),
+        (["--input", "x.npy", "--size", "batch=4"], 2, "--size batch=4, but input 'x' has 5 there"),
+        (["--input", "W=x.npy"], 1, "input 'W' of shape (5, 8)"),
+        (["--device", "tpu"], 1, "unknown device 'tpu'"),
+    ],
+)
+def test_wrong_inputs_are_named(
+    words: list[str], status: int, message: str, tessera: Tessera, project: Path
+) -> None:
+    np.save("x.npy", np.zeros((5, 8), np.float32))
+    Path("text.npy").write_text("hello")
+    said = tessera("run", "kernels.py:linear_relu", *words)
+    assert (said.status, message in said.err) == (status, True), said.err
+
+
+def test_reference_device_runs_the_graph(tessera: Tessera, project: Path) -> None:
+    words = ("run", "kernels.py:linear_relu", "--size", "batch=2", "--json")
+    cpu, reference = tessera(*words).json, tessera(*words, "--device", "reference").json
+    assert reference["device"] == "reference"
+    values = [np.array(r["outputs"]["output"]["values"]) for r in (cpu, reference)]
+    np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5)
+
+
+def test_bench_measures_and_labels(tessera: Tessera, project: Path) -> None:
+    words = ("bench", "kernels.py:linear_relu", "--batch", "4", "--seconds", "0.05")
+    result = tessera(*words, "--json").json["results"][0]
+    assert result["kind"] == "measured"
+    assert result["batches"][0]["timing"]["median_ms"] > 0
+    said = tessera(*words)
+    assert "measured" in said.out
+    assert all(len(line) <= 80 for line in said.out.splitlines())
+
+
+def test_report_is_one_file(tessera: Tessera, project: Path) -> None:
+    pytest.importorskip("plotly")
+    said = tessera("report", "kernels.py:saxpy", "--arch", "sm_80", "-o", "page.html", "--json")
+    assert said.status == 0
+    page = (project / "page.html").read_text()
+    assert said.json["bytes"] == len(page.encode())
+    assert "saxpy" in page
+    assert "sm_80" in page
+
+
+def test_diag_lists_checks_and_status_follows(tessera: Tessera) -> None:
+    said = tessera("diag", "--json")
+    checks = said.json["checks"]
+    assert {"name", "status", "detail", "fix"} == set(checks[0])
+    failed = any(check["status"] == "failure" for check in checks)
+    assert said.status == (1 if failed else 0)
+    assert said.json["ok"] is not failed
+    text = tessera("diag").out
+    assert all(check["name"] in text for check in checks)
+
+
+def test_diag_of_a_package_that_is_damaged_fails(tessera: Tessera, project: Path) -> None:
+    (project / "bad.tsd").write_bytes(b"PK nothing")
+    said = tessera("diag", "bad.tsd")
+    assert said.status == 1
+    assert "failure" in said.out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessera.compiler.build import Builder, Progress
 from tessera.compiler.cache import CompileCache, toolchain
+from tessera.compiler.fingerprint import digest
 from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig, ToolOptions
 from tessera.compiler.unit import Unit
 from tessera.program.artifact import Artifact, KernelBinary
@@ -237,7 +238,7 @@ def build_artifact(
         programs=tuple(unit.program for unit in units),
         binaries=tuple(binaries),
         constants=_merged_constants(units),
-        provenance=_provenance(config),
+        provenance=_provenance(units, config),
         notes=_notes(units, config, cache, builder),
     )
 
@@ -255,8 +256,10 @@ def _merged_constants(units: Sequence[Unit]) -> Mapping[str, np.ndarray[Any, Any
     return found
 
 
-def _provenance(config: AOTConfig) -> Mapping[str, Any]:
+def _provenance(units: Sequence[Unit], config: AOTConfig) -> Mapping[str, Any]:
+    """Versions, options and digests of sources; no folder and no time, so that builds can be compared."""
     return {
+        "sources": {unit.program.name: digest([job.parts for job in unit.jobs]) for unit in units},
         "toolchain": {k: v for k, v in toolchain().items() if k != "tessera"},
         "tessera_digest": toolchain()["tessera"],
         "targets": [_options_data(options) for options in config.tool_options()],

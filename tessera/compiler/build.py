@@ -160,6 +160,7 @@ class Builder:
             CompileError: A kernel does not compile; the error names its place.
             ToolchainError: There is no linker, or it failed.
         """
+        # Not the linker: asking it for its version would cost a process on every hit.
         keys = [job.key(options) for job in jobs]
         parts = {"library": program, "kernels": keys}
         key = None if None in keys else entry_key(options, parts)

@@ -19,6 +19,21 @@ from tessera.program.errors import CompileError, SourceLocation, TesseraError
 _LIBRARY_MODULES = ("numba", "numpy", "math", "cmath", "operator", "llvmlite", "tessera", "builtins")
 _PLACE = re.compile(r'File "([^"]+)", line (\d+):')
 _NOISE = re.compile(r"^(?:Failed in \S+ mode pipeline.*|During: .*|\s*)$")
+_OPERATORS = {
+    **{
+        name: f"{{}} {sign} {{}}"
+        for name, sign in (
+            *(("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"), ("floordiv", "//"), ("mod", "%")),
+            *(("pow", "**"), ("matmul", "@"), ("and_", "&"), ("or_", "|"), ("xor", "^")),
+            *(("lshift", "<<"), ("rshift", ">>"), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")),
+            *(("eq", "=="), ("ne", "!="), ("iadd", "+="), ("isub", "-="), ("imul", "*=")),
+        )
+    },
+    "getitem": "{}[{}]",
+    "setitem": "{}[{}] = {}",
+    "neg": "-{}",
+}
+"""How operators are written that Numba names as functions."""
 _ARRAY_NAMES = ("size", "shape", "ndim", "strides", "dtype", "itemsize", "nbytes", "T", "flat")
 
 
@@ -215,6 +230,8 @@ def _message(text: str, place: SourceLocation | None) -> tuple[str, str]:
         match = remedy.pattern.search(text)
         if match:
             groups = {key: _tidy(value) for key, value in match.groupdict().items()}
+            if "call" in groups:
+                groups["call"] = _as_written(groups["call"])
             return remedy.message.format(**groups), remedy.hint.format(**groups)
     lines = [line for line in text.splitlines() if not _NOISE.match(line)]
     what = lines[0].strip() if lines else "it does not compile"
@@ -222,6 +239,17 @@ def _message(text: str, place: SourceLocation | None) -> tuple[str, str]:
         what,
         "write that line with numbers, arrays and functions of math" if place else "see the kernel's source",
     )
+
+
+def _as_written(call: str) -> str:
+    """`add(float32, str)` as `float32 + str`; other calls unchanged."""
+    match = re.fullmatch(r"(\w+)\((.*)\)", call)
+    sign = _OPERATORS.get(match[1]) if match else None
+    if match is None or sign is None:
+        return call
+    # Commas inside brackets belong to one argument.
+    arguments = re.split(r", (?![^\[(]*[\])])", match[2])
+    return sign.format(*arguments) if sign.count("{}") == len(arguments) else call
 
 
 def _tidy(text: str) -> str:

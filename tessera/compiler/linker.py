@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,12 +45,13 @@ def find_linker(machine: str) -> Linker:
 @cache
 def _find_linker(machine: str, chosen: str, path: str) -> Linker:
     if chosen:
-        found = shutil.which(chosen, path=path)
+        program, *first = shlex.split(chosen)
+        found = shutil.which(program, path=path)
         if found is None:
             raise ToolchainError(
                 f"TESSERA_CC={chosen}: no such program", hint="unset TESSERA_CC, or give a C compiler's path"
             )
-        return Linker((found,), _describe((found,)))
+        return Linker((found, *first), _describe((found, *first)))
     for name in _candidates(machine):
         found = shutil.which(name, path=path)
         if found:
@@ -88,6 +91,7 @@ def link_shared(objects: list[bytes], name: str, machine: str) -> bytes:
         ToolchainError: There is no linker, or it failed; the message holds what it said.
     """
     linker = find_linker(machine)
+    name = re.sub(r"[^\w.-]", "_", name)
     with tempfile.TemporaryDirectory(prefix="tessera-link-") as folder:
         inputs = [f"{i}.o" for i in range(len(objects))]
         for file, data in zip(inputs, objects, strict=True):

@@ -26,6 +26,8 @@ from typing import Any
 from tessera.program.errors import MissingDependencyError
 
 Function = Callable[..., Any]
+_CPU_FAST_MATH = ("afn", "arcp", "contract", "nsz", "reassoc")
+"""What fast math allows LLVM on the CPU: not that inf and nan never occur, as CUDA's does not either."""
 _SYMBOL = re.compile(r'"(_ZN[^"]+|_cudapy_\w+_\d+)"')
 _DEFINED = re.compile(r'^define [^@]*@"([^"]+)"', re.MULTILINE)
 _CALLED = re.compile(r'@"(_ZN[^"]+)"')
@@ -268,7 +270,7 @@ def lower_cpu(
     flags.error_model = "numpy"
     flags.nrt = False
     if fast_math:
-        flags.fastmath = FastMathOptions(True)  # noqa: FBT003 - its own signature
+        flags.fastmath = FastMathOptions(set(_CPU_FAST_MATH))
     with global_compiler_lock:
         typing_context.refresh()
         target_context.refresh()

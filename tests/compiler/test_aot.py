@@ -125,6 +125,15 @@ def test_batch_shares_one_artifact(tmp_path):
     assert set(Package.load(path).programs) == {"first", "saxpy"}
 
 
+def test_one_kernel_under_two_names_fits_one_package(tmp_path):
+    batch = BatchCompiler(AOTConfig(targets=["sm_80", "cpu"]))
+    batch.add_kernel(saxpy, name="first")
+    batch.add_kernel(saxpy, name="second")
+    package = Package.load(batch.compile_all().save(tmp_path / "both.tsp"))
+    for program in ("first", "second"):
+        assert package.binary(program, "saxpy", "sm_80", "cubin") is not None
+
+
 def test_batch_of_nothing_and_of_one_name_twice_are_refused():
     batch = BatchCompiler(AOTConfig(targets=["sm_80"]))
     with pytest.raises(CompileError, match="empty"):
@@ -168,4 +177,5 @@ def test_same_source_gives_the_same_artifact_twice(tmp_path):
 def test_provenance_holds_versions_and_no_folder(compiled):
     text = str(compiled.artifact.provenance)
     assert "numba-cuda" in text
+    assert set(compiled.artifact.provenance["sources"]) == {"dense"}
     assert "/" not in text

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from numba import cuda, float32
 from sample_kernels import reverse, scale_c, with_helpers
@@ -59,6 +61,7 @@ def test_debug_build_links_modules_apart():
     kernel = CudaKernel("with_helpers", with_helpers, ("array:f32:1", "array:f32:1"), threads=256)
     cubin, _ = cubin_of(kernel, "sm_80", debug=True, opt_level=0)
     assert b".debug_info" in cubin
+    assert str(Path(__file__).parent).encode() not in cubin
 
 
 def test_too_much_static_shared_memory_is_a_resource_error():

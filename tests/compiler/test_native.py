@@ -140,6 +140,23 @@ def test_division_by_zero_gives_infinity_without_python(tmp_path):
     np.testing.assert_array_equal(y, [np.inf, 0.5])
 
 
+@pytest.mark.parametrize("fast_math", [False, True])
+def test_infinity_and_nan_survive_fast_math(tmp_path, fast_math):
+    def largest(x, y, n, begin, end):
+        for i in range(begin, end):
+            top = -math.inf
+            for j in range(n):
+                top = max(top, x[j])
+            y[i] = top
+            y[i + 1] = 1.0 if math.isnan(x[n]) else 0.0
+
+    kernel = CpuKernel("largest", largest, ("f64*", "f64*", "i64"))
+    path = library(tmp_path, [kernel], fast_math=fast_math)
+    x, y = np.array([-np.inf, -5.0, -7.0, np.nan]), np.zeros(2)
+    call(path, "largest", [pointer(x), pointer(y), ctypes.c_int64(3)], 0, 1)
+    np.testing.assert_array_equal(y, [-5.0, 1.0])
+
+
 def test_linker_says_what_it_is():
     assert find_linker(LEVELS[HERE[0]].machine).description
 

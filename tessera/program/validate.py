@@ -23,6 +23,8 @@ from tessera.program.program import (
 )
 
 MAX_BLOCK_THREADS = 1024
+_LEAF_ATTRS = {"input": ("name", str), "constant": ("name", str), "scalar": ("value", (bool, int, float))}
+"""What a leaf of a graph must say about itself."""
 
 
 def validate(program: Program) -> None:
@@ -161,6 +163,9 @@ def _check_graph(graph: Graph) -> None:
     for i, node in enumerate(graph.nodes):
         if any(not 0 <= operand < i for operand in node.inputs):
             _fail(f"graph.nodes[{i}].inputs", f"{node.inputs} must be indices below {i}")
+        needed = _LEAF_ATTRS.get(node.op)
+        if needed is not None and not isinstance(node.attrs.get(needed[0]), needed[1]):
+            _fail(f"graph.nodes[{i}].attrs", f"{node.op} needs a {needed[0]}")
     if any(not 0 <= out < len(graph.nodes) for out in graph.outputs):
         _fail("graph.outputs", f"{graph.outputs} must be indices below {len(graph.nodes)}")
     if len(graph.outputs) != len(graph.output_names):

@@ -244,6 +244,8 @@ def node(*inputs: int) -> Node:
 GRAPHS: list[tuple[str, dict[str, Any]]] = [
     ("graph.nodes[1].inputs", {"nodes": (node(), node(1))}),
     ("graph.nodes[0].inputs", {"nodes": (node(-1),)}),
+    ("graph.nodes[0].attrs", {"nodes": (Node(op="input", shape=(), dtype=f32),)}),
+    ("graph.nodes[0].attrs", {"nodes": (Node(op="scalar", attrs={"value": "1"}, shape=(), dtype=f32),)}),
     ("graph.outputs", {"outputs": (9, 3)}),
     ("graph.output_names", {"output_names": ("one",)}),
 ]

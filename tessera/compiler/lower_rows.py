@@ -17,9 +17,9 @@ from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.index import Index
 from tessera.compiler.operators import REDUCTIONS
-from tessera.compiler.teams import Team, choose_team
+from tessera.compiler.teams import Loop, Team, choose_team
 from tessera.compiler.writer import ZERO, Name
-from tessera.program.dim import Dim, product
+from tessera.program.dim import Dim, ceildiv, product
 from tessera.program.graph import Node, attr_ints
 
 
@@ -99,6 +99,8 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
     """A team folds each row; then one result a row is written, or the whole row again."""
     node = body.graph.nodes[core]
     fold = fold_of(node, body.graph.nodes[node.inputs[0]].shape)
+    if target == "cpu" and node.op in REDUCTIONS and fold.inner != 1:
+        return _reduce_columns_cpu(body, root, core, fold)
     team = choose_team(target, body, fold.outer, fold.length, fold.inner)
     row = _Row(body, root, core, fold, team)
     with team.rows():
@@ -107,6 +109,44 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
         else:
             row.normalization()
     return team.geometry
+
+
+_STRIP = 16
+"""Columns that a CPU folds side by side: one cache line of float32, so that each is fetched once."""
+
+
+def _reduce_columns_cpu(body: Body, root: int, core: int, fold: Fold) -> Geometry:
+    """Fold down columns: a work item is a strip of neighbouring columns, a sum in a register for each."""
+    writer = body.writer
+    strips, columns = ceildiv(fold.inner, _STRIP), writer.size(fold.inner)
+    with writer.block("for item in range(begin, end)"):
+        item = Name("item", writer.depth)
+        outer = writer.div(item, writer.size(strips))
+        writer.line(f"first = {writer.mod(item, writer.size(strips))} * {_STRIP}")
+        depth = writer.depth
+        with writer.block(f"if first + {_STRIP} <= {columns}"):
+            strip = [Name(f"first + {i}", depth) for i in range(_STRIP)]
+            _fold_columns(body, root, core, fold, outer, strip)
+        with (
+            writer.block(f"if first + {_STRIP} > {columns}"),
+            writer.block(f"for column in range(first, {columns})"),
+        ):
+            _fold_columns(body, root, core, fold, outer, [Name("column", writer.depth)])
+    return Geometry((fold.outer * strips, 1, 1))
+
+
+def _fold_columns(body: Body, root: int, core: int, fold: Fold, outer: Name, columns: list[Name]) -> None:
+    teams = [Loop(body, fold.outer, fold.length, fold.inner) for _ in columns]
+    rows = [_Row(body, root, core, fold, team) for team in teams]
+    for team, column in zip(teams, columns, strict=True):
+        team.outer, team.inner = outer, column
+    op = "sum" if rows[0].node.op == "mean" else rows[0].node.op
+    totals = [row.begin(op) for row in rows]
+    with teams[0].elements() as r:
+        for row, total in zip(rows, totals, strict=True):
+            row.fold_in(op, total, row.x(r)[0])
+    for row, total in zip(rows, totals, strict=True):
+        row.finish(row.narrowed(op, total))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,29 +173,44 @@ class _Row:
         text = scalar_math.cast(value, self.body.graph.nodes[source].dtype, self.node.dtype, rounded=False)
         return (value if text == value else self.body.writer.let("v", text)), index
 
+    def sum_kind(self, op: str) -> str:
+        """Type to fold in; a CPU adds in one long chain: in float64 that costs little and loses nothing."""
+        wide = not self.team.parallel and op == "sum" and self.kind != "int64"
+        return "float64" if wide else self.kind
+
+    def begin(self, op: str) -> Name:
+        """A total to fold into."""
+        return self.body.writer.let("acc", scalar_math.start(op, self.sum_kind(op)))
+
+    def fold_in(self, op: str, total: Name, term: str) -> None:
+        """Fold one more term into `total`."""
+        kind = self.sum_kind(op)
+        named = _named(self.body, scalar_math.convert(term, self.kind, kind))
+        self.body.writer.line(f"{total} = {scalar_math.combine(op, total, named, kind)}")
+
+    def narrowed(self, op: str, total: Name) -> Name:
+        """The total in the core's own type."""
+        text = scalar_math.convert(total, self.sum_kind(op), self.kind)
+        return total if text == total else self.body.writer.let("total", text)
+
     def folded(self, op: str, term: Callable[[Name], str]) -> Name:
         """Fold `term` of every element of the row."""
-        writer = self.body.writer
-        # A CPU adds in one long chain: in float64 that costs little and loses nothing.
-        wide = not self.team.parallel and op == "sum" and self.kind != "int64"
-        kind = "float64" if wide else self.kind
-        total = writer.let("acc", scalar_math.start(op, kind))
+        total = self.begin(op)
         with self.team.elements() as r:
-            value, _ = self.x(r)
-            text = scalar_math.convert(term(value), self.kind, kind)
-            writer.line(f"{total} = {scalar_math.combine(op, total, _named(self.body, text), kind)}")
-        self.team.share(op, total, kind)
-        return writer.let("total", scalar_math.convert(total, kind, self.kind)) if wide else total
+            self.fold_in(op, total, term(self.x(r)[0]))
+        self.team.share(op, total, self.sum_kind(op))
+        return self.narrowed(op, total)
 
     def reduction(self) -> None:
         """Write one result."""
-        op = "sum" if self.node.op == "mean" else self.node.op
-        total = self.folded(op, str)
-        if self.node.op == "mean":
-            total = self.mean_of(total)
+        total = self.folded("sum" if self.node.op == "mean" else self.node.op, str)
         with self.team.leader():
-            self.body.results[self.core] = total
-            self.body.store(self.root, self.fold.result(self.body, self.team, self.node.shape))
+            self.finish(total)
+
+    def finish(self, total: Name) -> None:
+        """Write the row's result, its total known."""
+        self.body.results[self.core] = self.mean_of(total) if self.node.op == "mean" else total
+        self.body.store(self.root, self.fold.result(self.body, self.team, self.node.shape))
 
     def mean_of(self, total: Name) -> Name:
         length = f"{self.kind}({self.body.writer.size(self.fold.length)})"

@@ -41,9 +41,11 @@ def _network(dtype="bf16"):
     return g.graph(g.softmax(h, 1), g.reduce("mean", h, [0]), g.reduce("max", h, [0, 1]))
 
 
-@pytest.mark.parametrize("cc", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16", "f64"])
-def test_networks_compile_for_every_architecture(cc, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "cc"),
+    [*(("bf16", cc) for cc in ARCHITECTURES), ("f32", (7, 0)), ("f16", (9, 0)), ("f64", (8, 0))],
+)
+def test_networks_compile_for_every_architecture(dtype, cc):
     for kernel in _kernels(_network(dtype)):
         ptx = _ptx(kernel, cc)
         assert f".target sm_{cc[0]}{cc[1]}" in ptx

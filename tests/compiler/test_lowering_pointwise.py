@@ -117,7 +117,7 @@ def broadcasts(draw):
     return whole, part, {"a": draw(st.integers(0, 6)), "b": draw(st.integers(1, 7))}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(broadcasts(), st.integers(0, 2**32 - 1))
 def test_broadcasting_reads_the_right_element(case, seed):
     whole, part, sizes = case
@@ -130,7 +130,7 @@ def test_broadcasting_reads_the_right_element(case, seed):
     check(graph, inputs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=4),
     st.data(),

@@ -15,7 +15,7 @@ from tessera.reference import run_graph
 SIZES = st.sampled_from([1, 2, 3, 5, 9, 33])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(SIZES, min_size=1, max_size=3),
     st.data(),
@@ -55,7 +55,7 @@ def test_integer_reductions_are_exact(dtype, rng):
     check(g.graph(*outputs), {"x": random_array(rng, (11, 37), dtype)})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(SIZES, min_size=1, max_size=3),
     st.data(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from graphs import Maker, random_array
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_interpreter import run
 
@@ -26,6 +26,7 @@ def lifetimes(draw):
     return found
 
 
+@settings(deadline=None)
 @given(lifetimes(), st.integers(0, 3000), st.integers(0, 300))
 def test_tensors_in_use_together_never_overlap(tensors, n, m):
     buffers, arena = plan_memory(tensors)
@@ -66,6 +67,7 @@ def test_sizes_are_compared_by_their_terms():
     assert not never_exceeds(0, maximum(N, M) - N)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.sampled_from(["cpu", "cuda"]))
 def test_random_graphs_compute_right_in_shared_memory(seed, count, kind):
     rng = np.random.default_rng(seed)

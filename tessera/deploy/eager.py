@@ -159,7 +159,7 @@ def _unit(what: Traced | Kernel, config: AOTConfig) -> Unit:
         return kernel_unit(what, targets)
     from tessera.compiler.graph_unit import graph_unit
 
-    return graph_unit(what, targets, config)
+    return graph_unit(what.graph, what.constants, targets, config)
 
 
 def _execute(runtime: Runtime, inputs: Mapping[str, Any]) -> dict[str, Array]:

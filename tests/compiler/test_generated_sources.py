@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -151,3 +153,8 @@ def test_very_large_graphs_are_cut_into_kernels_of_bearable_size():
     plan, kernels = plan_graph(g.graph(y), kind="cuda", targets=("sm_80",), enable_graph_optimization=False)
     assert 6 <= len(plan.steps) <= 30
     assert max(k.source.count("\n") for k in kernels) < 120
+
+
+def test_planning_does_not_import_numba():
+    code = "import sys, tessera.compiler.plan; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -97,9 +97,10 @@ def _constant(builder: GraphBuilder, value: Any) -> int:
     import numpy as np
 
     dtype = as_dtype(value.dtype, what="operand")
-    if value.ndim == 0 and not dtype.is_float:
-        return builder.scalar(value.item(), dtype)
-    return builder.constant(value if isinstance(value, np.ndarray) else np.asarray(value), dtype)
+    if isinstance(value, np.ndarray):
+        return builder.constant(value, dtype)
+    # A NumPy number keeps its dtype, unlike a Python one.
+    return builder.scalar(float(value) if dtype.is_float else value.item(), dtype)
 
 
 def _not_an_operand(op: str, value: object) -> TraceError:

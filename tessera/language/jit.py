@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +18,9 @@ from tessera.program.spec import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""What a function may be called: it names files in a package."""
 
 
 class JitFunction:
@@ -47,6 +51,12 @@ class JitFunction:
         """The Python function."""
         self.name = name or getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "function")
         """Name of the graph."""
+        if not _NAME.fullmatch(self.name):
+            raise TraceError(
+                f"a function cannot be called {self.name!r}",
+                hint="name='my_function': letters, digits, _, - and .",
+                location=definition_location(fn),
+            )
         source = source_of(fn, self.name)
         self._source = Source(source.fn, source.name, source.signature, source.location, self._closure)
         declared = _annotated_specs(fn, source, names or {})
@@ -106,7 +116,12 @@ class JitFunction:
 
     def _closure(self) -> Mapping[str, np.ndarray[Any, Any]]:
         """Tensors and arrays that the function uses from outside, by their names there."""
-        variables = inspect.getclosurevars(inspect.unwrap(getattr(self.fn, "__func__", self.fn)))
+        plain = inspect.unwrap(getattr(self.fn, "__func__", self.fn))
+        try:
+            variables = inspect.getclosurevars(plain)
+        except (TypeError, ValueError):
+            # A callable object, or a variable that has no value yet: its arrays go by numbers.
+            return {}
         found: dict[str, Any] = {}
         for name, value in {**variables.globals, **variables.nonlocals}.items():
             if isinstance(value, Tensor) and not value.is_traced:

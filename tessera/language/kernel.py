@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tessera.language.annotations import caller_names
+from tessera.language.builder import active
 from tessera.language.execution import kernel_executor
 from tessera.language.launch import Grid, Size, block_of, grid_of, shared_of
 from tessera.language.location import caller_location, definition_location
 from tessera.language.parameters import KernelParam, kernel_parameters
+from tessera.language.promotion import holds
 from tessera.language.tensor import Tensor
 from tessera.language.written import Written, function_tree, written_arrays
 from tessera.program.dim import Dim, format_dim, format_shape
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Kernel", "KernelParam", "kernel"]
 
 _T = TypeVar("_T")
+_ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""What an entry of a cubin may be called."""
 
 
 class Kernel:
@@ -61,6 +66,12 @@ class Kernel:
         """Entry name."""
         self.location: SourceLocation | None = definition_location(self.fn)
         """Where the kernel is defined."""
+        if not _ENTRY.fullmatch(self.name):
+            raise KernelError(
+                f"a kernel cannot be called {self.name!r}",
+                hint="name='my_kernel': letters, digits and _",
+                location=self.location,
+            )
         tree = function_tree(self.fn)
         self.params: tuple[KernelParam, ...] = self._checked(
             lambda: kernel_parameters(self.name, self.fn, names or {}, tree)
@@ -133,6 +144,13 @@ class Kernel:
         Raises:
             InputError: An argument is missing or of another kind, dtype or rank, or cannot be written to.
         """
+        builder = active()
+        if builder is not None:
+            raise TraceError(
+                f"{self.name}: a kernel cannot be called while {builder.name} is traced",
+                hint="call the kernel outside of ts.jit functions, or write this part with operators",
+                location=caller_location(),
+            )
         try:
             bound = inspect.signature(self.fn).bind(*args, **kwargs)
         except TypeError as error:
@@ -146,12 +164,6 @@ class Kernel:
     def _input(self, param: KernelParam, value: Any) -> Any:
         import numpy as np
 
-        if isinstance(value, Tensor) and value.is_traced:
-            raise TraceError(
-                f"{self.name}: a kernel cannot be called with {param.name!r}, a tensor that is being traced",
-                hint="call the kernel outside of ts.jit functions, or write this part with operators",
-                location=caller_location(),
-            )
         if param.kind == "scalar":
             return self._number(param, value)
         array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
@@ -172,7 +184,11 @@ class Kernel:
             raise self._wrong(param, f"is {value!r}", f"a number of {param.dtype}")
         if param.dtype.is_float:
             return float(number)
-        return bool(number) if param.dtype.kind == "bool" else int(number)
+        if param.dtype.kind == "bool":
+            return bool(number)
+        if not holds(param.dtype, int(number)):
+            raise self._wrong(param, f"is {value!r}", f"a number that fits {param.dtype}")
+        return int(number)
 
     def _wrong(self, param: KernelParam, text: str, expected: str) -> InputError:
         return InputError(
@@ -196,8 +212,9 @@ class Kernel:
 
 
 def kernel(
+    fn: None = None,
     *,
-    grid: Grid,
+    grid: Grid | None = None,
     block: Grid = 256,
     shared_bytes: Size = 0,
     outputs: Sequence[str] | None = None,
@@ -209,6 +226,7 @@ def kernel(
     for an array, with a size for each axis.
 
     Args:
+        fn: Nothing: a kernel needs a grid, so the decorator is called.
         grid: Blocks: one to three sizes, or a function that gives them from sizes of arrays and
             integer parameters, which it takes by name.
         block: Threads: one to three fixed sizes, 1024 in all at most, or such a function.
@@ -220,7 +238,13 @@ def kernel(
     Raises:
         KernelError: The definition cannot be launched; `location` is the line at fault.
     """
-    names = caller_names()
+    if grid is None or fn is not None:
+        raise KernelError(
+            "ts.kernel needs a launch rule: how many blocks there are",
+            hint="@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)",
+            location=caller_location(),
+        )
+    names, rule = caller_names(), grid
     return lambda fn: Kernel(
-        fn, grid=grid, block=block, shared_bytes=shared_bytes, outputs=outputs, name=name, names=names
+        fn, grid=rule, block=block, shared_bytes=shared_bytes, outputs=outputs, name=name, names=names
     )

@@ -12,12 +12,17 @@ from typing import Any
 
 from tessera.program.errors import SourceLocation
 
-_HERE = str(Path(__file__).resolve().parents[1]) + "/"
+_ROOT = Path(__file__).resolve().parents[1]
+# Not the whole of Tessera: models may come with it too, as examples and project templates do.
+_LIBRARY_FILES = (
+    str(_ROOT / "__init__.py"),
+    *(f"{_ROOT / room}/" for room in ("language", "reference", "program")),
+)
 _LIBRARY_NAMES = ("numpy", "functools", "contextlib")
 
 
 def _is_library(frame: FrameType) -> bool:
-    if frame.f_code.co_filename.startswith(_HERE):
+    if frame.f_code.co_filename.startswith(_LIBRARY_FILES):
         return True
     module = str(frame.f_globals.get("__name__", ""))
     return module.partition(".")[0] in _LIBRARY_NAMES
@@ -43,14 +48,15 @@ def _caller_frame() -> FrameType | None:
 
 
 def raised_location(traceback: TracebackType | None) -> SourceLocation | None:
-    """The innermost user line that an exception passed through, leaving out installed packages."""
-    found: SourceLocation | None = None
+    """The innermost user line that an exception passed through; in an installed package if in no other."""
+    places: dict[bool, SourceLocation] = {}
     while traceback is not None:
         frame = traceback.tb_frame
-        if not _is_library(frame) and "site-packages" not in frame.f_code.co_filename:
-            found = _at(frame.f_code, traceback.tb_lineno, traceback.tb_lasti)
+        if not _is_library(frame):
+            installed = "site-packages" in frame.f_code.co_filename
+            places[installed] = _at(frame.f_code, traceback.tb_lineno, traceback.tb_lasti)
         traceback = traceback.tb_next
-    return found
+    return places.get(False) or places.get(True)
 
 
 def _at(code: CodeType, line: int, instruction: int) -> SourceLocation:

@@ -61,14 +61,15 @@ def promote_weak(dtype: DType, value: Number) -> DType:
         return dtype if dtype.is_float else f64
     if dtype == bool_:
         return i64
-    if not dtype.is_float and not _holds(dtype, value):
+    if not dtype.is_float and not holds(dtype, value):
         raise SpecError(
             f"the number {value} does not fit {dtype}", hint="cast the tensor to a wider dtype first"
         )
     return dtype
 
 
-def _holds(dtype: DType, value: int) -> bool:
+def holds(dtype: DType, value: int) -> bool:
+    """Whether an integer dtype holds `value`."""
     if dtype.kind == "uint":
         return 0 <= value < 1 << dtype.bits
     limit = 1 << (dtype.bits - 1)

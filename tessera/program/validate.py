@@ -23,7 +23,11 @@ from tessera.program.program import (
 )
 
 MAX_BLOCK_THREADS = 1024
-_LEAF_ATTRS = {"input": ("name", str), "constant": ("name", str), "scalar": ("value", (bool, int, float))}
+_LEAF_ATTRS: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "input": ("name", str),
+    "constant": ("name", str),
+    "scalar": ("value", (bool, int, float)),
+}
 """What a leaf of a graph must say about itself."""
 
 

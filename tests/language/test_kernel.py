@@ -307,3 +307,35 @@ def test_read_only_array_that_is_written_is_refused() -> None:
     y.setflags(write=False)
     with executors(kernel=run_saxpy), pytest.raises(InputError, match="'y' is read-only"):
         saxpy(1.0, np.ones(3, np.float32), y)
+
+
+def test_decorator_without_a_launch_rule_says_what_to_write() -> None:
+    def bare() -> None:
+        ts.kernel(run_saxpy)  # type: ignore[arg-type]
+
+    def no_grid() -> None:
+        ts.kernel(block=256)
+
+    for make in (bare, no_grid):
+        assert "needs a launch rule" in fault(make).message
+
+
+def test_name_that_is_no_entry_is_refused() -> None:
+    error = fault(lambda: ts.kernel(grid=1, block=1, name="my kernel")(print_x))
+    assert "cannot be called 'my kernel'" in error.message
+
+
+def test_integer_argument_that_does_not_fit_is_refused() -> None:
+    @ts.kernel(grid=1, block=1)
+    def fill(count: ts.i32, flag: ts.bool, y: ts.Array[ts.i32, "n"]):
+        y[0] = count if flag else 0
+
+    def run(kernel: Kernel, inputs: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        return {"y": np.full_like(inputs["y"], inputs["count"] if inputs["flag"] is True else 0)}
+
+    y = np.zeros(2, np.int32)
+    with executors(kernel=run):
+        assert fill(np.int64(7), 1, y).tolist() == [7, 7]
+        for wrong in (2**31, 1.5, "1", None):
+            with pytest.raises(InputError, match="argument 'count' is"):
+                fill(wrong, 1, y)

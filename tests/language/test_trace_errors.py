@@ -342,4 +342,15 @@ def test_kernel_in_a_traced_function_is_refused() -> None:
     def f(x: Any) -> Any:
         return double(x)  # here
 
-    assert "a kernel cannot be called with 'y'" in fault(f).message
+    assert "a kernel cannot be called while f is traced" in fault(f).message
+
+    def g(x: Any) -> Any:
+        return double(np.ones(3, np.float32))  # here
+
+    fault(g)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a b", ".hidden", "-x"])
+def test_name_that_is_no_file_name_is_refused(name: str) -> None:
+    with pytest.raises(TraceError, match="cannot be called"):
+        ts.jit(lambda x: x, name=name)

@@ -1,0 +1,413 @@
+"""The simple emulator: a block of threads in NumPy, one instruction at a time for all of them.
+
+Slow and plain on purpose: it is the oracle that faster execution is compared with. Threads that run apart
+meet again because the lowest basic block among runnable threads always goes next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tessera.emulator import collectives
+from tessera.emulator.cfg import ControlFlow, control_flow
+from tessera.emulator.instructions import GLOBAL_BASE, Executor
+from tessera.emulator.lanes import BITS, Array
+from tessera.emulator.parser import parse_ptx
+from tessera.emulator.ptx import (
+    TYPE_BYTES,
+    Function,
+    Instruction,
+    Module,
+    Operand,
+    ParamList,
+    Symbol,
+    Variable,
+)
+from tessera.program.errors import CompileError, DeviceError
+
+RED_ZONE = 256
+STEP_LIMIT = 50_000_000
+"""Basic blocks executed before a launch counts as one that never ends."""
+
+
+class Memory:
+    """Device memory: one growing array of bytes, with gaps between allocations."""
+
+    def __init__(self) -> None:
+        self.data = np.zeros(1 << 16, np.uint8)
+        self.top = RED_ZONE
+        self.ranges: list[tuple[int, int]] = []
+
+    def allocate(self, size: int) -> int:
+        """Device address of `size` fresh bytes, 256-byte aligned."""
+        address = self.top
+        self.top = -(-(address + max(size, 1) + RED_ZONE) // 256) * 256
+        if self.top > len(self.data):
+            self.data = np.concatenate([self.data, np.zeros(max(self.top, len(self.data)), np.uint8)])
+        self.ranges.append((address, address + size))
+        return GLOBAL_BASE + address
+
+    def store(self, address: int, values: Array) -> None:
+        """Copy an array to device memory."""
+        raw = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        self.data[address - GLOBAL_BASE :][: raw.size] = raw
+
+    def load(self, address: int, like: Array) -> Array:
+        """Copy of device memory, in the shape and dtype of `like`."""
+        raw = self.data[address - GLOBAL_BASE :][: like.nbytes]
+        return raw.view(like.dtype).reshape(like.shape).copy()
+
+    def allocated(self, offsets: Array, size: int) -> Array:
+        """Whether each range of `size` bytes lies inside one allocation."""
+        starts = np.array([r[0] for r in self.ranges], np.int64)
+        ends = np.array([r[1] for r in self.ranges], np.int64)
+        if not starts.size:
+            return np.zeros(offsets.shape, np.bool_)
+        index = np.searchsorted(starts, offsets, side="right") - 1
+        return (index >= 0) & (offsets + size <= ends[np.maximum(index, 0)])
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where one block stands in its grid."""
+
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    index: tuple[int, int, int]
+
+    @property
+    def threads(self) -> int:
+        """Threads of the block."""
+        return self.block[0] * self.block[1] * self.block[2]
+
+
+def launch(
+    ptx: str | Module,
+    entry: str,
+    grid: Sequence[int],
+    block: Sequence[int],
+    args: Sequence[Array | np.generic],
+    shared_bytes: int = 0,
+) -> None:
+    """Run a kernel to its end.
+
+    Args:
+        ptx: PTX text or a parsed module.
+        entry: Name of the kernel.
+        grid: Blocks by axis, one to three.
+        block: Threads by axis, one to three.
+        args: Arrays (copied in and back out) or NumPy scalars of the parameter's size.
+        shared_bytes: Dynamic shared memory per block.
+
+    Raises:
+        CompileError: PTX that this interpreter does not know; names the line.
+        DeviceError: An access outside memory, a deadlock, or a kernel that does not end.
+    """
+    module = parse_ptx(ptx) if isinstance(ptx, str) else ptx
+    function = module.functions.get(entry)
+    if function is None or not function.is_entry:
+        raise CompileError(f"no kernel is called {entry!r}", hint="kernels: " + ", ".join(module.functions))
+    if len(args) != len(function.params):
+        raise DeviceError(f"{entry} takes {len(function.params)} arguments, {len(args)} given")
+    machine = Machine(module)
+    params, arrays = machine.bind(function, args)
+    shape, threads = _three(grid), _three(block)
+    for z, y, x in itertools.product(range(shape[2]), range(shape[1]), range(shape[0])):
+        BlockRun(machine, function, params, Geometry(shape, threads, (x, y, z)), shared_bytes).run()
+    for address, array in arrays:
+        array[...] = machine.memory.load(address, array)
+
+
+def _three(sizes: Sequence[int]) -> tuple[int, int, int]:
+    x, y, z = (*sizes, 1, 1)[:3]
+    return int(x), int(y), int(z)
+
+
+class Machine:
+    """A module loaded into memory: its variables have addresses."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.memory = Memory()
+        self.flows: dict[str, ControlFlow] = {}
+        self.symbols: dict[str, int] = {}
+        for variable in module.variables.values():
+            if variable.space in ("global", "const") and not variable.external:
+                self.symbols[variable.name] = self.memory.allocate(size_of(variable))
+        for variable in module.variables.values():
+            if variable.initial:
+                self.initialize(variable)
+
+    def initialize(self, variable: Variable) -> None:
+        """Write the initial value of a module variable."""
+        kind = np.dtype(BITS[variable.type])
+        values = np.zeros(variable.count, kind)
+        for i, item in enumerate(variable.initial):
+            if isinstance(item, Symbol):
+                values[i] = self.symbols[item.name] + item.offset
+            elif item.bits is not None:
+                values.view(np.dtype(f"u{kind.itemsize}"))[i] = item.bits
+            else:
+                values[i] = np.array(item.value).astype(kind)
+        self.memory.store(self.symbols[variable.name], values)
+
+    def bind(
+        self, function: Function, args: Sequence[Array | np.generic]
+    ) -> tuple[dict[str, bytes], list[tuple[int, Array]]]:
+        """Parameter bytes by name, and the device copies of arrays."""
+        params: dict[str, bytes] = {}
+        arrays: list[tuple[int, Array]] = []
+        for variable, value in zip(function.params, args, strict=True):
+            if isinstance(value, np.ndarray):
+                address = self.memory.allocate(value.nbytes)
+                self.memory.store(address, value)
+                arrays.append((address, value))
+                params[variable.name] = np.uint64(address).tobytes()
+            else:
+                params[variable.name] = np.asarray(value).tobytes()
+            if len(params[variable.name]) != size_of(variable):
+                raise DeviceError(
+                    f"parameter {variable.name} has {size_of(variable)} bytes, the argument "
+                    f"{len(params[variable.name])}"
+                )
+        return params, arrays
+
+    def flow(self, function: Function) -> ControlFlow:
+        """The control flow of a function, computed once."""
+        if function.name not in self.flows:
+            self.flows[function.name] = control_flow(function)
+        return self.flows[function.name]
+
+
+def size_of(variable: Variable) -> int:
+    """Bytes of a variable."""
+    return TYPE_BYTES[variable.type] * variable.count
+
+
+class BlockRun:
+    """One block of threads, from its first instruction to its last."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        function: Function,
+        params: Mapping[str, bytes],
+        geometry: Geometry,
+        shared_bytes: int,
+    ) -> None:
+        self.machine = machine
+        self.geometry = geometry
+        self.threads = geometry.threads
+        self.shared_at: dict[str, int] = {}
+        self.dynamic_bytes = shared_bytes
+        """Dynamic shared memory of the launch."""
+        self.shared = np.zeros(self.lay_out_shared(function) + shared_bytes, np.uint8)
+        self.steps = 0
+        self.function = function
+        self.params = params
+
+    def lay_out_shared(self, function: Function) -> int:
+        """Offsets of the shared variables; dynamic shared memory comes last."""
+        functions = [function, *(f for f in self.machine.module.functions.values() if f is not function)]
+        declared = [v for v in self.machine.module.variables.values() if v.space == "shared"]
+        declared += [v for f in functions for v in f.variables if v.space == "shared"]
+        top = 0
+        for variable in sorted(declared, key=lambda v: v.external or v.count == 0):
+            align = variable.align or TYPE_BYTES[variable.type]
+            top = -(-top // align) * align
+            self.shared_at[variable.name] = top
+            top += size_of(variable)
+        return top
+
+    def run(self) -> None:
+        """Run every thread to its end.
+
+        Raises:
+            DeviceError: Threads wait for each other for ever, or the step limit is reached.
+        """
+        everyone = np.ones(self.threads, np.bool_)
+        frame = Frame(self, self.function, dict(self.params))
+        self.run_frame(frame, everyone)
+
+    def run_frame(self, frame: Frame, mask: Array) -> None:
+        """Run a function for the threads in `mask` until all have returned."""
+        blocks = frame.flow.blocks
+        pc = np.where(mask, 0, len(blocks))
+        waiting = np.full(self.threads, -1)
+        stuck = np.zeros(self.threads, np.bool_)
+        while True:
+            runnable = (pc < len(blocks)) & (waiting < 0) & ~stuck
+            if not runnable.any():
+                alive = pc < len(blocks)
+                if not alive.any():
+                    return
+                self.release(frame, pc, waiting, alive)
+                stuck[:] = False
+                continue
+            index = int(pc[runnable].min())
+            active = runnable & (pc == index)
+            self.count_step(frame)
+            block = blocks[index]
+            if block.collective:
+                done = self.collective(frame, block.instructions[0], active, pc, waiting, blocks)
+                stuck |= active & ~done
+                if done.any():
+                    stuck &= ~done
+            else:
+                self.plain(frame, block, active, pc)
+                stuck[:] = False
+
+    def count_step(self, frame: Frame) -> None:
+        """Count one basic block against the step limit."""
+        self.steps += 1
+        if self.steps > STEP_LIMIT:
+            raise DeviceError(f"{frame.function.name} did not end within {STEP_LIMIT} steps")
+
+    def plain(self, frame: Frame, block: Any, active: Array, pc: Array) -> None:
+        """Run a basic block and move the program counters on."""
+        following = block.index + 1
+        going = active.copy()
+        for instruction in block.instructions:
+            taken = going & frame.guard(instruction)
+            if instruction.opcode == "bra":
+                pc[taken] = frame.flow.labels[_label(instruction)]
+                going &= ~taken
+            elif instruction.opcode == "brx":
+                self.indexed_branch(frame, instruction, taken, pc)
+                going &= ~taken
+            elif instruction.opcode in ("ret", "exit"):
+                pc[taken] = len(frame.flow.blocks)
+                going &= ~taken
+            elif instruction.opcode == "trap":
+                if taken.any():
+                    raise DeviceError(f"PTX line {instruction.line}: trap")
+            elif instruction.opcode == "call":
+                self.call(frame, instruction, taken)
+            elif taken.any():
+                frame.execute(instruction, taken)
+        pc[going] = following
+
+    def indexed_branch(self, frame: Frame, instruction: Instruction, taken: Array, pc: Array) -> None:
+        """`brx.idx`: each thread goes where its index says."""
+        table = frame.function.branch_tables[_label(instruction)]
+        chosen = frame.read(instruction.operands[0], "u32")
+        for position, name in enumerate(table):
+            pc[taken & (chosen == position)] = frame.flow.labels[name]
+
+    def call(self, frame: Frame, instruction: Instruction, taken: Array) -> None:
+        """Call a device function with its parameters by value."""
+        if not taken.any():
+            return
+        operands = list(instruction.operands)
+        results = _elements(operands.pop(0)) if isinstance(operands[0], ParamList) else ()
+        target = operands.pop(0)
+        arguments = _elements(operands[0]) if operands else ()
+        name = target.name if isinstance(target, Symbol) else ""
+        function = self.machine.module.functions.get(name)
+        if function is None or not function.body:
+            raise CompileError(
+                f"PTX line {instruction.line}: call of {name or 'a pointer'}, which has no body"
+            )
+        callee = Frame(self, function, {})
+        for variable, argument in zip(function.params, arguments, strict=True):
+            callee.param_bytes[variable.name] = frame.argument(argument, variable)
+        for variable in function.results:
+            callee.param_bytes[variable.name] = np.zeros((self.threads, size_of(variable)), np.uint8)
+        self.run_frame(callee, taken)
+        for variable, result in zip(function.results, results, strict=True):
+            frame.take_result(result, callee.param_bytes[variable.name], variable, taken)
+
+    def collective(
+        self, frame: Frame, instruction: Instruction, active: Array, pc: Array, waiting: Array, blocks: Any
+    ) -> Array:
+        """Run a warp-wide instruction for the warps whose lanes have all arrived; returns who did."""
+        here = active & frame.guard(instruction)
+        skipped = active & ~here
+        at = int(pc[active][0])
+        if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
+            pc[skipped] += 1
+            self.arrive(frame, instruction, here, pc, waiting)
+            return active
+        standing = (pc == at) & frame.guard(instruction)
+        ready = collectives.arrived(frame, instruction, here, standing, pc < len(blocks))
+        if ready.any():
+            collectives.run(frame, instruction, ready)
+        pc[ready | skipped] += 1
+        return ready | skipped
+
+    def arrive(self, frame: Frame, instruction: Instruction, here: Array, pc: Array, waiting: Array) -> None:
+        """`bar.sync`, `bar.arrive`, `bar.red`: park threads until their barrier is complete."""
+        barrier = frame.read(instruction.operands[_barrier_operand(instruction)], "u32")
+        if "arrive" in instruction.modifiers:
+            for name in np.unique(barrier[here]):
+                threads = here & (barrier == name)
+                frame.arrivals[int(name)] = frame.arrivals.get(int(name), 0) + int(threads.sum())
+            pc[here] += 1
+            return
+        waiting[here] = barrier[here].astype(np.int64)
+        frame.barriers[int(pc[here][0]) if here.any() else -1] = instruction
+
+    def release(self, frame: Frame, pc: Array, waiting: Array, alive: Array) -> None:
+        """Let the threads of complete barriers go on.
+
+        Raises:
+            DeviceError: No barrier is complete: the threads wait for each other for ever.
+        """
+        progressed = False
+        for name in np.unique(waiting[alive & (waiting >= 0)]):
+            members = alive & (waiting == name)
+            instruction = frame.barriers[int(pc[members][0])]
+            needed = collectives.barrier_count(frame, instruction, members)
+            present = int(members.sum()) + frame.arrivals.get(int(name), 0)
+            if present >= (needed if needed is not None else int(alive.sum())):
+                for place in np.unique(pc[members]):
+                    collectives.finish_barrier(
+                        frame, frame.barriers[int(place)], members & (pc == place), members
+                    )
+                frame.arrivals.pop(int(name), None)
+                pc[members] += 1
+                waiting[members] = -1
+                progressed = True
+        if not progressed:
+            raise DeviceError(frame.deadlock(pc, alive))
+
+
+def _label(instruction: Instruction) -> str:
+    operand = instruction.operands[-1]
+    if not isinstance(operand, Symbol):
+        raise CompileError(f"PTX line {instruction.line}: {instruction.mnemonic} without a label")
+    return operand.name
+
+
+def _elements(operand: Operand) -> tuple[Operand, ...]:
+    return operand.elements if isinstance(operand, ParamList) else ()
+
+
+def _barrier_operand(instruction: Instruction) -> int:
+    return 1 if "red" in instruction.modifiers else 0
+
+
+class Frame(Executor):
+    """Registers and variables of one function call, for every thread of a block."""
+
+    def __init__(self, run: BlockRun, function: Function, params: dict[str, Any]) -> None:
+        super().__init__(run, function, params)
+        self.arrivals: dict[int, int] = {}
+        """Threads that did `bar.arrive`, by barrier."""
+        self.barriers: dict[int, Instruction] = {}
+        """The barrier instruction of each block where threads wait."""
+        self.flow = run.machine.flow(function)
+
+    def deadlock(self, pc: Array, alive: Array) -> str:
+        """Who waits where, in words."""
+        places = []
+        for index in np.unique(pc[alive]):
+            instruction = self.flow.blocks[int(index)].instructions[0]
+            threads = np.flatnonzero(alive & (pc == index))
+            places.append(f"{len(threads)} threads (first: {threads[0]}) at PTX line {instruction.line}")
+        return f"{self.function.name} is deadlocked: " + "; ".join(places)

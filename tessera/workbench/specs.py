@@ -71,7 +71,10 @@ def order_specs(function: str, arguments: Sequence[str], specs: Mapping[str, Ten
     missing = [name for name in arguments if name not in specs]
     if missing:
         wanted = " ".join(f"--spec '{name}=f32[None,…]'" for name in missing)
-        raise UsageError(f"{function}: no spec for argument {missing[0]!r}", hint=f"add {wanted}")
+        raise UsageError(
+            f"{function}: no spec for argument {missing[0]!r}",
+            hint=f"add {wanted}, or [specs.{function}] to tessera.toml",
+        )
     return [specs[name] for name in arguments]
 
 

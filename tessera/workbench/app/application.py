@@ -250,7 +250,7 @@ class WorkbenchApp(App[None]):
             self.notify("a compilation is running; esc stops it", markup=False)
         elif place is None:
             self.notify("there is nothing to compile here; n writes an example project", markup=False)
-        elif not place.file.definitions:
+        elif not (place.file.definitions or place.file.uses_tessera):
             name = place.path.name
             self.notify(f"{name} has no kernel, function or Module", severity="warning", markup=False)
         else:

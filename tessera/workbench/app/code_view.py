@@ -103,7 +103,8 @@ class CodeView(ScrollView, can_focus=True):
         """Put the cursor on a 0-based line, as near as there is one, and show it."""
         if self._lines:
             self.cursor = max(0, min(line, len(self._lines) - 1))
-            self.reveal(self.cursor)
+            # Right after other code is shown the view does not have its size yet.
+            self.call_after_refresh(self.reveal, self.cursor)
 
     def reveal(self, line: int) -> None:
         """Scroll so that a line is seen with some lines after it; it stays where it is if it is."""

@@ -12,25 +12,24 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 KEYS: tuple[tuple[str, str], ...] = (
-    ("c", "compile what is selected, for every architecture of the project"),
-    ("esc", "stop a compilation"),
+    ("c  esc", "compile the selection; stop compiling"),
     ("a  A", "next and previous architecture"),
-    ("[  ]", "previous and next kernel, where a function has several"),
-    ("e", "edit the file in $EDITOR; it is read again when it changes"),
+    ("[  ]", "previous and next kernel of a function"),
+    ("e", "edit in $EDITOR; changes are read by themselves"),
     ("enter", "from a file or kernel to its source"),
     ("tab", "to the next pane; shift+tab goes back"),
     ("z", "the focused pane alone, and back"),
-    ("j k", "down and up; h l left and right; g G first and last line"),
+    ("h j k l", "left, down, up, right; g G first and last line"),
     ("r", "read the project again"),
-    ("n", "write an example project, in an empty folder"),
+    ("n", "write an example project into an empty folder"),
     ("ctrl+p", "all commands by name; themes too"),
     ("q", "quit"),
 )
 """Every key of the app."""
 
 _COLOURS = (
-    "A line of source and the PTX made from it have the same colour. Move the cursor in one to "
-    "light up its lines in the other."
+    "A line of source and the PTX made from it have the same colour.\n"
+    "The cursor in one lights up its lines in the other."
 )
 
 
@@ -43,12 +42,12 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One page."""
-        text = Text("Keys\n\n", style="bold")
+        text = Text("Keys\n", style="bold")
         for key, meaning in KEYS:
-            text.append(f"{key:>7}  ", style="bold")
+            text.append(f"{key:>8}  ", style="bold")
             text.append(f"{meaning}\n", style="not bold")
-        text.append("\nColours\n\n", style="bold")
+        text.append("\nColours\n", style="bold")
         text.append(_COLOURS, style="not bold")
-        text.append("\n\nEsc closes this page.", style="not bold dim")
+        text.append("\n\nesc closes this page", style="not bold dim")
         with VerticalScroll(id="help-page"):
             yield Static(text)

@@ -40,6 +40,8 @@ class SourceFile:
     definitions: tuple[Definition, ...] = ()
     problem: str | None = None
     """Why it cannot be read as Python, if it cannot."""
+    uses_tessera: bool = False
+    """Whether it imports Tessera: it may then make things that only running it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +88,29 @@ def read_outline(path: Path) -> SourceFile:
         return SourceFile(path, problem=f"line {error.lineno}: {error.msg}")
     except (OSError, ValueError) as error:
         return SourceFile(path, problem=str(error))
-    return SourceFile(path, tuple(_definitions(tree)))
+    return SourceFile(path, tuple(_definitions(tree)), uses_tessera=bool(_imported_names(tree)))
 
 
 def _definitions(tree: ast.Module) -> Iterator[Definition]:
     names = _imported_names(tree)
     if not names:
         return
-    classes: set[str] = set()
+    # Module classes, and functions that make one of them.
+    makers: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             kind = next((k for d in node.decorator_list if (k := _decorated_as(d, names))), None)
             if kind is not None:
                 yield Definition(node.name, kind, node.lineno, node.end_lineno or node.lineno)
+            elif any(isinstance(n, ast.Name) and n.id in makers for n in ast.walk(node)):
+                makers.add(node.name)
         elif isinstance(node, ast.ClassDef):
             if any(names.get(_dotted(base)) == "module" for base in node.bases):
-                classes.add(node.name)
+                makers.add(node.name)
         elif isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value = node.targets[0], node.value
             made = _dotted(value.func) if isinstance(value, ast.Call) else ""
-            if isinstance(target, ast.Name) and made in classes:
+            if isinstance(target, ast.Name) and made in makers:
                 yield Definition(target.id, "module", node.lineno, node.end_lineno or node.lineno)
 
 

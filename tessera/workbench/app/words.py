@@ -34,7 +34,7 @@ def why_no_ptx(session: Session) -> str:
         return "PTX of a kernel is shown here."
     if place.file.problem:
         return f"{place.path.name} is no valid Python\n\n{place.file.problem}\n\nPress e to edit it."
-    if not place.file.definitions:
+    if not (place.file.definitions or place.file.uses_tessera):
         return f"{place.path.name} has no kernel, function or Module.\n\nChoose a file that has some."
     name = place.definition.name if place.definition else place.path.name
     if session.result() is None:
@@ -49,7 +49,11 @@ def status(session: Session, *, stale: bool) -> str:
     result = session.result()
     if result is not None and isinstance(result.outcome, Failure):
         return f"{session.arch} · did not compile · e edits, c compiles again"
-    kernel = session.kernel()
+    kernel, place = session.kernel(), session.place
+    if place is None:
+        return f"{session.arch} · no files · n writes an example project"
+    if not (place.file.definitions or place.file.uses_tessera):
+        return f"{session.arch} · nothing to compile in {place.path.name}"
     if kernel is None:
         return f"{session.arch} · not compiled · c compiles"
     if stale:

@@ -142,6 +142,7 @@ async def test_folder_with_brackets_in_its_name_opens(tmp_path: Path) -> None:
 async def test_empty_folder_names_the_key_and_n_writes_a_project(tmp_path: Path) -> None:
     async with opened(tmp_path) as (app, pilot):
         assert "Press n to write an example project" in " ".join(" ".join(screen(app)).split())
+        assert "no files · n writes an example project" in screen(app)[-2]
         await pilot.press("n")
         await until(pilot, lambda: "◆ saxpy" in "\n".join(screen(app)), 5)
         assert (tmp_path / "tests" / "test_kernels.py").is_file()
@@ -201,7 +202,14 @@ async def test_help_lists_every_binding(project: Path) -> None:
     async with opened(project) as (app, pilot):
         await pilot.press("question_mark")
         text = "\n".join(screen(app))
-        for words in ("Keys", "compile what is selected", "stop a compilation", "$EDITOR"):
+        for words in (
+            "Keys",
+            "compile the selection",
+            "stop compiling",
+            "$EDITOR",
+            "quit",
+            "esc closes this page",
+        ):
             assert words in text
         await pilot.press("escape")
         assert "◆ saxpy" in "\n".join(screen(app))
@@ -230,6 +238,14 @@ async def test_a_theme_change_keeps_what_is_shown(project: Path) -> None:
             app.theme = theme
             await pilot.pause()
             assert "PTX · saxpy · sm_90" in "\n".join(screen(app))
+
+
+async def test_a_definition_far_down_is_shown_when_it_is_selected(project: Path) -> None:
+    path = project / "kernels.py"
+    path.write_text(path.read_text().replace("@ts.kernel", "#\n" * 150 + "@ts.kernel"))
+    async with opened(project) as (app, pilot):
+        await pilot.pause()
+        assert "def saxpy" in "\n".join(screen(app))
 
 
 async def test_tree_moves_with_vim_keys(project: Path) -> None:

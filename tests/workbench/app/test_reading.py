@@ -60,6 +60,11 @@ def test_outline_finds_what_tessera_decorates_under_any_name(tmp_path: Path) -> 
         model = Model()
         other = object()
 
+        def load():
+            return Model()
+
+        loaded = load()
+
         @property
         def four(): ...
 
@@ -74,7 +79,8 @@ def test_outline_finds_what_tessera_decorates_under_any_name(tmp_path: Path) -> 
         ("two", "kernel", 9),
         ("three", "function", 12),
         ("model", "module", 17),
-        ("five", "function", 24),
+        ("loaded", "module", 23),
+        ("five", "function", 29),
     ]
 
 

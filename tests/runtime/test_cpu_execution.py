@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from handmade import HIDDEN, WIDTH, mlp_program, mlp_weights, saxpy_program, softmax_program
+from handmade import HIDDEN, WIDTH, mlp_program, mlp_weights, plan, saxpy_program, softmax_program
 
 from tessera.program.artifact import Artifact
-from tessera.program.dtype import bf16
+from tessera.program.dtype import bf16, f64
 from tessera.program.errors import DeviceError, InputError, OutOfMemoryError
-from tessera.runtime import open_artifact
+from tessera.program.program import Gemm, Pointer, Port, Program
+from tessera.runtime import DeviceFallbackWarning, open_artifact
 
 Build = Callable[..., Artifact]
 
@@ -212,3 +214,47 @@ def test_wrong_shape_names_input_axis_and_size(build: Build, rng: np.random.Gene
         runtime.execute(np.zeros((2, 5), np.float32))
     with pytest.raises(InputError, match=r"'x' .*1 axes, expected 2"):
         runtime.execute(np.zeros(WIDTH, np.float32))
+
+
+@pytest.mark.parametrize("k", [0, 1, 5])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("transpose_a", "transpose_b"), [(False, False), (True, False), (False, True)])
+def test_product_reads_its_matrices_in_place(
+    build: Build, rng: np.random.Generator, k: int, batch: int, transpose_a: bool, transpose_b: bool
+) -> None:
+    m, n = 4, 6
+    a_shape = (batch, k, m) if transpose_a else (batch, m, k)
+    b_shape = (n, k) if transpose_b else (k, n)
+    gemm = Gemm(
+        dtype=f64,
+        m=m,
+        n=n,
+        k=k,
+        batch=batch,
+        stride_a=m * k,
+        stride_c=m * n,
+        transpose_a=transpose_a,
+        transpose_b=transpose_b,
+        a=Pointer(space="input", name="a"),
+        b=Pointer(space="input", name="b"),
+        c=Pointer(space="output", name="c"),
+    )
+    program = Program(
+        name="product",
+        inputs=(Port(name="a", dtype=f64, shape=a_shape), Port(name="b", dtype=f64, shape=b_shape)),
+        outputs=(Port(name="c", dtype=f64, shape=(batch, m, n)),),
+        plans=(plan(gemm),),
+    )
+    a, b = rng.normal(size=a_shape), rng.normal(size=b_shape)
+    expected = (a.swapaxes(1, 2) if transpose_a else a) @ (b.T if transpose_b else b)
+    np.testing.assert_allclose(open_artifact(build(program)).execute(a, b), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tessera.runtime.emulator") is not None, reason="there is an emulator"
+)
+def test_device_that_this_version_lacks_says_so(build: Build) -> None:
+    with pytest.raises(DeviceError, match="'emulator' is not part of this version"):
+        open_artifact(build(softmax_program()), "emulator", strict_device=True)
+    with pytest.warns(DeviceFallbackWarning, match="running on cpu instead"):
+        assert open_artifact(build(softmax_program()), "emulator").device == "cpu"

@@ -11,6 +11,7 @@ import dis
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from enum import Enum, EnumMeta
 from functools import cache
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -151,7 +152,10 @@ def _named(_: _Describer, value: Any) -> Any:
     return ["name", module, getattr(value, "__qualname__", getattr(value, "__name__", ""))]
 
 
+# The first kind that fits; an IntEnum is an int too.
 _DESCRIBE: tuple[tuple[Any, Callable[[_Describer, Any], Any]], ...] = (
+    (EnumMeta, lambda d, v: ["enum", _named(d, v), [[m.name, d.value(m.value)] for m in v]]),
+    (Enum, lambda d, v: ["member", _named(d, type(v)), v.name, d.value(v.value)]),
     ((type(None), type(...)), lambda _, v: repr(v)),
     ((bool, str), lambda _, v: [type(v).__name__, v]),
     (int, lambda _, v: ["int", str(v)]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import linecache
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -48,13 +47,3 @@ def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
 
 def _starts_at(node: ast.FunctionDef, line: int) -> bool:
     return line in (node.lineno, *(d.lineno for d in node.decorator_list))
-
-
-def source_text(function: Callable[..., Any]) -> str:
-    """A function's text without its indentation, or nothing where it cannot be read."""
-    import inspect
-
-    try:
-        return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        return ""

@@ -1,5 +1,6 @@
 """What counts as the same kernel, and what a cache survives."""
 
+import enum
 import linecache
 import os
 import subprocess
@@ -246,6 +247,19 @@ def test_closure_and_default_values_count():
 
     assert function_digest(make(1.0, 2)) == function_digest(make(1.0, 2))
     assert len({function_digest(make(*v)) for v in ((1.0, 2), (1.5, 2), (1.0, 3), (1, 2), (True, 2))}) == 5
+
+
+def test_values_of_an_enum_count():
+    def make(value):
+        mode = enum.IntEnum("Mode", {"FAST": value})
+
+        def kernel(x):
+            x[0] = mode.FAST
+
+        return kernel
+
+    assert function_digest(make(1)) == function_digest(make(1))
+    assert function_digest(make(1)) != function_digest(make(2))
 
 
 def test_recursive_functions_have_a_digest():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,30 +119,34 @@ def choose_code(
     Raises:
         DeviceError: There is neither.
     """
-    targets = [t for t in program.targets if not is_cpu(t)]
-    cubins = [t for t in targets if _has(program, source, t, "cubin")]
-    found, kind = best_match(cubins, cc), "cubin"
-    if found is None:
-        ptx = [parse_arch(t) for t in targets if _has(program, source, t, "ptx")]
-        # PTX runs on every later GPU, unless it is for one architecture (a) or family (f).
-        fit = [a for a in ptx if (a.runs_on(cc) if a.suffix else a.cc <= cc)]
-        found, kind = (max(fit).name if fit else None), "ptx"
-    plan = program.plan_for(found) if found else None
-    if found is None or plan is None:
-        sm = f"sm_{cc[0]}{cc[1]}"
-        raise DeviceError(
-            f"program {program.name!r} has no code for compute capability {format_cc(cc)}; "
-            f"it has code for: {', '.join(program.targets) or 'no target'}",
-            hint=f"compile it with --arch {sm}",
-            architecture=sm,
-        )
-    return plan, found, "cubin" if kind == "cubin" else "ptx"
+    for target, kind in _candidates([t for t in program.targets if not is_cpu(t)], cc):
+        plan = program.plan_for(target)
+        # Asked in this order, so that no code is read that is not used.
+        if plan is not None and _has(program, plan, source, target, kind):
+            return plan, target, kind
+    sm = f"sm_{cc[0]}{cc[1]}"
+    raise DeviceError(
+        f"program {program.name!r} has no code for compute capability {format_cc(cc)}; "
+        f"it has code for: {', '.join(program.targets) or 'no target'}",
+        hint=f"compile it with --arch {sm}",
+        architecture=sm,
+    )
 
 
-def _has(program: Program, source: ProgramSource, target: str, kind: BinaryFormat) -> bool:
-    plan = program.plan_for(target)
-    kernels = kernels_of(plan) if plan else ()
-    return all(source.binary(program.name, kernel, target, kind) is not None for kernel in kernels)
+def _candidates(targets: Sequence[str], cc: tuple[int, int]) -> Iterator[tuple[str, BinaryFormat]]:
+    """What may run on a GPU of compute capability `cc`, best first."""
+    left = set(targets)
+    while (found := best_match(left, cc)) is not None:
+        left.discard(found)
+        yield found, "cubin"
+    # PTX runs on every later GPU, unless it is for one architecture (a) or family (f).
+    fit = [a for a in map(parse_arch, targets) if (a.runs_on(cc) if a.suffix else a.cc <= cc)]
+    for arch in sorted(fit, reverse=True):
+        yield arch.name, "ptx"
+
+
+def _has(program: Program, plan: Plan, source: ProgramSource, target: str, kind: BinaryFormat) -> bool:
+    return all(source.binary(program.name, kernel, target, kind) is not None for kernel in kernels_of(plan))
 
 
 class CudaFrame(Frame):

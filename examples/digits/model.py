@@ -26,7 +26,7 @@ class Digits(ts.Module):
             ts.Linear(64, 10, dtype=dtype),
         ]
 
-    def forward(self, x):
+    def forward(self, x: ts.Tensor[ts.f32, "batch", 64]):
         x = ts.cast(x / 16.0, self.dtype)
         for layer in self.layers:
             x = layer(x)
@@ -46,8 +46,6 @@ def held_out():
     with np.load(HERE / "held_out.npz") as data:
         return data["images"].astype(np.float32), data["labels"]
 
-
-INPUT = ts.TensorSpec(shape=("batch", 64), dtype=ts.f32)
 
 digits_f32 = load(ts.f32)
 digits_bf16 = load(ts.bf16)

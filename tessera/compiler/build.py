@@ -225,7 +225,7 @@ class _Pending:
 def _missing(error: TesseraError | ImportError) -> TesseraError:
     if isinstance(error, TesseraError):
         return error
-    return MissingDependencyError.extra(error.name or "numba-cuda", "compile", needed_for="compiling")  # noqa: S610
+    return MissingDependencyError.extra(error.name or "numba-cuda", "compile", needed_for="compiling")
 
 
 def split_targets(targets: Iterable[ToolOptions]) -> tuple[list[ToolOptions], list[ToolOptions]]:

@@ -30,7 +30,7 @@ def ptx_to_cubin(ptx: Ptx, name: str, options: ToolOptions) -> tuple[bytes, Reso
         # nvJitLink loads in 0.15 s; it needs no driver.
         from cuda.core import Linker, LinkerOptions, ObjectCode
     except ImportError:
-        raise MissingDependencyError.extra("cuda-core", "compile", needed_for="making cubins") from None  # noqa: S610
+        raise MissingDependencyError.extra("cuda-core", "compile", needed_for="making cubins") from None
 
     settings = LinkerOptions(
         name=name,

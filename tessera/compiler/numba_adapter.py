@@ -65,7 +65,7 @@ _wanted_device: ContextVar[_NoDevice | None] = ContextVar("tessera_wanted_device
 
 def missing_numba(needed_for: str) -> MissingDependencyError:
     """The error for an installation without the `compile` extra."""
-    return MissingDependencyError.extra("numba-cuda", "compile", needed_for=needed_for)  # noqa: S610
+    return MissingDependencyError.extra("numba-cuda", "compile", needed_for=needed_for)
 
 
 @cache

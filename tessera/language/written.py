@@ -29,6 +29,8 @@ class Written:
 def function_tree(fn: Callable[..., Any]) -> ast.FunctionDef | None:
     """The syntax tree of a function, with the lines and columns of its file; None without source."""
     code = fn.__code__
+    # An editor may have saved the file since its lines were last read.
+    linecache.checkcache(code.co_filename)
     try:
         tree = _parsed("".join(linecache.getlines(code.co_filename, fn.__globals__)))
     except (SyntaxError, ValueError):

@@ -193,7 +193,7 @@ def _environment() -> Environment:
 
 
 def _missing(package: str) -> MissingDependencyError:
-    return MissingDependencyError.extra(package, "profile", needed_for="an HTML report")  # noqa: S610
+    return MissingDependencyError.extra(package, "profile", needed_for="an HTML report")
 
 
 def _number(value: Any) -> str:

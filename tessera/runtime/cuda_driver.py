@@ -89,7 +89,7 @@ def open_driver(index: int) -> CupyDriver:
             + "; CUDA_VISIBLE_DEVICES limits what is seen",
         )
     if importlib.util.find_spec("cupy") is None:
-        raise MissingDependencyError.extra("cupy", "cuda", needed_for=f"the device cuda:{index}")  # noqa: S610 - not Django's
+        raise MissingDependencyError.extra("cupy", "cuda", needed_for=f"the device cuda:{index}")
     return CupyDriver(index)
 
 

@@ -20,7 +20,7 @@ def workbench(
     try:
         import textual  # noqa: F401
     except ModuleNotFoundError:
-        raise MissingDependencyError.extra("textual", "workbench", needed_for="the terminal app") from None  # noqa: S610
+        raise MissingDependencyError.extra("textual", "workbench", needed_for="the terminal app") from None
     # textual costs 165 ms.
     from tessera.workbench.app import WorkbenchApp
 

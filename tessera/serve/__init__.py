@@ -37,4 +37,4 @@ def __getattr__(name: str) -> Any:
         package = (missing.name or "").partition(".")[0]
         if package in ("", "tessera"):
             raise
-        raise MissingDependencyError.extra(package, "serve", needed_for=name) from missing  # noqa: S610
+        raise MissingDependencyError.extra(package, "serve", needed_for=name) from missing

@@ -38,6 +38,8 @@ class Metrics:
             _SECONDS,
             ("path",),
         )
+        # Looking a child up by its labels costs more than counting.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._rejected = Counter(
             "tessera_inference_rejected",
             "Inference requests that left without an answer.",
@@ -62,8 +64,13 @@ class Metrics:
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """A request was answered. `path` is the endpoint's, so that clients cannot make up labels."""
-        self._requests.labels(method, path, str(status)).inc()
-        self._request_seconds.labels(path).observe(seconds)
+        key = (method, path, status)
+        found = self._children.get(key)
+        if found is None:
+            found = (self._requests.labels(method, path, str(status)), self._request_seconds.labels(path))
+            self._children[key] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def batch_started(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
         """A batch left the queue; how long each of its requests waited."""

@@ -13,6 +13,8 @@ from tessera.program.errors import ServeError
 
 Scope = Mapping[str, Any]
 
+_UNREAD = object()
+
 
 class RequestError(ServeError):
     """A request that is refused; raise it in an endpoint to answer with a status of your own.
@@ -70,6 +72,7 @@ class Request:
 
     def __init__(self, scope: Scope, body: bytes = b"", path_params: Mapping[str, Any] | None = None) -> None:
         self._scope = scope
+        self._json: Any = _UNREAD
         self.body = body
         """The body as it came."""
         self.path_params: dict[str, Any] = dict(path_params or {})
@@ -101,21 +104,26 @@ class Request:
         """The query's parameters, by name."""
         return QueryParams(self._scope.get("query_string", b""))
 
-    @cached_property
+    @property
     def json(self) -> Any:
         """The body, parsed.
 
         Raises:
             RequestError: It is empty, of another type, or not JSON.
         """
-        content_type = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if self._json is _UNREAD:
+            self._json = self._parse()
+        return self._json
+
+    def _parse(self) -> Any:
+        content_type = self._header(b"content-type", "application/json").partition(";")[0].strip().lower()
         if content_type != "application/json" and not content_type.endswith("+json"):
             raise RequestError(
                 f"the body is {content_type[:80]!r}, this endpoint takes JSON",
                 hint="send the header Content-Type: application/json",
                 status=415,
             )
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        encoding = self._header(b"content-encoding", "identity").strip().lower()
         if encoding != "identity":
             raise RequestError(
                 f"the body is compressed with {encoding[:80]!r}", hint="send it uncompressed", status=415
@@ -132,6 +140,10 @@ class Request:
         if isinstance(value, dict):
             return JsonObject(value)
         return JsonArray(value) if isinstance(value, list) else value
+
+    def _header(self, name: bytes, default: str) -> str:
+        # `headers` decodes all of them, which costs more than parsing a small body.
+        return next((v.decode("latin-1") for k, v in self._scope["headers"] if k == name), default)
 
     @property
     def input(self) -> Any:

@@ -210,8 +210,9 @@ def _read_file(path: Path) -> dict[str, Any]:
             f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}",
             hint="a line such as: port = 8080",
         ) from error
-    # A project file keeps its server settings in a table of their own.
-    table = found.get("serve", found) if isinstance(found, dict) else found
+    # A project file keeps its server settings in a table of their own, beside other rooms' tables.
+    is_project = path.name == "tessera.toml"
+    table = found.get("serve", {} if is_project else found) if isinstance(found, dict) else found
     if not isinstance(table, dict):
         raise ConfigError(f"{path} does not hold settings by key", hint="a line such as: port = 8080")
     return table

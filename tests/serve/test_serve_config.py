@@ -126,6 +126,11 @@ def test_load_from_file_and_environment_wins(form: str, tmp_path: Path) -> None:
     assert (config.port, config.workers) == (99, 3)
 
 
+def test_load_project_file_without_a_serve_table_sets_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tessera.toml").write_text('[project]\nname = "p"\n')
+    assert ServerConfig.load(tmp_path / "tessera.toml", environment={}) == ServerConfig()
+
+
 @pytest.mark.parametrize(("name", "text"), [("s.toml", "port ="), ("s.json", "{"), ("s.json", "[1]")])
 def test_load_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from tessera.workbench.app.application import WorkbenchApp
@@ -26,5 +27,7 @@ async def workbench(size: tuple[int, int], path: Path) -> None:
 
 
 if __name__ == "__main__":
+    # The app shows its folder relative to the current one.
+    os.chdir(ROOT)
     IMAGES.mkdir(parents=True, exist_ok=True)
     asyncio.run(workbench((120, 32), IMAGES / "workbench.svg"))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -84,7 +84,7 @@ class WorkbenchApp(App[None]):
 
     def compose(self) -> ComposeResult:
         """Title, three panes, status and keys."""
-        yield Static(f"Tessera · {visible(str(self.folder))}", id="title", markup=False)
+        yield Static(words.title(self.folder, self.size.width), id="title", markup=False)
         with Horizontal(id="body"):
             yield ProjectTree(self.folder, id="files")
             with Horizontal(id="panes"):
@@ -92,6 +92,11 @@ class WorkbenchApp(App[None]):
                 yield CodePane("ptx")
         yield Static("", id="status", markup=False)
         yield Footer()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Fit the title to the new width."""
+        for title in self.query("#title").results(Static):
+            title.update(words.title(self.folder, event.size.width))
 
     def on_mount(self) -> None:
         """Read the project and watch the open file."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tessera.workbench.failure import short_path, visible
 
 if TYPE_CHECKING:
     from tessera.workbench.app.compile_job import CompiledKernel, CompileJob
@@ -16,6 +20,17 @@ NOTHING_HERE = (
 COMPILING = "Compiling …\n\nesc stops it."
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+def title(folder: Path, width: int) -> str:
+    """`Tessera · ~/kernels`: the folder, its end kept where the terminal is too narrow for it."""
+    path = short_path(str(folder))
+    home = str(Path.home())
+    if path.startswith(home + os.sep):
+        path = "~" + path.removeprefix(home)
+    room = max(width - len("Tessera · ") - 2, 8)
+    shown = visible(path)
+    return "Tessera · " + (shown if len(shown) <= room else "…" + shown[-(room - 1) :])
 
 
 def ptx_title(session: Session) -> str:

@@ -21,7 +21,7 @@ from tessera.program.graph import Graph
 
 _NUMBA_NAMES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8")
 # Importing numba to ask `device` costs 0.4 s, which a build answered from the cache need not pay.
-_DEVICE_CALL = re.compile(r"\b(udiv|urem|div_f32|div_f64|\w+_to_f32|f32_to_\w+)\(")
+_DEVICE_CALL = re.compile(r"\b(udiv|urem|div_f32|div_f64|exp_f32|\w+_to_f32|f32_to_\w+)\(")
 _MAX_NAME = 56
 
 
@@ -50,7 +50,7 @@ class LoweredGroup:
 
     def source(self, name: str) -> KernelSource:
         """The kernel called `name`."""
-        body = "\n".join(f"    {_with_colon(text)}" for text, _ in self.lines)
+        body = _library_calls("\n".join(f"    {_with_colon(text)}" for text, _ in self.lines), self.kind)
         parameters = [f"in{i}" for i in range(len(self.reads))] + ["out"]
         parameters += [f"n{i}" for i in range(len(self.sizes))]
         if self.kind == "cpu":
@@ -84,6 +84,12 @@ class LoweredGroup:
         if own:
             lines += ["", f"from tessera.compiler.device import {', '.join(own)}"]
         return lines
+
+
+def _library_calls(body: str, kind: Literal["cuda", "cpu"]) -> str:
+    """`exp_f32` and `exp_f64` as the target computes them best."""
+    # A GPU's own exp is inlined; a CPU's is a call, which keeps loops from being vectorized.
+    return re.sub(r"\bexp_f64\(" if kind == "cpu" else r"\bexp_f(32|64)\(", "math.exp(", body)
 
 
 def lower_group(graph: Graph, group: Group, grouping: Grouping, kind: Literal["cuda", "cpu"]) -> LoweredGroup:

@@ -226,9 +226,9 @@ class _Row:
 
     def _softmax(self) -> Callable[[Name, Index], str]:
         top = self.folded("max", str)
-        total = self.folded("sum", lambda x: f"math.exp({x} - {top})")
+        total = self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind))
         scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", total, self.kind))
-        return lambda x, _: f"math.exp({x} - {top}) * {scale}"
+        return lambda x, _: f"{scalar_math.exponential(f'{x} - {top}', self.kind)} * {scale}"
 
     def _layernorm(self) -> Callable[[Name, Index], str]:
         mean = self.mean_of(self.folded("sum", str))

@@ -42,16 +42,16 @@ _FLOAT_UNARY = {
     "copy": "{x}",
     "neg": "-{x}",
     "abs": "abs({x})",
-    "exp": "math.exp({x})",
+    "exp": "exp_{d}({x})",
     "log": "math.log({x})",
     "sqrt": "math.sqrt({x})",
     "rsqrt": "div_{d}({F}(1.0), math.sqrt({x}))",
     "tanh": "math.tanh({x})",
-    "sigmoid": "div_{d}({F}(1.0), {F}(1.0) + math.exp(-{x}))",
+    "sigmoid": "div_{d}({F}(1.0), {F}(1.0) + exp_{d}(-{x}))",
     "erf": "math.erf({x})",
     # NaN stays NaN, as NumPy's maximum has it.
     "relu": "{F}(0.0) if {x} <= {F}(0.0) else {x}",
-    "silu": "div_{d}({x}, {F}(1.0) + math.exp(-{x}))",
+    "silu": "div_{d}({x}, {F}(1.0) + exp_{d}(-{x}))",
 }
 _GELU = {
     "none": "{F}(0.5) * {x} * ({F}(1.0) + math.erf({x} * {F}(0.7071067811865476)))",
@@ -160,6 +160,11 @@ def binary(op: str, a: str, b: str, dtype: DType) -> str:
 def divide(a: str, b: str, kind: str) -> str:
     """`a / b` of two floats of a compute type, as IEEE 754 has it."""
     return f"div_{'f64' if kind == 'float64' else 'f32'}({a}, {b})"
+
+
+def exponential(x: str, kind: str) -> str:
+    """`e**x` of a float of a compute type."""
+    return f"exp_{'f64' if kind == 'float64' else 'f32'}({x})"
 
 
 def combine(op: str, a: str, b: str, kind: str) -> str:

@@ -124,3 +124,28 @@ def test_division_of_floats_by_zero_gives_infinity():
     assert divide(1.0, 0.0) == (np.inf, np.inf)
     assert divide(-1.0, 0.0) == (-np.inf, -np.inf)
     assert all(np.isnan(v) for v in divide(0.0, 0.0))
+
+
+def test_exp_is_within_two_ulp_everywhere_and_right_at_the_edges():
+    @numba.njit
+    def exponentials(values, out):
+        for i in range(values.size):
+            out[i] = device.exp_f32(values[i])
+
+    rng = np.random.default_rng(5)
+    edges = [0.0, -0.0, 1.0, -1.0, 88.72, 88.73, -87.3, -87.4, -103.9, -104.1, 1e30, -1e30, np.inf, -np.inf]
+    values = np.concatenate([np.array(edges), rng.uniform(-110, 95, 400_000), rng.normal(0, 1e-3, 50_000)])
+    values = values.astype(np.float32)
+    out = np.empty_like(values)
+    exponentials(values, out)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.exp(values.astype(np.float64))
+        rounded = expected.astype(np.float32)
+    infinite = np.isinf(rounded)
+    np.testing.assert_array_equal(out[infinite], rounded[infinite])
+    last_place = np.spacing(np.maximum(np.abs(rounded[~infinite]), np.finfo(np.float32).tiny))
+    error = np.abs(out[~infinite].astype(np.float64) - expected[~infinite]) / last_place
+    assert error.max() < 2
+    assert out[0] == out[1] == 1.0
+    exponentials(np.array([np.nan], np.float32), out)
+    assert np.isnan(out[0])

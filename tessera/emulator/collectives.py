@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tessera.emulator import matrices, matrix_moves
 from tessera.emulator.lanes import BITS, Array
 from tessera.emulator.ptx import Immediate, Instruction, Operand, Pair
 from tessera.program.errors import CompileError
@@ -68,7 +69,8 @@ def run(executor: Executor, instruction: Instruction, ready: Array) -> None:
             f"PTX line {instruction.line}: the emulator does not know {instruction.mnemonic}",
             ptx_line=instruction.line,
         )
-    handler(executor, instruction, ready)
+    with np.errstate(all="ignore"):
+        handler(executor, instruction, ready)
 
 
 def _warps(ready: Array) -> list[Array]:
@@ -183,6 +185,8 @@ HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {
     "elect": _elect,
     "bar": _warp_barrier,
     "barrier": _warp_barrier,
+    **matrices.HANDLERS,
+    **matrix_moves.HANDLERS,
 }
 """What each warp-wide opcode does."""
 

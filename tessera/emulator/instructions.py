@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera.emulator.lanes import BITS, Array
+from tessera.emulator.lanes import BITS, Array, unsigned
 from tessera.emulator.ptx import (
     TYPE_BYTES,
     Address,
@@ -21,20 +21,22 @@ from tessera.emulator.ptx import (
     Symbol,
     Variable,
 )
+from tessera.emulator.special import SPECIAL
 from tessera.program.errors import CompileError, DeviceError
 
 if TYPE_CHECKING:
     from tessera.emulator.lockstep import BlockRun
 
-WARP = 32
 GLOBAL_BASE = 0x1_0000_0000
 """First device address. Nothing lies below it, so that a null pointer plus an offset is caught."""
 SHARED_WINDOW = 0x7E00_0000_0000_0000
 """Generic addresses of shared memory begin here."""
 LOCAL_WINDOW = 0x7F00_0000_0000_0000
 """Generic addresses of local memory begin here."""
-WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0, "const": 0, "param": 0}
-AXES = {"x": 0, "y": 1, "z": 2}
+WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0, "const": 0, "param": LOCAL_WINDOW}
+PRIVATE = ("local", "param")
+"""State spaces of which each thread has its own. Parameters lie in local memory here: their addresses may
+be taken and passed on."""
 
 
 class Executor:
@@ -45,21 +47,23 @@ class Executor:
         self.function = function
         self.count = run.threads
         self.registers: dict[str, Array] = {}
-        self.param_bytes: dict[str, Array] = {
-            name: np.tile(np.frombuffer(raw, np.uint8), (self.count, 1)) for name, raw in params.items()
-        }
         self.local_at: dict[str, int] = {}
-        top = 0
-        for variable in function.variables:
-            size = TYPE_BYTES[variable.type] * variable.count
-            if variable.space == "local":
-                align = variable.align or TYPE_BYTES[variable.type]
-                top = -(-top // align) * align
-                self.local_at[variable.name] = top
-                top += size
-            elif variable.space == "param":
-                self.param_bytes[variable.name] = np.zeros((self.count, size), np.uint8)
-        self.local = np.zeros((self.count, top), np.uint8)
+        """Address of each local variable and parameter; both live in the thread's own memory."""
+        self.local_base = run.local_top
+        params_of = (v for v in (*function.params, *function.results) if v.space == "param")
+        for variable in (*params_of, *function.variables):
+            if variable.space in ("local", "param"):
+                size = TYPE_BYTES[variable.type] * variable.count
+                self.local_at[variable.name] = run.reserve_local(
+                    size, variable.align or TYPE_BYTES[variable.type]
+                )
+        for name, raw in params.items():
+            self.param(name, len(raw))[:] = np.frombuffer(raw, np.uint8)
+
+    def param(self, name: str, size: int) -> Array:
+        """(threads, size) bytes: the memory of a parameter, to be read or written in place."""
+        start = self.local_at[name]
+        return self.run.local[:, start : start + size]
 
     # -- registers ------------------------------------------------------------------------------
 
@@ -82,13 +86,13 @@ class Executor:
             )
         if not isinstance(operand, Register):
             raise CompileError(f"{self.function.name}: an operand of this form has no value: {operand}")
-        special = self.special(operand.name)
+        special = SPECIAL.get(operand.name)
         if special is not None:
-            return special.astype(dtype)
+            return special(self.run).astype(dtype)
         bits = self.bits(operand.name)
         if bits.dtype.itemsize != dtype.itemsize:
             # A wider register read under a narrower type gives its low part.
-            bits = bits.astype(np.dtype(f"u{dtype.itemsize}"))
+            bits = bits.astype(unsigned(dtype.itemsize))
         return bits.view(dtype)
 
     def bits(self, name: str) -> Array:
@@ -98,7 +102,7 @@ class Executor:
             if kind is None:
                 raise CompileError(f"{self.function.name}: unknown register {name}")
             size = 1 if kind == "pred" else TYPE_BYTES[kind]
-            dtype = np.bool_ if kind == "pred" else np.dtype(f"u{size}")
+            dtype = np.dtype(np.bool_) if kind == "pred" else unsigned(size)
             self.registers[name] = np.zeros(self.count, dtype)
         return self.registers[name]
 
@@ -130,37 +134,7 @@ class Executor:
         raw = np.ascontiguousarray(values)
         if raw.dtype == np.bool_:
             raw = raw.astype(np.uint8)
-        target[mask] = raw.view(np.dtype(f"u{raw.dtype.itemsize}")).astype(target.dtype)[mask]
-
-    def special(self, name: str) -> Array | None:
-        """The value of a special register, or None if `name` is none."""
-        base, _, axis = name.partition(".")
-        geometry = self.run.geometry
-        linear = np.arange(self.count, dtype=np.int64)
-        if base in ("%tid", "%ntid", "%ctaid", "%nctaid"):
-            i = AXES[axis]
-            if base == "%tid":
-                stride = int(np.prod(geometry.block[:i], dtype=np.int64))
-                return linear // stride % geometry.block[i]
-            per_axis = {"%ntid": geometry.block, "%ctaid": geometry.index, "%nctaid": geometry.grid}[base]
-            return np.full(self.count, per_axis[i])
-        lane = linear % WARP
-        values: dict[str, Callable[[], Array]] = {
-            "%laneid": lambda: lane,
-            "%warpid": lambda: linear // WARP,
-            "%nwarpid": lambda: np.full(self.count, -(-self.count // WARP)),
-            "%lanemask_eq": lambda: 1 << lane,
-            "%lanemask_lt": lambda: (1 << lane) - 1,
-            "%lanemask_le": lambda: (2 << lane) - 1,
-            "%lanemask_gt": lambda: 0xFFFFFFFF & ~((2 << lane) - 1),
-            "%lanemask_ge": lambda: 0xFFFFFFFF & ~((1 << lane) - 1),
-            "%clock": lambda: np.full(self.count, self.run.steps),
-            "%clock64": lambda: np.full(self.count, self.run.steps),
-            "%globaltimer": lambda: np.full(self.count, self.run.steps),
-            "%smid": lambda: np.zeros(self.count, np.int64),
-            "%dynamic_smem_size": lambda: np.full(self.count, self.run.dynamic_bytes),
-        }
-        return values[name]() if name in values else None
+        target[mask] = raw.view(unsigned(raw.dtype.itemsize)).astype(target.dtype)[mask]
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -183,35 +157,26 @@ class Executor:
             values = np.full(self.count, int(base.value), np.uint64)
         return values + np.uint64(operand.offset & 0xFFFF_FFFF_FFFF_FFFF)
 
-    def gather(self, place: str, operand: Address, size: int, mask: Array, line: int) -> Array:
+    def gather(
+        self, place: str, operand: Address, size: int, mask: Array, line: int, align: int | None = None
+    ) -> Array:
         """(threads, size) bytes from memory; zeros where `mask` is off."""
         found = np.zeros((self.count, size), np.uint8)
-        if place == "param":
-            if not isinstance(operand.base, Symbol):
-                raise CompileError(f"PTX line {line}: parameters are read by name only")
-            raw = self.param_bytes[operand.base.name]
-            start = operand.base.offset + operand.offset
-            found[mask] = raw[mask, start : start + size]
-            return found
-        for space, threads, offsets in self.split(place, operand, size, mask, line):
+        for space, threads, offsets in self.split(place, operand, size, mask, line, align):
             index = offsets[:, None] + np.arange(size)
             memory = self.storage(space)
-            found[threads] = memory[threads[:, None], index] if space == "local" else memory[index]
+            found[threads] = memory[threads[:, None], index] if space in PRIVATE else memory[index]
         return found
 
-    def scatter(self, place: str, operand: Address, values: Array, mask: Array, line: int) -> None:
+    def scatter(
+        self, place: str, operand: Address, values: Array, mask: Array, line: int, align: int | None = None
+    ) -> None:
         """Write (threads, size) bytes to memory, in thread order."""
         size = values.shape[1]
-        if place == "param":
-            if not isinstance(operand.base, Symbol):
-                raise CompileError(f"PTX line {line}: parameters are written by name only")
-            start = operand.base.offset + operand.offset
-            self.param_bytes[operand.base.name][mask, start : start + size] = values[mask]
-            return
-        for space, threads, offsets in self.split(place, operand, size, mask, line):
+        for space, threads, offsets in self.split(place, operand, size, mask, line, align):
             index = offsets[:, None] + np.arange(size)
             memory = self.storage(space)
-            if space == "local":
+            if space in PRIVATE:
                 memory[threads[:, None], index] = values[threads]
             else:
                 memory[index] = values[threads]
@@ -220,17 +185,20 @@ class Executor:
         """The bytes of a state space; (threads, bytes) for local memory."""
         if space == "shared":
             return self.run.shared
-        return self.local if space == "local" else self.run.machine.memory.data
+        return self.run.local if space in PRIVATE else self.run.machine.memory.data
 
     def split(
-        self, place: str, operand: Address, size: int, mask: Array, line: int
+        self, place: str, operand: Address, size: int, mask: Array, line: int, align: int | None = None
     ) -> list[tuple[str, Array, Array]]:
-        """Threads and byte offsets by state space, all checked against its bounds.
+        """Threads and byte offsets by state space, all checked against its bounds and `align`.
+
+        Addresses must be multiples of `align`, by default of the size.
 
         Raises:
             DeviceError: An access outside of any allocation; names line, thread and address.
         """
         addresses = self.addresses(operand)
+        align = size if align is None else align
         if place == "generic":
             window = addresses >> np.uint64(56)
             spaces = np.where(window == 0x7E, "shared", np.where(window == 0x7F, "local", "global"))
@@ -258,6 +226,14 @@ class Executor:
                     f"of {space} memory at {int(addresses[bad]):#x}, where nothing is allocated",
                     ptx_line=line,
                 )
+            unaligned = (offsets % np.uint64(align)) != 0
+            if unaligned.any():
+                bad = int(threads[unaligned][0])
+                raise DeviceError(
+                    f"PTX line {line}: thread {bad} of block {self.run.geometry.index} accesses {size} bytes "
+                    f"of {space} memory at {int(addresses[bad]):#x}, which is not a multiple of {align}",
+                    ptx_line=line,
+                )
             found.append((str(space), threads, signed))
         return found
 
@@ -279,16 +255,16 @@ class Executor:
             handler(self, instruction, mask)
 
     def argument(self, operand: Operand, variable: Variable) -> Array:
-        """The bytes of a call's argument."""
-        if isinstance(operand, Symbol):
-            return self.param_bytes[operand.name].copy()
+        """(threads, bytes): a call's argument."""
+        if isinstance(operand, Symbol) and operand.name in self.local_at:
+            return self.param(operand.name, TYPE_BYTES[variable.type] * variable.count).copy()
         values = np.ascontiguousarray(self.read(operand, variable.type))
         return values.view(np.uint8).reshape(self.count, -1)
 
     def take_result(self, operand: Operand, raw: Array, variable: Variable, mask: Array) -> None:
         """Put the bytes that a call returned where the caller wants them."""
         if isinstance(operand, Symbol):
-            self.param_bytes[operand.name][mask] = raw[mask]
+            self.param(operand.name, raw.shape[1])[mask] = raw[mask]
         else:
             values = np.ascontiguousarray(raw).view(np.dtype(BITS[variable.type])).reshape(-1)
             self.write(operand, values, mask)

@@ -22,10 +22,16 @@ BITS: dict[str, Any] = {
     "b8": np.uint8, "u8": np.uint8, "s8": np.int8,
     "b16": np.uint16, "u16": np.uint16, "s16": np.int16, "f16": np.float16, "bf16": np.uint16,
     "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "f32": np.float32, "tf32": np.float32,
-    "f16x2": np.uint32, "bf16x2": np.uint32,
-    "b64": np.uint64, "u64": np.uint64, "s64": np.int64, "f64": np.float64,
+    "f16x2": np.uint32, "bf16x2": np.uint32, "u16x2": np.uint32, "s16x2": np.uint32,
+    "b64": np.uint64, "u64": np.uint64, "s64": np.int64, "f64": np.float64, "b128": "V16",
 }  # fmt: skip
 """How NumPy reads the bits of a register under a PTX type."""
+
+
+def unsigned(size: int) -> np.dtype[Any]:
+    """The type of the bits of a value of `size` bytes; NumPy has no 16-byte integer, only raw bytes."""
+    return np.dtype("V16" if size == 16 else f"u{size}")
+
 
 WIDER: dict[str, Any] = {
     "u16": np.uint32, "s16": np.int32, "u32": np.uint64, "s32": np.int64,
@@ -80,9 +86,26 @@ def _libm_fma(x: float, y: float, z: float) -> float:
 def high_product(a: Array, b: Array) -> Array:
     """The upper half of the double-width product."""
     bits = a.dtype.itemsize * 8
-    return np.array([int(x) * int(y) >> bits for x, y in zip(a, b, strict=True)], dtype=object).astype(
-        a.dtype
-    )
+    if bits < 64:
+        wide = np.int64 if a.dtype.kind == "i" else np.uint64
+        product = a.astype(wide) * b.astype(wide)
+        upper: Array = (product >> wide(bits)).astype(a.dtype)
+        return upper
+    low, half = np.uint64(0xFFFF_FFFF), np.uint64(32)
+    x, y = a.view(np.uint64), b.view(np.uint64)
+    x0, x1, y0, y1 = x & low, x >> half, y & low, y >> half
+    middle = x1 * y0 + (x0 * y0 >> half)
+    high = x1 * y1 + (middle >> half) + ((x0 * y1 + (middle & low)) >> half)
+    if a.dtype.kind == "i":
+        high = high - np.where(a < 0, y, 0).astype(np.uint64) - np.where(b < 0, x, 0).astype(np.uint64)
+    return high.view(a.dtype)
+
+
+def saturating(operation: Callable[[Array, Array], Array], a: Array, b: Array) -> Array:
+    """A sum or difference of integers of at most 32 bits, clipped to their range."""
+    limits = np.iinfo(a.dtype)
+    exact = operation(a.astype(np.int64), b.astype(np.int64))
+    return np.clip(exact, limits.min, limits.max).astype(a.dtype)
 
 
 def wide_product(a: Array, b: Array, kind: str) -> Array:
@@ -94,11 +117,12 @@ def wide_product(a: Array, b: Array, kind: str) -> Array:
 
 def truncated_division(a: Array, b: Array) -> Array:
     """Integer division as the hardware does: towards zero; all ones for a zero divisor."""
-    safe = np.where(b == 0, 1, b)
-    if a.dtype.kind == "u":
-        return np.where(b == 0, np.iinfo(a.dtype).max, a // safe).astype(a.dtype)
-    quotient = np.abs(a) // np.abs(safe)
-    return np.where(b == 0, -1, np.where((a < 0) != (safe < 0), -quotient, quotient)).astype(a.dtype)
+    safe = np.where(b == 0, 1, b).astype(a.dtype)
+    floor = a // safe
+    if a.dtype.kind == "i":
+        floor += ((a != floor * safe) & ((a < 0) != (safe < 0))).astype(a.dtype)
+    ones = -1 if a.dtype.kind == "i" else np.iinfo(a.dtype).max
+    return np.where(b == 0, ones, floor).astype(a.dtype)
 
 
 def shift_left(a: Array, amount: Array) -> Array:
@@ -143,16 +167,37 @@ def count_bits(a: Array) -> Array:
     return np.bitwise_count(a).astype(np.uint32)
 
 
+def bit_length(a: Array) -> Array:
+    """Bits up to the highest that is set, of unsigned integers."""
+    smeared = a.copy()
+    shift = 1
+    while shift < a.dtype.itemsize * 8:
+        smeared |= smeared >> a.dtype.type(shift)
+        shift *= 2
+    return np.bitwise_count(smeared).astype(np.uint32)
+
+
 def leading_zeros(a: Array) -> Array:
     """`clz`."""
-    width = a.dtype.itemsize * 8
-    return np.array([width - int(x).bit_length() for x in a], np.uint32)
+    return np.uint32(a.dtype.itemsize * 8) - bit_length(a)
 
 
 def reverse_bits(a: Array) -> Array:
     """`brev`."""
-    width = a.dtype.itemsize * 8
-    return np.array([int(format(int(x), f"0{width}b")[::-1], 2) for x in a], a.dtype)
+    raw = np.ascontiguousarray(a).view(np.uint8).reshape(a.size, -1)
+    mirrored = np.packbits(np.unpackbits(raw, axis=1, bitorder="little"), axis=1, bitorder="big")
+    return np.ascontiguousarray(mirrored[:, ::-1]).view(a.dtype)[:, 0]
+
+
+PERMUTE_MODES: dict[str, Array] = {
+    "f4e": np.array([0x3210, 0x4321, 0x5432, 0x6543], np.uint32),
+    "b4e": np.array([0x5670, 0x6701, 0x7012, 0x0123], np.uint32),
+    "rc8": np.array([0x0000, 0x1111, 0x2222, 0x3333], np.uint32),
+    "ecl": np.array([0x3210, 0x3211, 0x3222, 0x3333], np.uint32),
+    "ecr": np.array([0x0000, 0x1110, 0x2210, 0x3210], np.uint32),
+    "rc16": np.array([0x1010, 0x3232, 0x1010, 0x3232], np.uint32),
+}
+"""The default-mode selector that each `prmt` mode stands for, by the low two bits of its own."""
 
 
 def permute_bytes(a: Array, b: Array, selector: Array) -> Array:
@@ -177,46 +222,49 @@ def logic3(a: Array, b: Array, c: Array, table: int) -> Array:
     return result
 
 
+def _field(width: int, position: Array, length: Array) -> tuple[Array, Array]:
+    """Start and mask (uint64) of bit fields; positions and lengths count modulo 256."""
+    start = position.astype(np.uint64) & np.uint64(255)
+    count = length.astype(np.uint64) & np.uint64(255)
+    full = np.uint64(0xFFFF_FFFF_FFFF_FFFF >> 64 - width)
+    ones = np.where(count >= 64, full, (np.uint64(1) << np.minimum(count, np.uint64(63))) - np.uint64(1))
+    return start, ones & full
+
+
 def extract_field(a: Array, position: Array, length: Array) -> Array:
     """`bfe`: `length` bits from `position`, sign-extended for signed types."""
     width = a.dtype.itemsize * 8
-    signed = a.dtype.kind == "i"
-    found = []
-    for value, pos, size in zip(a, position, length, strict=True):
-        start, count = int(pos) & 255, int(size) & 255
-        number = int(value) & (1 << width) - 1
-        sign = 0
-        if signed and count:
-            sign = number >> min(start + count - 1, width - 1) & 1
-        field = number >> start & (1 << count) - 1
-        kept = max(0, min(count, width - start))
-        if sign:
-            field |= (1 << width) - (1 << kept)
-        found.append(field & (1 << width) - 1)
-    return np.array(found, np.uint64).astype(np.dtype(f"u{width // 8}")).view(a.dtype)
+    raw = a.view(unsigned(a.dtype.itemsize)).astype(np.uint64)
+    start, ones = _field(width, position, length)
+    field = np.where(start >= width, 0, raw >> np.minimum(start, np.uint64(63))).astype(np.uint64) & ones
+    if a.dtype.kind == "i":
+        count = length.astype(np.uint64) & np.uint64(255)
+        top = np.minimum(start + count - np.uint64(1), np.uint64(width - 1))
+        sign = (count != 0) & (raw >> (top & np.uint64(63)) & np.uint64(1) != 0)
+        kept = np.minimum(count, np.where(start >= width, 0, np.uint64(width) - start).astype(np.uint64))
+        _, low = _field(width, position, kept)
+        field = np.where(sign, field | ~low, field)
+    return field.astype(unsigned(a.dtype.itemsize)).view(a.dtype)
 
 
 def insert_field(a: Array, b: Array, position: Array, length: Array) -> Array:
     """`bfi`: the low `length` bits of `a` put into `b` at `position`."""
     width = a.dtype.itemsize * 8
-    found = []
-    for value, base, pos, size in zip(a, b, position, length, strict=True):
-        start, count = int(pos) & 255, int(size) & 255
-        field = ((1 << count) - 1) << start & (1 << width) - 1
-        found.append((int(base) & ~field) | (int(value) << start & field))
-    return np.array(found, np.uint64).astype(a.dtype)
+    start, ones = _field(width, position, length)
+    by = np.minimum(start, np.uint64(63))
+    inside = np.where(start >= width, 0, ones << by).astype(np.uint64)
+    fresh = a.astype(np.uint64) << by
+    return ((b.astype(np.uint64) & ~inside) | (fresh & inside)).astype(a.dtype)
 
 
 def highest_bit(a: Array, *, shift_amount: bool) -> Array:
     """`bfind`: position of the most significant bit that is not the sign; all ones if none."""
     width = a.dtype.itemsize * 8
-    found = []
-    for value in a:
-        number = int(value)
-        number = ~number if number < 0 else number
-        position = number.bit_length() - 1
-        found.append(0xFFFFFFFF if position < 0 else width - 1 - position if shift_amount else position)
-    return np.array(found, np.uint32)
+    magnitude = np.where(a < 0, ~a, a).astype(a.dtype) if a.dtype.kind == "i" else a
+    position = bit_length(magnitude.view(unsigned(a.dtype.itemsize))).astype(np.int64) - 1
+    return np.where(position < 0, 0xFFFF_FFFF, width - 1 - position if shift_amount else position).astype(
+        np.uint32
+    )
 
 
 def approximate(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -276,28 +324,7 @@ ROUND: dict[str, Callable[[Array], Array]] = {
 }  # fmt: skip
 """`cvt` roundings to an integer."""
 
-ATOMIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda old, new: old + new,
-    "and": lambda old, new: old & new,
-    "or": lambda old, new: old | new,
-    "xor": lambda old, new: old ^ new,
-    "min": min,
-    "max": max,
-    "exch": lambda _, new: new,
-    "inc": lambda old, limit: type(old)(0) if old >= limit else old + type(old)(1),
-    "dec": lambda old, limit: limit if old == 0 or old > limit else old - type(old)(1),
-}
-"""`atom` and `red`: old value and operand to new value."""
-
 
 def bf16_to_f32(bits: Array) -> Array:
     """The float32 values of bfloat16 bits."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def f32_to_bf16(values: Array, *, towards_zero: bool = False) -> Array:
-    """The bfloat16 bits of float32 values, rounded to nearest even (or towards zero); NaN is 0x7fff."""
-    bits = values.astype(np.float32).view(np.uint32)
-    if not towards_zero:
-        bits = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return np.where(np.isnan(values), 0x7FFF, bits >> np.uint32(16)).astype(np.uint16)

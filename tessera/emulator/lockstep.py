@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from tessera.emulator import collectives
-from tessera.emulator.cfg import ControlFlow, control_flow
-from tessera.emulator.instructions import GLOBAL_BASE, Executor
+from tessera.emulator.builtins import BUILTINS, RETURNED
+from tessera.emulator.instructions import Executor
 from tessera.emulator.lanes import BITS, Array
+from tessera.emulator.machine import Machine, Memory, size_of
 from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import (
     TYPE_BYTES,
@@ -25,51 +26,20 @@ from tessera.emulator.ptx import (
     Module,
     Operand,
     ParamList,
+    Register,
     Symbol,
     Variable,
 )
 from tessera.program.errors import CompileError, DeviceError
 
-RED_ZONE = 256
+__all__ = ["BlockRun", "Frame", "Geometry", "Machine", "Memory", "launch", "size_of"]
+
+CLUSTER_BARRIER = 16
+"""Number of the barrier of a cluster; a block's own are 0 to 15."""
 STEP_LIMIT = 50_000_000
 """Basic blocks executed before a launch counts as one that never ends."""
-
-
-class Memory:
-    """Device memory: one growing array of bytes, with gaps between allocations."""
-
-    def __init__(self) -> None:
-        self.data = np.zeros(1 << 16, np.uint8)
-        self.top = RED_ZONE
-        self.ranges: list[tuple[int, int]] = []
-
-    def allocate(self, size: int) -> int:
-        """Device address of `size` fresh bytes, 256-byte aligned."""
-        address = self.top
-        self.top = -(-(address + max(size, 1) + RED_ZONE) // 256) * 256
-        if self.top > len(self.data):
-            self.data = np.concatenate([self.data, np.zeros(max(self.top, len(self.data)), np.uint8)])
-        self.ranges.append((address, address + size))
-        return GLOBAL_BASE + address
-
-    def store(self, address: int, values: Array) -> None:
-        """Copy an array to device memory."""
-        raw = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-        self.data[address - GLOBAL_BASE :][: raw.size] = raw
-
-    def load(self, address: int, like: Array) -> Array:
-        """Copy of device memory, in the shape and dtype of `like`."""
-        raw = self.data[address - GLOBAL_BASE :][: like.nbytes]
-        return raw.view(like.dtype).reshape(like.shape).copy()
-
-    def allocated(self, offsets: Array, size: int) -> Array:
-        """Whether each range of `size` bytes lies inside one allocation."""
-        starts = np.array([r[0] for r in self.ranges], np.int64)
-        ends = np.array([r[1] for r in self.ranges], np.int64)
-        if not starts.size:
-            return np.zeros(offsets.shape, np.bool_)
-        index = np.searchsorted(starts, offsets, side="right") - 1
-        return (index >= 0) & (offsets + size <= ends[np.maximum(index, 0)])
+PATIENCE = 64
+"""Basic blocks after which threads that have not run for longest have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +63,8 @@ def launch(
     block: Sequence[int],
     args: Sequence[Array | np.generic],
     shared_bytes: int = 0,
+    *,
+    output: list[str] | None = None,
 ) -> None:
     """Run a kernel to its end.
 
@@ -103,6 +75,7 @@ def launch(
         block: Threads by axis, one to three.
         args: Arrays (copied in and back out) or NumPy scalars of the parameter's size.
         shared_bytes: Dynamic shared memory per block.
+        output: Gets the text of every `printf`, in the order of the calls.
 
     Raises:
         CompileError: PTX that this interpreter does not know; names the line.
@@ -115,6 +88,8 @@ def launch(
     if len(args) != len(function.params):
         raise DeviceError(f"{entry} takes {len(function.params)} arguments, {len(args)} given")
     machine = Machine(module)
+    if output is not None:
+        machine.printed = output
     params, arrays = machine.bind(function, args)
     shape, threads = _three(grid), _three(block)
     for z, y, x in itertools.product(range(shape[2]), range(shape[1]), range(shape[0])):
@@ -126,67 +101,6 @@ def launch(
 def _three(sizes: Sequence[int]) -> tuple[int, int, int]:
     x, y, z = (*sizes, 1, 1)[:3]
     return int(x), int(y), int(z)
-
-
-class Machine:
-    """A module loaded into memory: its variables have addresses."""
-
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.memory = Memory()
-        self.flows: dict[str, ControlFlow] = {}
-        self.symbols: dict[str, int] = {}
-        for variable in module.variables.values():
-            if variable.space in ("global", "const") and not variable.external:
-                self.symbols[variable.name] = self.memory.allocate(size_of(variable))
-        for variable in module.variables.values():
-            if variable.initial:
-                self.initialize(variable)
-
-    def initialize(self, variable: Variable) -> None:
-        """Write the initial value of a module variable."""
-        kind = np.dtype(BITS[variable.type])
-        values = np.zeros(variable.count, kind)
-        for i, item in enumerate(variable.initial):
-            if isinstance(item, Symbol):
-                values[i] = self.symbols[item.name] + item.offset
-            elif item.bits is not None:
-                values.view(np.dtype(f"u{kind.itemsize}"))[i] = item.bits
-            else:
-                values[i] = np.array(item.value).astype(kind)
-        self.memory.store(self.symbols[variable.name], values)
-
-    def bind(
-        self, function: Function, args: Sequence[Array | np.generic]
-    ) -> tuple[dict[str, bytes], list[tuple[int, Array]]]:
-        """Parameter bytes by name, and the device copies of arrays."""
-        params: dict[str, bytes] = {}
-        arrays: list[tuple[int, Array]] = []
-        for variable, value in zip(function.params, args, strict=True):
-            if isinstance(value, np.ndarray):
-                address = self.memory.allocate(value.nbytes)
-                self.memory.store(address, value)
-                arrays.append((address, value))
-                params[variable.name] = np.uint64(address).tobytes()
-            else:
-                params[variable.name] = np.asarray(value).tobytes()
-            if len(params[variable.name]) != size_of(variable):
-                raise DeviceError(
-                    f"parameter {variable.name} has {size_of(variable)} bytes, the argument "
-                    f"{len(params[variable.name])}"
-                )
-        return params, arrays
-
-    def flow(self, function: Function) -> ControlFlow:
-        """The control flow of a function, computed once."""
-        if function.name not in self.flows:
-            self.flows[function.name] = control_flow(function)
-        return self.flows[function.name]
-
-
-def size_of(variable: Variable) -> int:
-    """Bytes of a variable."""
-    return TYPE_BYTES[variable.type] * variable.count
 
 
 class BlockRun:
@@ -202,14 +116,27 @@ class BlockRun:
     ) -> None:
         self.machine = machine
         self.geometry = geometry
-        self.threads = geometry.threads
+        self.threads: int = geometry.threads
         self.shared_at: dict[str, int] = {}
-        self.dynamic_bytes = shared_bytes
+        self.dynamic_bytes: int = shared_bytes
         """Dynamic shared memory of the launch."""
-        self.shared = np.zeros(self.lay_out_shared(function) + shared_bytes, np.uint8)
-        self.steps = 0
+        self.shared: Array = np.zeros(self.lay_out_shared(function) + shared_bytes, np.uint8)
+        self.local: Array = np.zeros((self.threads, 256), np.uint8)
+        """(threads, bytes): local memory and parameters, a stack of the calls under way."""
+        self.local_top: int = 0
+        self.steps: int = 0
         self.function = function
         self.params = params
+
+    def reserve_local(self, size: int, align: int) -> int:
+        """Offset of `size` bytes on the stack of every thread."""
+        start = -(-self.local_top // align) * align
+        self.local_top = start + size
+        missing = self.local_top - self.local.shape[1]
+        if missing > 0:
+            more = np.zeros((self.threads, max(missing, self.local.shape[1])), np.uint8)
+            self.local = np.concatenate([self.local, more], axis=1)
+        return start
 
     def lay_out_shared(self, function: Function) -> int:
         """Offsets of the shared variables; dynamic shared memory comes last."""
@@ -240,18 +167,24 @@ class BlockRun:
         pc = np.where(mask, 0, len(blocks))
         waiting = np.full(self.threads, -1)
         stuck = np.zeros(self.threads, np.bool_)
+        last_run = np.zeros(self.threads, np.int64)
         while True:
             runnable = (pc < len(blocks)) & (waiting < 0) & ~stuck
             if not runnable.any():
                 alive = pc < len(blocks)
                 if not alive.any():
                     return
-                self.release(frame, pc, waiting, alive)
+                if not self.release(frame, pc, waiting, alive):
+                    raise DeviceError(frame.deadlock(pc, alive))
                 stuck[:] = False
                 continue
             index = int(pc[runnable].min())
-            active = runnable & (pc == index)
             self.count_step(frame)
+            if self.steps % PATIENCE == 0:
+                # Whoever spins at a low address may wait for threads behind: the most patient go first.
+                index = int(pc[runnable][last_run[runnable].argmin()])
+            active = runnable & (pc == index)
+            last_run[active] = self.steps
             block = blocks[index]
             if block.collective:
                 done = self.collective(frame, block.instructions[0], active, pc, waiting, blocks)
@@ -300,27 +233,46 @@ class BlockRun:
             pc[taken & (chosen == position)] = frame.flow.labels[name]
 
     def call(self, frame: Frame, instruction: Instruction, taken: Array) -> None:
-        """Call a device function with its parameters by value."""
+        """Call a device function by name, or by the pointer that each thread holds."""
         if not taken.any():
             return
         operands = list(instruction.operands)
         results = _elements(operands.pop(0)) if isinstance(operands[0], ParamList) else ()
         target = operands.pop(0)
         arguments = _elements(operands[0]) if operands else ()
-        name = target.name if isinstance(target, Symbol) else ""
+        if isinstance(target, Symbol):
+            self.call_function(frame, instruction, target.name, arguments, results, taken)
+            return
+        pointers = frame.read(target, "u64")
+        for pointer in np.unique(pointers[taken]):
+            name = self.machine.function_at(int(pointer))
+            chosen = taken & (pointers == pointer)
+            self.call_function(frame, instruction, name, arguments, results, chosen)
+
+    def call_function(
+        self, frame: Frame, instruction: Instruction, name: str, arguments: tuple[Operand, ...],
+        results: tuple[Operand, ...], taken: Array,
+    ) -> None:  # fmt: skip
+        """Call a device function with its parameters by value."""
         function = self.machine.module.functions.get(name)
+        if name in BUILTINS and (function is None or not function.body):
+            answer = BUILTINS[name](frame, arguments, taken)
+            if answer is not None and results:
+                frame.take_result(results[0], answer, RETURNED, taken)
+            return
         if function is None or not function.body:
             raise CompileError(
-                f"PTX line {instruction.line}: call of {name or 'a pointer'}, which has no body"
+                f"PTX line {instruction.line}: call of {name or 'a pointer'}, which has no body",
+                ptx_line=instruction.line,
             )
+        top = self.local_top
         callee = Frame(self, function, {})
         for variable, argument in zip(function.params, arguments, strict=True):
-            callee.param_bytes[variable.name] = frame.argument(argument, variable)
-        for variable in function.results:
-            callee.param_bytes[variable.name] = np.zeros((self.threads, size_of(variable)), np.uint8)
+            callee.take_argument(frame.argument(argument, variable), variable)
         self.run_frame(callee, taken)
         for variable, result in zip(function.results, results, strict=True):
-            frame.take_result(result, callee.param_bytes[variable.name], variable, taken)
+            frame.take_result(result, callee.result(variable), variable, taken)
+        self.local_top = top
 
     def collective(
         self, frame: Frame, instruction: Instruction, active: Array, pc: Array, waiting: Array, blocks: Any
@@ -332,6 +284,7 @@ class BlockRun:
         if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
             pc[skipped] += 1
             self.arrive(frame, instruction, here, pc, waiting)
+            self.release(frame, pc, waiting, pc < len(blocks))
             return active
         standing = (pc == at) & frame.guard(instruction)
         ready = collectives.arrived(frame, instruction, here, standing, pc < len(blocks))
@@ -342,6 +295,14 @@ class BlockRun:
 
     def arrive(self, frame: Frame, instruction: Instruction, here: Array, pc: Array, waiting: Array) -> None:
         """`bar.sync`, `bar.arrive`, `bar.red`: park threads until their barrier is complete."""
+        if "cluster" in instruction.modifiers:
+            # A cluster is one block here: to wait for it is to wait for the block.
+            if "arrive" in instruction.modifiers:
+                pc[here] += 1
+            else:
+                waiting[here] = CLUSTER_BARRIER
+                frame.barriers[int(pc[here][0]) if here.any() else -1] = instruction
+            return
         barrier = frame.read(instruction.operands[_barrier_operand(instruction)], "u32")
         if "arrive" in instruction.modifiers:
             for name in np.unique(barrier[here]):
@@ -352,12 +313,8 @@ class BlockRun:
         waiting[here] = barrier[here].astype(np.int64)
         frame.barriers[int(pc[here][0]) if here.any() else -1] = instruction
 
-    def release(self, frame: Frame, pc: Array, waiting: Array, alive: Array) -> None:
-        """Let the threads of complete barriers go on.
-
-        Raises:
-            DeviceError: No barrier is complete: the threads wait for each other for ever.
-        """
+    def release(self, frame: Frame, pc: Array, waiting: Array, alive: Array) -> bool:
+        """Let the threads of complete barriers go on; returns whether there were any."""
         progressed = False
         for name in np.unique(waiting[alive & (waiting >= 0)]):
             members = alive & (waiting == name)
@@ -373,8 +330,7 @@ class BlockRun:
                 pc[members] += 1
                 waiting[members] = -1
                 progressed = True
-        if not progressed:
-            raise DeviceError(frame.deadlock(pc, alive))
+        return progressed
 
 
 def _label(instruction: Instruction) -> str:
@@ -402,6 +358,21 @@ class Frame(Executor):
         self.barriers: dict[int, Instruction] = {}
         """The barrier instruction of each block where threads wait."""
         self.flow = run.machine.flow(function)
+
+    def take_argument(self, raw: Array, variable: Variable) -> None:
+        """Take a parameter's (threads, bytes) from the caller."""
+        if variable.space == "reg":
+            values = np.ascontiguousarray(raw).view(np.dtype(BITS[variable.type])).reshape(-1)
+            self.write(Register(variable.name), values, np.ones(self.count, np.bool_))
+        else:
+            self.param(variable.name, size_of(variable))[:] = raw
+
+    def result(self, variable: Variable) -> Array:
+        """(threads, bytes): what the function returned."""
+        if variable.space == "reg":
+            values = np.ascontiguousarray(self.read(Register(variable.name), variable.type))
+            return values.view(np.uint8).reshape(self.count, -1)
+        return self.param(variable.name, size_of(variable)).copy()
 
     def deadlock(self, pc: Array, alive: Array) -> str:
         """Who waits where, in words."""

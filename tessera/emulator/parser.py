@@ -295,7 +295,9 @@ class _Parser:
             return
         self.expect("{")
         self.location, self.scopes, self.scope_count = (0, 0), [{}], 0
-        self.declared = set()
+        # Parameters may be registers, as device functions without an ABI have them.
+        function.registers.update({v.name: v.type for v in (*params, *results) if v.space == "reg"})
+        self.declared = set(function.registers)
         self.block(function)
         self.result.functions[name] = function
 

@@ -159,5 +159,6 @@ TYPE_BYTES: dict[str, int] = {
     **{f"{kind}{bits}": bits // 8 for kind in "bsu" for bits in (8, 16, 32, 64)},
     "b128": 16,
     "f16": 2, "bf16": 2, "f32": 4, "f64": 8, "f16x2": 4, "bf16x2": 4, "tf32": 4, "pred": 1,
+    "u16x2": 4, "s16x2": 4,
 }  # fmt: skip
 """Bytes of one element by type."""

@@ -182,8 +182,8 @@ def test_access_outside_memory_names_line_thread_and_address(body: str, message:
 
 
 def test_unknown_instruction_names_its_line() -> None:
-    with pytest.raises(CompileError, match=r"PTX line 15: the emulator does not know vadd2\.s32"):
-        run("    vadd2.s32 %r2, %r1, %r1, %r1;")
+    with pytest.raises(CompileError, match=r"PTX line 15: the emulator does not know vmad\.s32"):
+        run("    vmad.s32 %r2, %r1, %r1, %r1;")
 
 
 @pytest.mark.parametrize(

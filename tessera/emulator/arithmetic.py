@@ -1,0 +1,264 @@
+"""Arithmetic and comparison of integers and of float32 and float64.
+
+Source: PTX ISA 8.8, sections 9.7.1 to 9.7.3, 9.7.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tessera.emulator import halves, lanes
+from tessera.emulator.conversions import round_directed, rounding_of
+from tessera.emulator.instructions import Executor, unsupported
+from tessera.emulator.lanes import Array
+from tessera.emulator.operands import finish, flushes, inputs, type_of
+from tessera.emulator.ptx import TYPE_BYTES, Instruction, Pair
+
+
+def _arithmetic(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    kind, opcode = type_of(instruction), instruction.opcode
+    a, b = inputs(executor, instruction, kind, 2)
+    if opcode == "mul" and "wide" in instruction.modifiers:
+        executor.write(instruction.operands[0], lanes.wide_product(a, b, kind), mask)
+        return
+    if opcode == "mul" and "hi" in instruction.modifiers:
+        executor.write(instruction.operands[0], lanes.high_product(a, b), mask)
+        return
+    functions: dict[str, Callable[[Array, Array], Array]] = {
+        "add": np.add,
+        "sub": np.subtract,
+        "mul": np.multiply,
+    }
+    if a.dtype.kind == "i" and "sat" in instruction.modifiers:
+        executor.write(instruction.operands[0], lanes.saturating(functions[opcode], a, b), mask)
+        return
+    rounding = rounding_of(instruction)
+    if rounding != "rn" and a.dtype.kind == "f":
+        values = round_directed(opcode, [a, b], rounding)
+    else:
+        values = functions[opcode](a, b)
+    finish(executor, instruction, values, mask)
+
+
+def _multiply_add(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    kind = type_of(instruction)
+    a, b = inputs(executor, instruction, kind, 2)
+    if a.dtype.kind == "f":
+        c = lanes.flush(executor.read(instruction.operands[3], kind), ftz=flushes(instruction))
+        if rounding_of(instruction) != "rn":
+            values = round_directed("fma", [a, b, c], rounding_of(instruction))
+        else:
+            values = lanes.fma(a, b, c)
+        finish(executor, instruction, values, mask)
+        return
+    if "wide" in instruction.modifiers:
+        product = lanes.wide_product(a, b, kind)
+        wide = f"{kind[0]}{int(kind[1:]) * 2}"
+        values = product + executor.read(instruction.operands[3], wide)
+    else:
+        product = lanes.high_product(a, b) if "hi" in instruction.modifiers else a * b
+        c = executor.read(instruction.operands[3], kind)
+        values = lanes.saturating(np.add, product, c) if "sat" in instruction.modifiers else product + c
+    executor.write(instruction.operands[0], values, mask)
+
+
+def _divide(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    kind = type_of(instruction)
+    a, b = inputs(executor, instruction, kind, 2)
+    if a.dtype.kind == "f":
+        if rounding_of(instruction) == "rn":
+            finish(executor, instruction, a / b, mask)
+        else:
+            values = round_directed("div", [a, b], rounding_of(instruction))
+            finish(executor, instruction, values, mask)
+    else:
+        executor.write(instruction.operands[0], lanes.truncated_division(a, b), mask)
+
+
+def _remainder(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    a, b = inputs(executor, instruction, type_of(instruction), 2)
+    quotient = lanes.truncated_division(a, b)
+    executor.write(instruction.operands[0], np.where(b == 0, a, a - quotient * b).astype(a.dtype), mask)
+
+
+def _extremum(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    a, b = inputs(executor, instruction, type_of(instruction), 2)
+    values = halves.extremum([a, b], instruction)
+    if "relu" in instruction.modifiers:
+        values = np.maximum(values, 0)
+    finish(executor, instruction, values, mask)
+
+
+def _unary(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    (a,) = inputs(executor, instruction, type_of(instruction), 1)
+    opcode = instruction.opcode
+    if opcode in ("rcp", "sqrt") and rounding_of(instruction) != "rn":
+        operands = [np.ones_like(a), a] if opcode == "rcp" else [a]
+        values = round_directed("div" if opcode == "rcp" else "sqrt", operands, rounding_of(instruction))
+    else:
+        values = lanes.UNARY[opcode](a)
+    if opcode in ("rcp", "rsqrt") and a.dtype == np.float64 and "approx" in instruction.modifiers:
+        # Only the upper half of the result is computed.
+        values = (values.view(np.uint64) & np.uint64(0xFFFF_FFFF_0000_0000)).view(np.float64)
+    if opcode in ("neg", "abs", "not", "cnot", "popc", "clz", "brev"):
+        executor.write(instruction.operands[0], lanes.flush(values, ftz=flushes(instruction)), mask)
+    else:
+        finish(executor, instruction, values, mask)
+
+
+def _compare(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    kind = type_of(instruction)
+    name = next(m for m in instruction.modifiers if m in lanes.COMPARE)
+    a, b = inputs(executor, instruction, kind, 2)
+    result = lanes.COMPARE[name](a, b)
+    combine = next((m for m in instruction.modifiers if m in lanes.LOGIC), None)
+    other = executor.read(instruction.operands[3], "pred") if combine else None
+
+    def combined(value: Array) -> Array:
+        return value if combine is None or other is None else lanes.LOGIC[combine](value, other)
+
+    target = instruction.operands[0]
+    if instruction.opcode == "set":
+        to = instruction.modifiers[-2]
+        ones = np.ones(1, np.float32) if to == "f32" else np.full(1, 0xFFFFFFFF, np.uint32)
+        if to not in ("f32", "u32", "s32"):
+            raise unsupported(instruction)
+        executor.write(target, np.where(combined(result), ones, np.zeros(1, ones.dtype)), mask)
+    elif isinstance(target, Pair):
+        executor.write(target.first, combined(result), mask)
+        executor.write(target.second, combined(~result), mask)
+    else:
+        executor.write(target, combined(result), mask)
+
+
+def _select(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    a, b = inputs(executor, instruction, type_of(instruction), 2)
+    chosen = executor.read(instruction.operands[3], "pred")
+    executor.write(instruction.operands[0], np.where(chosen, a, b), mask)
+
+
+def _select_by_sign(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    kind, by = instruction.modifiers[-2], instruction.modifiers[-1]
+    a, b = inputs(executor, instruction, kind, 2)
+    chosen = lanes.flush(executor.read(instruction.operands[3], by), ftz=flushes(instruction)) >= 0
+    executor.write(instruction.operands[0], np.where(chosen, a, b), mask)
+
+
+def _copy_sign(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    sign, magnitude = inputs(executor, instruction, type_of(instruction), 2)
+    executor.write(instruction.operands[0], np.copysign(magnitude, sign), mask)
+
+
+def _test_property(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    (a,) = inputs(executor, instruction, type_of(instruction), 1)
+    small = np.finfo(a.dtype).tiny
+    tests: dict[str, Callable[[], Array]] = {
+        "finite": lambda: np.isfinite(a),
+        "infinite": lambda: np.isinf(a),
+        "number": lambda: ~np.isnan(a),
+        "notanumber": lambda: np.isnan(a),
+        "normal": lambda: np.isfinite(a) & (np.abs(a) >= small),
+        "subnormal": lambda: (np.abs(a) < small) & (a != 0),
+    }
+    name = next(m for m in instruction.modifiers if m in tests)
+    executor.write(instruction.operands[0], tests[name](), mask)
+
+
+def _carry(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`add.cc`, `addc`, `sub.cc`, `subc`, `mad.lo.cc`, `madc`: sums with the carry flag."""
+    kind = type_of(instruction)
+    unsigned = f"u{TYPE_BYTES[kind] * 8}"
+    width = TYPE_BYTES[kind] * 8
+    a, b = (executor.read(op, unsigned).astype(object) for op in instruction.operands[1:3])
+    opcode = instruction.opcode
+    flag = executor.registers.setdefault("%carry", np.zeros(executor.count, np.bool_))
+    carry = flag.astype(object) if opcode in ("addc", "subc", "madc") else np.zeros(executor.count, object)
+    if opcode.startswith("mad"):
+        c = executor.read(instruction.operands[3], unsigned).astype(object)
+        product = a * b
+        half = product >> width if "hi" in instruction.modifiers else product & (1 << width) - 1
+        total = half + c + carry
+    elif opcode.startswith("add"):
+        total = a + b + carry
+    else:
+        total = a - b - carry
+    result = np.array([int(t) & (1 << width) - 1 for t in total], np.dtype(f"u{width // 8}"))
+    if "cc" in instruction.modifiers:
+        flag[mask] = np.array([bool(int(t) >> width) for t in total])[mask]
+    executor.write(instruction.operands[0], result, mask)
+
+
+def _add_or_carry(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    handler = _carry if "cc" in instruction.modifiers else _arithmetic
+    handler(executor, instruction, mask)
+
+
+def _mad_or_carry(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    handler = _carry if "cc" in instruction.modifiers else _multiply_add
+    handler(executor, instruction, mask)
+
+
+def _short_multiply(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`mul24`, `mad24`: products of the low 24 bits; `.hi` gives bits 16 to 47."""
+    kind = type_of(instruction)
+    signed = kind == "s32"
+    a, b = (
+        (executor.read(op, kind) << (8 if signed else np.uint32(8))).astype(np.int64) >> 8
+        for op in instruction.operands[1:3]
+    )
+    product = a * b
+    values = (product >> 16 if "hi" in instruction.modifiers else product).astype(np.int32)
+    if instruction.opcode == "mad24":
+        c = executor.read(instruction.operands[3], "s32")
+        saturates = "sat" in instruction.modifiers
+        values = lanes.saturating(np.add, values, c) if saturates else values + c
+    executor.write(instruction.operands[0], values, mask)
+
+
+def _packed_integers(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`add`, `min`, `max` of two 16-bit integers in a register."""
+    dtype = np.int16 if instruction.modifiers[-1] == "s16x2" else np.uint16
+    a, b = (
+        np.ascontiguousarray(executor.read(op, "b32")).view(dtype).reshape(-1, 2)
+        for op in instruction.operands[1:3]
+    )
+    functions = {"add": np.add, "min": np.minimum, "max": np.maximum}
+    if instruction.opcode not in functions:
+        raise unsupported(instruction)
+    values = functions[instruction.opcode](a, b)
+    if "relu" in instruction.modifiers:
+        values = np.maximum(values, 0)
+    executor.write(instruction.operands[0], np.ascontiguousarray(values).view(np.uint32)[:, 0], mask)
+
+
+Handler = Callable[[Executor, Instruction, Array], None]
+
+
+def _by_type(plain: Handler, half: Handler = halves.arithmetic) -> Handler:
+    """`half` for f16 and bf16 operands, `_packed_integers` for pairs of integers, `plain` for others."""
+
+    def run(executor: Executor, instruction: Instruction, mask: Array) -> None:
+        if halves.is_half(instruction):
+            half(executor, instruction, mask)
+        elif instruction.modifiers[-1:] in (("s16x2",), ("u16x2",)):
+            _packed_integers(executor, instruction, mask)
+        else:
+            plain(executor, instruction, mask)
+
+    return run
+
+
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(("neg", "abs", "ex2", "tanh"), _by_type(_unary)),
+    **dict.fromkeys(("not", "cnot", "popc", "clz", "brev", "rcp", "sqrt", "rsqrt", "lg2", "sin", "cos"),
+                    _unary),
+    "add": _by_type(_add_or_carry), "sub": _by_type(_add_or_carry), "mul": _by_type(_arithmetic),
+    "addc": _carry, "subc": _carry, "mad": _mad_or_carry, "madc": _carry, "fma": _by_type(_multiply_add),
+    "div": _divide, "rem": _remainder, "min": _by_type(_extremum), "max": _by_type(_extremum),
+    "setp": _by_type(_compare, halves.compare), "set": _by_type(_compare, halves.compare),
+    "selp": _select, "slct": _select_by_sign, "copysign": _copy_sign, "testp": _test_property,
+    "mul24": _short_multiply, "mad24": _short_multiply,
+}  # fmt: skip
+"""What each opcode of this family does."""

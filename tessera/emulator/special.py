@@ -1,0 +1,95 @@
+"""Special registers: what each thread can ask about itself, its block and its grid.
+
+Source: PTX ISA 8.8, chapter 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tessera.emulator.lanes import Array
+
+if TYPE_CHECKING:
+    from tessera.emulator.lockstep import BlockRun
+
+WARP = 32
+Reader = Callable[["BlockRun"], Array]
+"""The value of a special register, one per thread of a block."""
+
+
+def _linear(run: BlockRun) -> Array:
+    return np.arange(run.threads, dtype=np.int64)
+
+
+def _lane(run: BlockRun) -> Array:
+    return _linear(run) % WARP
+
+
+def _same(value: Callable[[BlockRun], Any]) -> Reader:
+    return lambda run: np.full(run.threads, value(run))
+
+
+def _thread_index(axis: int) -> Reader:
+    def read(run: BlockRun) -> Array:
+        block = run.geometry.block
+        stride = int(np.prod(block[:axis], dtype=np.int64))
+        index: Array = _linear(run) // stride % block[axis]
+        return index
+
+    return read
+
+
+def _along(what: str, axis: int) -> Reader:
+    return lambda run: np.full(run.threads, getattr(run.geometry, what)[axis])
+
+
+def _axes() -> dict[str, Reader]:
+    table: dict[str, Reader] = {}
+    for i, axis in enumerate("xyz"):
+        table |= {
+            f"%tid.{axis}": _thread_index(i),
+            f"%ntid.{axis}": _along("block", i),
+            f"%ctaid.{axis}": _along("index", i),
+            f"%nctaid.{axis}": _along("grid", i),
+            # Every block is a cluster of its own.
+            f"%clusterid.{axis}": _along("index", i),
+            f"%nclusterid.{axis}": _along("grid", i),
+            f"%cluster_ctaid.{axis}": _same(lambda _: 0),
+            f"%cluster_nctaid.{axis}": _same(lambda _: 1),
+        }
+    return table
+
+
+SPECIAL: dict[str, Reader] = {
+    **_axes(),
+    "%laneid": _lane,
+    "%warpid": lambda run: _linear(run) // WARP,
+    "%nwarpid": _same(lambda run: -(-run.threads // WARP)),
+    "%lanemask_eq": lambda run: 1 << _lane(run),
+    "%lanemask_lt": lambda run: (1 << _lane(run)) - 1,
+    "%lanemask_le": lambda run: (2 << _lane(run)) - 1,
+    "%lanemask_gt": lambda run: 0xFFFFFFFF & ~((2 << _lane(run)) - 1),
+    "%lanemask_ge": lambda run: 0xFFFFFFFF & ~((1 << _lane(run)) - 1),
+    "%clock": _same(lambda run: run.steps),
+    "%clock_hi": _same(lambda _: 0),
+    "%clock64": _same(lambda run: run.steps),
+    "%globaltimer": _same(lambda run: run.steps),
+    "%globaltimer_lo": _same(lambda run: run.steps & 0xFFFFFFFF),
+    "%globaltimer_hi": _same(lambda _: 0),
+    "%smid": _same(lambda _: 0),
+    "%nsmid": _same(lambda _: 1),
+    "%gridid": _same(lambda _: 1),
+    "%cluster_ctarank": _same(lambda _: 0),
+    "%cluster_nctarank": _same(lambda _: 1),
+    "%is_explicit_cluster": _same(lambda _: False),
+    "%dynamic_smem_size": _same(lambda run: run.dynamic_bytes),
+    "%total_smem_size": _same(lambda run: len(run.shared)),
+    "%aggr_smem_size": _same(lambda run: len(run.shared)),
+    "%reserved_smem_offset_begin": _same(lambda _: 0),
+    "%reserved_smem_offset_end": _same(lambda _: 0),
+    "%reserved_smem_offset_cap": _same(lambda _: 0),
+}
+"""What each special register holds. Time counts basic blocks."""

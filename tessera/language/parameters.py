@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tessera.language.annotations import annotated_spec, resolve_annotations
 from tessera.language.location import definition_location
 from tessera.language.tensor import Array, Tensor
-from tessera.program.dim import Dim, symbols_of
+from tessera.program.dim import Dim, as_symbol, format_shape, symbols_of
 from tessera.program.dtype import DType, as_dtype
 from tessera.program.errors import KernelError, SourceLocation, SpecError
 
@@ -110,6 +110,17 @@ def _check_symbols(kernel: str, params: list[KernelParam], places: Mapping[str, 
                 f"{kernel}: the size {clash.name!r} of array {param.name!r} is also the name of a parameter "
                 "that is not an integer",
                 hint="give the size another name",
+                location=places.get(param.name),
+                parameter=param.name,
+            )
+    given = {name for p in params for d in p.shape if (name := as_symbol(d))}
+    given |= {p.name for p in params if _is_size(p)}
+    for param in params:
+        for name in sorted(symbols_of(*param.shape) - given):
+            raise KernelError(
+                f"{kernel}: nothing gives the size {name!r} of array {param.name!r} a value: "
+                f"it stands nowhere alone, only in {format_shape(param.shape)}",
+                hint=f"add an integer parameter {name}: ts.i64, or give an array an axis that is {name!r}",
                 location=places.get(param.name),
                 parameter=param.name,
             )

@@ -9,6 +9,7 @@ from typing import Any
 from tessera.program.dim import Dim, Expr, format_dim, symbol
 from tessera.program.dtype import DType, as_dtype, f32
 from tessera.program.errors import SpecError
+from tessera.program.size_text import parse_size
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -17,7 +18,8 @@ class TensorSpec:
 
     Args:
         shape: Sizes by axis. An int is fixed; a name (`"batch"`) is a symbol,
-            the same wherever it appears; `None` is a symbol of its own.
+            the same wherever it appears; an expression of names (`"cdiv(n, 256)"`)
+            follows from them; `None` is a symbol of its own.
         dtype: Element type.
         name: Name of the input, if it should differ from the argument's.
 
@@ -65,6 +67,8 @@ def _check_size(axis: int, size: Any) -> int | str | Expr | None:
     if size is None or isinstance(size, Expr):
         return size
     if isinstance(size, str):
+        if not size.isidentifier():
+            return parse_size(size)
         symbol(size)
         return size
     if hasattr(size, "__index__") and not isinstance(size, bool):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from tessera.program.dim import Expr
 from tessera.program.dtype import as_dtype
 from tessera.program.errors import SpecError
+from tessera.program.size_text import parse_size
 from tessera.program.spec import TensorSpec
 from tessera.workbench.failure import UsageError
 
 _SPEC = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(?:\[(.*)\])?\s*\Z")
+_COMMA = re.compile(r",(?![^(]*\))")
+"""Between sizes, not between the two arguments of cdiv(n, 256)."""
 _EXAMPLE = "--spec 'x=bf16[None,1024]'"
 
 
@@ -23,21 +27,21 @@ def parse_spec(text: str, name: str | None = None) -> TensorSpec:
     match = _SPEC.match(text)
     if not match:
         raise SpecError(f"{text!r} is no spec: it should read dtype[size,size]", hint=f"such as {_EXAMPLE}")
-    sizes = [size.strip() for size in (match[2] or "").split(",")]
+    sizes = [size.strip() for size in _COMMA.split(match[2] or "")]
     if sizes and not sizes[-1]:
         sizes.pop()
     return TensorSpec(tuple(_size(s, text) for s in sizes), as_dtype(match[1], what=f"spec {text!r}"), name)
 
 
-def _size(text: str, whole: str) -> int | str | None:
+def _size(text: str, whole: str) -> int | str | Expr | None:
     if text in ("None", "?", ":"):
         return None
-    if text.isdigit():
-        return int(text)
     if text.isidentifier():
         return text
-    message = f"spec {whole!r}: {text!r} is neither a number, a name nor None"
-    raise SpecError(message, hint=f"such as {_EXAMPLE}")
+    try:
+        return parse_size(text)
+    except SpecError as error:
+        raise SpecError(f"spec {whole!r}: {error.message}", hint=f"such as {_EXAMPLE}") from None
 
 
 def parse_named_specs(texts: Iterable[str]) -> dict[str, dict[str, TensorSpec]]:

@@ -248,6 +248,30 @@ def test_kernel_without_source_must_say_its_outputs() -> None:
     assert ts.kernel(grid=1, block=1, outputs=("x",))(scope["k"]).outputs == ("x",)
 
 
+def test_size_of_an_array_may_follow_from_another() -> None:
+    @ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)
+    def total(x: ts.Array[ts.f32, "n"], out: ts.Array[ts.f32, "cdiv(n, 256)"]):
+        out[cuda.blockIdx.x] = x[cuda.grid(1)]
+
+    assert total.params[1].shape == (ceildiv(N, 256),)
+    assert total.grid == (ceildiv(N, 256), 1, 1)
+
+
+def test_size_that_stands_nowhere_alone_is_refused_at_its_array() -> None:
+    def make() -> Kernel:
+        @ts.kernel(grid=1, block=64)
+        def twice(x: ts.Array[ts.f32, "2*n"]):
+            x[0] = 1
+
+        return twice
+
+    error = fault(make)
+    assert "nothing gives the size 'n' of array 'x' a value" in error.message
+    assert "n: ts.i64" in str(error.hint)
+    assert error.location is not None
+    assert "2*n" in linecache.getline(error.location.file, error.location.line)
+
+
 def test_size_named_like_a_float_parameter_is_refused() -> None:
     def make() -> None:
         @ts.kernel(grid=1, block=32)

@@ -85,7 +85,7 @@ def test_spec_takes_numpy_integers_and_says_itself() -> None:
         ((-1,), "negative"),
         ((1.5,), "neither an int, a name nor None"),
         ((True,), "neither"),
-        (("2n",), "cannot be called"),
+        (("2n",), "is no size"),
         ((...,), "neither"),
         (5, "must be a tuple"),
         ("n", "must be a tuple"),

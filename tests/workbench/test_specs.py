@@ -63,3 +63,10 @@ def test_sizes_are_numbers_by_name() -> None:
     for text in ("n", "n=", "n=-1", "n=1.5", "=3"):
         with pytest.raises(UsageError):
             parse_sizes([text])
+
+
+def test_a_size_may_be_an_expression_with_commas() -> None:
+    spec = parse_spec("f32[cdiv(n, 256), 4]")
+    assert str(spec) == "f32[cdiv(n, 256), 4]"
+    with pytest.raises(SpecError, match="'n/2' is no size"):
+        parse_spec("f32[n/2]")

@@ -98,6 +98,9 @@ def _shuffle(executor: Executor, instruction: Instruction, ready: Array) -> None
     from_thread = np.arange(executor.count) - lane + np.where(valid, from_lane, lane)
     inside = (from_thread >= 0) & (from_thread < executor.count)
     values = source[np.where(inside, from_thread, 0)]
+    if executor.run.watch is not None:
+        masks = member_mask(executor, instruction)
+        executor.run.watch.shuffled(instruction, ready, from_thread, masks)
     target = instruction.operands[0]
     if isinstance(target, Pair):
         executor.write(target.first, values, ready)

@@ -60,6 +60,13 @@ class Executor:
         for name, raw in params.items():
             self.param(name, len(raw))[:] = np.frombuffer(raw, np.uint8)
 
+    def local_extents(self) -> list[tuple[int, int]]:
+        """Offset and bytes of what may be accessed in local memory: variables here, and all of the callers'."""
+        sizes = {v.name: TYPE_BYTES[v.type] * v.count for v in self.function.variables if v.space == "local"}
+        sizes |= {v.name: TYPE_BYTES[v.type] * v.count for v in self.function.params}
+        own = [(at, sizes[name]) for name, at in self.local_at.items() if name in sizes]
+        return [*own, *([(0, self.local_base)] if self.local_base else [])]
+
     def param(self, name: str, size: int) -> Array:
         """(threads, size) bytes: the memory of a parameter, to be read or written in place."""
         start = self.local_at[name]
@@ -173,7 +180,7 @@ class Executor:
     ) -> None:
         """Write (threads, size) bytes to memory, in thread order."""
         size = values.shape[1]
-        for space, threads, offsets in self.split(place, operand, size, mask, line, align):
+        for space, threads, offsets in self.split(place, operand, size, mask, line, align, write=True):
             index = offsets[:, None] + np.arange(size)
             memory = self.storage(space)
             if space in PRIVATE:
@@ -188,11 +195,13 @@ class Executor:
         return self.run.local if space in PRIVATE else self.run.machine.memory.data
 
     def split(
-        self, place: str, operand: Address, size: int, mask: Array, line: int, align: int | None = None
-    ) -> list[tuple[str, Array, Array]]:
+        self, place: str, operand: Address, size: int, mask: Array, line: int, align: int | None = None,
+        *, write: bool = False,
+    ) -> list[tuple[str, Array, Array]]:  # fmt: skip
         """Threads and byte offsets by state space, all checked against its bounds and `align`.
 
-        Addresses must be multiples of `align`, by default of the size.
+        Addresses must be multiples of `align`, by default of the size. Under the sanitizer, accesses
+        that fail a check are left out.
 
         Raises:
             DeviceError: An access outside of any allocation; names line, thread and address.
@@ -210,6 +219,13 @@ class Executor:
             offsets = addresses[threads]
             if place == "generic":
                 offsets = offsets & np.uint64((1 << 56) - 1) if space != "global" else offsets
+            if self.run.watch is not None and place != "param":
+                going = self.run.watch.access(self, str(space), threads, offsets, size, align, write=write)
+                base = GLOBAL_BASE if space == "global" else 0
+                found.append(
+                    (str(space), threads[going], (offsets[going] - np.uint64(base)).astype(np.int64))
+                )
+                continue
             limit = self.storage(str(space)).shape[-1]
             if space == "global":
                 offsets = offsets - np.uint64(GLOBAL_BASE)
@@ -251,6 +267,8 @@ class Executor:
         handler = HANDLERS.get(instruction.opcode)
         if handler is None:
             raise unsupported(instruction)
+        if self.run.watch is not None:
+            self.run.watch.executing(instruction, np.flatnonzero(mask))
         with np.errstate(all="ignore"):
             handler(self, instruction, mask)
 

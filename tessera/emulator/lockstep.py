@@ -120,6 +120,8 @@ class BlockRun:
         self.shared_at: dict[str, int] = {}
         self.dynamic_bytes: int = shared_bytes
         """Dynamic shared memory of the launch."""
+        self.spacing: int = machine.sanitizer.spacing if machine.sanitizer else 0
+        """Bytes between variables, so that the sanitizer sees accesses that leave one."""
         self.shared: Array = np.zeros(self.lay_out_shared(function) + shared_bytes, np.uint8)
         self.local: Array = np.zeros((self.threads, 256), np.uint8)
         """(threads, bytes): local memory and parameters, a stack of the calls under way."""
@@ -127,10 +129,11 @@ class BlockRun:
         self.steps: int = 0
         self.function = function
         self.params = params
+        self.watch = machine.sanitizer.watch_block(self) if machine.sanitizer else None
 
     def reserve_local(self, size: int, align: int) -> int:
         """Offset of `size` bytes on the stack of every thread."""
-        start = -(-self.local_top // align) * align
+        start = -(-(self.local_top + self.spacing) // align) * align
         self.local_top = start + size
         missing = self.local_top - self.local.shape[1]
         if missing > 0:
@@ -148,7 +151,7 @@ class BlockRun:
             align = variable.align or TYPE_BYTES[variable.type]
             top = -(-top // align) * align
             self.shared_at[variable.name] = top
-            top += size_of(variable)
+            top += size_of(variable) and size_of(variable) + self.spacing
         return top
 
     def run(self) -> None:
@@ -175,6 +178,10 @@ class BlockRun:
                 if not alive.any():
                     return
                 if not self.release(frame, pc, waiting, alive):
+                    if self.watch is not None:
+                        self.watch.stuck(
+                            {b.index: b.instructions[0] for b in blocks if b.collective}, pc, alive
+                        )
                     raise DeviceError(frame.deadlock(pc, alive))
                 stuck[:] = False
                 continue
@@ -198,6 +205,8 @@ class BlockRun:
     def count_step(self, frame: Frame) -> None:
         """Count one basic block against the step limit."""
         self.steps += 1
+        if self.watch is not None:
+            self.watch.count_step(self.steps)
         if self.steps > STEP_LIMIT:
             raise DeviceError(f"{frame.function.name} did not end within {STEP_LIMIT} steps")
 
@@ -218,6 +227,8 @@ class BlockRun:
                 going &= ~taken
             elif instruction.opcode == "trap":
                 if taken.any():
+                    if self.watch is not None:
+                        self.watch.executing(instruction, np.flatnonzero(taken))
                     raise DeviceError(f"PTX line {instruction.line}: trap")
             elif instruction.opcode == "call":
                 self.call(frame, instruction, taken)
@@ -289,6 +300,9 @@ class BlockRun:
         standing = (pc == at) & frame.guard(instruction)
         ready = collectives.arrived(frame, instruction, here, standing, pc < len(blocks))
         if ready.any():
+            if self.watch is not None:
+                masks = collectives.member_mask(frame, instruction)
+                self.watch.converged(instruction, np.flatnonzero(ready), masks[ready])
             collectives.run(frame, instruction, ready)
         pc[ready | skipped] += 1
         return ready | skipped
@@ -308,6 +322,8 @@ class BlockRun:
             for name in np.unique(barrier[here]):
                 threads = here & (barrier == name)
                 frame.arrivals[int(name)] = frame.arrivals.get(int(name), 0) + int(threads.sum())
+                if self.watch is not None and threads.any():
+                    self.watch.arrived(np.flatnonzero(threads), int(name))
             pc[here] += 1
             return
         waiting[here] = barrier[here].astype(np.int64)
@@ -322,6 +338,9 @@ class BlockRun:
             needed = collectives.barrier_count(frame, instruction, members)
             present = int(members.sum()) + frame.arrivals.get(int(name), 0)
             if present >= (needed if needed is not None else int(alive.sum())):
+                if self.watch is not None:
+                    whole = needed is None
+                    self.watch.synchronized(frame.barriers, pc, members, alive, int(name), whole_block=whole)
                 for place in np.unique(pc[members]):
                     collectives.finish_barrier(
                         frame, frame.barriers[int(place)], members & (pc == place), members

@@ -15,6 +15,7 @@ from tessera.program.errors import DeviceError
 
 if TYPE_CHECKING:
     from tessera.emulator.lockstep import BlockRun
+    from tessera.emulator.sanitizer import Sanitizer
 
 RED_ZONE = 256
 FUNCTION_BASE = 0x1000
@@ -74,9 +75,13 @@ class Memory:
 class Machine:
     """A module loaded into memory: its variables have addresses."""
 
-    def __init__(self, module: Module, memory: Memory | None = None) -> None:
+    def __init__(
+        self, module: Module, memory: Memory | None = None, sanitizer: Sanitizer | None = None
+    ) -> None:
         self.module = module
         self.memory = Memory() if memory is None else memory
+        self.sanitizer = sanitizer
+        """Watches every block, if there is one."""
         self.flows: dict[str, ControlFlow] = {}
         self.symbols: dict[str, int] = {}
         for variable in module.variables.values():

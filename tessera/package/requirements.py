@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tessera.program import bytesize
 from tessera.program.errors import PackageError
 
 _COMPARE: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
@@ -17,7 +18,6 @@ _COMPARE: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
     ">": lambda a, b: a > b,
 }
 _CLAUSE = re.compile(r"\s*(<=|>=|==|!=|<|>)\s*(\d{1,9}(?:\.\d{1,9}){0,4})\s*\Z")
-_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?\s*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ def parse_bytes(text: str, *, what: str = "size") -> int:
     Raises:
         PackageError: `text` is no size.
     """
-    match = _SIZE.match(text)
-    if not match:
+    size = bytesize.parse_bytes(text)
+    if size is None:
         raise PackageError(f"{what}: {text!r} is not a size", hint="write it like '16GB' or '512MB'")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    return size
 
 
 _KINDS: dict[str, Callable[[str, str], object]] = {

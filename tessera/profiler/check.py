@@ -29,13 +29,3 @@ def worst(checks: tuple[Check, ...]) -> Status:
     order: tuple[Status, ...] = ("failure", "warning", "ok")
     found = {check.status for check in checks}
     return next((status for status in order if status in found), "not applicable")
-
-
-def human_bytes(count: float) -> str:
-    """`count` bytes as a person reads them: `1.5 GiB`, `640 B`."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

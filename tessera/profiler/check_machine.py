@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tessera.profiler.check import Check, human_bytes
+from tessera.profiler.check import Check
 from tessera.profiler.gpu import GpuState, read_gpus
 from tessera.program.arch import SM_LIMITS, host_cpu_targets
+from tessera.program.bytesize import format_bytes
 
 WITHOUT_GPU = (
     "without one Tessera still compiles for every architecture, packages, verifies, "
@@ -44,8 +45,8 @@ def check_gpus(state: GpuState | None = None) -> Iterable[Check]:
     if not state.gpus:
         yield Check("GPU", "not applicable", f"the driver sees no GPU; {WITHOUT_GPU}")
     for gpu in state.gpus:
-        memory = human_bytes(gpu.memory_total_bytes) if gpu.memory_total_bytes is not None else "memory N/A"
-        free = f", {human_bytes(gpu.memory_free_bytes)} free" if gpu.memory_free_bytes is not None else ""
+        memory = format_bytes(gpu.memory_total_bytes) if gpu.memory_total_bytes is not None else "memory N/A"
+        free = f", {format_bytes(gpu.memory_free_bytes)} free" if gpu.memory_free_bytes is not None else ""
         mig = ", MIG on" if gpu.mig else ""
         arch = f"sm_{gpu.capability[0]}{gpu.capability[1]}" if gpu.capability else "architecture N/A"
         detail = f"{gpu.name}, {arch}, {memory}{free}{mig}"
@@ -101,9 +102,9 @@ def check_memory() -> Check:
     available, total = available_memory()
     if available is None:
         return Check("memory", "not applicable", "N/A: this system does not say")
-    detail = f"{human_bytes(available)} available" + (f" of {human_bytes(total)}" if total else "")
+    detail = f"{format_bytes(available)} available" + (f" of {format_bytes(total)}" if total else "")
     if available < LOW_MEMORY_BYTES:
-        fix = f"close other programs: compiling needs about {human_bytes(LOW_MEMORY_BYTES)}"
+        fix = f"close other programs: compiling needs about {format_bytes(LOW_MEMORY_BYTES)}"
         return Check("memory", "warning", detail, fix)
     return Check("memory", "ok", detail)
 
@@ -147,7 +148,7 @@ def check_cache(folder: Path | None = None) -> Check:
         files = [f.stat().st_size for f in folder.rglob("*") if f.is_file()]
     except OSError as error:
         return _cache_failure(folder, f"cannot be written: {error.strerror or error}")
-    return Check("compile cache", "ok", f"{folder}: {human_bytes(sum(files))} in {len(files)} files")
+    return Check("compile cache", "ok", f"{folder}: {format_bytes(sum(files))} in {len(files)} files")
 
 
 def _cache_failure(folder: Path, reason: str) -> Check:
@@ -159,7 +160,7 @@ def check_disk(folder: Path | None = None) -> Check:
     folder = folder or cache_folder() or Path(tempfile.gettempdir())
     place = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     usage = shutil.disk_usage(place)
-    detail = f"{human_bytes(usage.free)} free of {human_bytes(usage.total)} at {place}"
+    detail = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)} at {place}"
     if usage.free < LOW_DISK_BYTES:
         fix = "free some space, or set TESSERA_CACHE_DIR to a larger disk"
         return Check("disk", "warning", f"{detail}; low", fix)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import tessera
 from tessera.package import Package, VersionSpec, parse_bytes
-from tessera.profiler.check import Check, human_bytes
+from tessera.profiler.check import Check
 from tessera.profiler.check_machine import available_memory
 from tessera.profiler.gpu import GpuState, read_gpus
 from tessera.program.arch import best_match, host_cpu_targets, is_cpu
+from tessera.program.bytesize import format_bytes
 from tessera.program.errors import PackageError, TesseraError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check_integrity(package: Package) -> Check:
     findings = package.verify()
     if not findings:
         total = sum(entry.size for entry in package.entries)
-        detail = f"all {len(package.entries)} entries, {human_bytes(total)}, fit their digests"
+        detail = f"all {len(package.entries)} entries, {format_bytes(total)}, fit their digests"
         return Check("package integrity", "ok", detail)
     first = findings[0]
     more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
@@ -119,7 +120,7 @@ def check_requirements(package: Package, state: GpuState) -> Iterator[Check]:
 
 def _compare(name: str, wanted: str, found: str | int) -> tuple[bool, str]:
     if isinstance(found, int):
-        return found >= parse_bytes(wanted, what=name), human_bytes(found)
+        return found >= parse_bytes(wanted, what=name), format_bytes(found)
     return VersionSpec.parse(wanted, what=name).allows(found), found
 
 

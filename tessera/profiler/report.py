@@ -26,11 +26,12 @@ from tessera.profiler.charts import (
     stage_chart,
     throughput_chart,
 )
-from tessera.profiler.check import STATUSES, human_bytes
+from tessera.profiler.check import STATUSES
 from tessera.profiler.package_tree import tree_rows
 from tessera.profiler.report_data import Bars, Block, Heatmap, KernelRow, ReportData, Table, Text
 from tessera.profiler.report_summary import summarize
 from tessera.program.arch import is_cpu
+from tessera.program.bytesize import format_bytes
 from tessera.program.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        size=lambda value: NOT_KNOWN if value is None else human_bytes(value),
+        size=lambda value: NOT_KNOWN if value is None else format_bytes(value),
         number=_number,
         percent=lambda value: NOT_KNOWN if value is None else f"{100 * value:.0f} %",
         seconds=_seconds,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tessera.profiler.check import human_bytes
 from tessera.profiler.report_data import Fact, ReportData
 from tessera.program.arch import is_cpu
+from tessera.program.bytesize import format_bytes
 
 
 def summarize(data: ReportData) -> tuple[Fact, ...]:
@@ -25,7 +25,7 @@ def _kernels(data: ReportData) -> Iterator[Fact]:
     if spills:
         spilling = sum(1 for spill in spills if spill)
         detail = f"in {spilling} of {len(spills)} cubins" if spilling else f"none in {len(spills)} cubins"
-        yield Fact("spilled registers", human_bytes(max(spills)), "measured", detail)
+        yield Fact("spilled registers", format_bytes(max(spills)), "measured", detail)
     occupancies = [k.occupancy for k in gpu if k.occupancy is not None]
     if occupancies:
         low, high = min(occupancies), max(occupancies)
@@ -36,7 +36,7 @@ def _kernels(data: ReportData) -> Iterator[Fact]:
 def _package(data: ReportData) -> Iterator[Fact]:
     if data.entries:
         total = sum(entry.bytes for entry in data.entries)
-        yield Fact("package", human_bytes(total), "measured", f"{len(data.entries)} files")
+        yield Fact("package", format_bytes(total), "measured", f"{len(data.entries)} files")
 
 
 def _stages(data: ReportData) -> Iterator[Fact]:

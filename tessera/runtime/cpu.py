@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from tessera.program.arch import host_cpu_targets
+from tessera.program.bytesize import format_bytes
 from tessera.program.errors import DeviceError, OutOfMemoryError
 from tessera.program.program import Plan, Program
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
 from tessera.runtime.library import CpuKernel, Library
-from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool, format_bytes
+from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import (
     Address,

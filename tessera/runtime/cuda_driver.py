@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
+from tessera.program.bytesize import format_bytes
 from tessera.program.errors import DeviceError, MissingDependencyError, OutOfMemoryError
 from tessera.runtime.cuda_cluster import cluster_launcher
-from tessera.runtime.memory import Block, format_bytes
+from tessera.runtime.memory import Block
 from tessera.runtime.schedule import LaunchCall
 
 Call = Callable[[], object]

@@ -1,4 +1,4 @@
-"""Working memory of a device: sizes as people write them, a pool with a limit, reuse."""
+"""Working memory of a device: a pool with a limit, and reuse."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tessera.package.requirements import parse_bytes as size_in_bytes
-from tessera.program.errors import ConfigError, OutOfMemoryError, PackageError
+from tessera.program import bytesize
+from tessera.program.bytesize import format_bytes
+from tessera.program.errors import ConfigError, OutOfMemoryError
 
 ALIGNMENT = 256
 """Every arena starts at a multiple of this, in bytes: what CUDA gives, and enough for any vector load."""
@@ -30,26 +31,13 @@ def parse_bytes(size: int | str | None, *, what: str = "memory_pool_size") -> in
         return None
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    try:
-        value = size_in_bytes(size) if isinstance(size, str) else 0
-    except PackageError:
-        value = 0
-    if value <= 0:
+    value = bytesize.parse_bytes(size) if isinstance(size, str) else None
+    if not value:
         raise ConfigError(
             f"{what}: {size!r} is not a size",
             hint='write bytes as a number, or text such as "4GB" or "512MB"',
         )
     return value
-
-
-def format_bytes(size: int) -> str:
-    """A size as a person reads it: `1.5 GiB`."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 SMALL_BYTES = 1 << 16

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
+from tessera.program.bytesize import format_bytes
 from tessera.workbench.failure import colored, paint, visible
 
 if TYPE_CHECKING:
@@ -175,14 +176,7 @@ class _DelayedBar:
 
 def bytes_text(count: int | None) -> str:
     """A size as a person reads it: `12.4 KiB`; `N/A` if unknown."""
-    if count is None:
-        return "N/A"
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("unreachable")
+    return "N/A" if count is None else format_bytes(count)
 
 
 def number_text(value: float | None, form: str = "{}") -> str:

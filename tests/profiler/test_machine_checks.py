@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from profiled_programs import linear_artifact, planned
 
 from tessera.package import Package
 from tessera.profiler import Check, Diagnostics, diagnose
-from tessera.profiler.check import STATUSES, human_bytes, worst
+from tessera.profiler.check import STATUSES, worst
 from tessera.profiler.check_machine import check_cache, check_gpus
 from tessera.profiler.check_package import check_package
 from tessera.profiler.check_software import check_libraries, check_packages, requirements, version_fits
@@ -161,13 +159,6 @@ def test_package_checks_without_metadata_say_so(monkeypatch: pytest.MonkeyPatch)
 )
 def test_version_fits(version: str, bounds: str, fits: bool) -> None:
     assert version_fits(version, bounds) is fits
-
-
-@given(st.integers(0, 2**60))
-def test_human_bytes_is_short_and_never_empty(count: int) -> None:
-    text = human_bytes(count)
-    assert text.split()[1] in ("B", "KiB", "MiB", "GiB", "TiB")
-    assert count >= 1 << 50 or len(text) <= 9
 
 
 def test_worst_of_statuses() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessera.program.errors import ConfigError, OutOfMemoryError
-from tessera.runtime.memory import Block, MemoryPool, format_bytes, parse_bytes
+from tessera.runtime.memory import Block, MemoryPool, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,6 @@ def test_sizes_are_powers_of_1024(text: object, size: int | None) -> None:
 def test_what_is_no_size_is_named_with_its_setting(text: object) -> None:
     with pytest.raises(ConfigError, match="max_workspace"):
         parse_bytes(text, what="max_workspace")
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")]
-)
-def test_sizes_read_well(size: int, text: str) -> None:
-    assert format_bytes(size) == text
 
 
 class Source:

@@ -144,7 +144,7 @@ def manifest_to_json(manifest: Manifest) -> bytes:
 
 
 def manifest_from_json(data: bytes, limits: Limits) -> Manifest:
-    """The manifest that `data` holds, checked by itself; `check_manifest` compares it with entries.
+    """The manifest that `data` holds, checked by itself; a source compares it with the entries it finds.
 
     Raises:
         IntegrityError: The digest does not fit, or the document is over a limit or malformed.

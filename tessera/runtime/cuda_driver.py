@@ -279,7 +279,7 @@ class CupyDriver:
     def _fail(self, what: str, error: Exception) -> NoReturn:
         raise DeviceError(
             f"{what}: {error}",
-            hint="tessera check finds kernels that go out of bounds; tessera diag checks driver and GPU",
+            hint="compute-sanitizer finds kernels that go out of bounds; tessera diag checks driver and GPU",
             status=getattr(error, "status", None),
         ) from error
 

@@ -7,20 +7,28 @@ Source: PTX ISA 8.8, section 9.7.9.25 (data movement and conversion: asynchronou
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from tessera.emulator import mbarriers
+from tessera.emulator.atomics import combine
 from tessera.emulator.instructions import Executor, unsupported
 from tessera.emulator.lanes import Array
 from tessera.emulator.ptx import Address, Immediate, Instruction
+from tessera.emulator.transfers import space_of
 
 
 def _copy(executor: Executor, instruction: Instruction, mask: Array) -> None:
     modifiers = instruction.modifiers
     if "commit_group" in modifiers or "wait_group" in modifiers or "wait_all" in modifiers:
         return
-    if "mbarrier" in modifiers or "bulk" in modifiers:
-        raise unsupported(instruction)
+    if "mbarrier" in modifiers:
+        _arrive_when_done(executor, instruction, mask)
+        return
+    if "bulk" in modifiers:
+        _bulk(executor, instruction, mask)
+        return
     target, source, size, *rest = instruction.operands
     if not (isinstance(target, Address) and isinstance(source, Address) and isinstance(size, Immediate)):
         raise unsupported(instruction)
@@ -41,6 +49,47 @@ def _copy(executor: Executor, instruction: Instruction, mask: Array) -> None:
             found = executor.gather("global", source, int(length), chosen, instruction.line, count)
             values[chosen, :length] = found[chosen]
     executor.scatter("shared", target, values, mask, instruction.line)
+
+
+def _arrive_when_done(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`cp.async.mbarrier.arrive`: without `.noinc` it counts itself in before it counts itself out."""
+    place = instruction.operands[0]
+    if not isinstance(place, Address):
+        raise unsupported(instruction)
+    once = 1 if "noinc" in instruction.modifiers else 0
+    mbarriers.update(
+        executor, place, space_of(instruction), mask, instruction.line,
+        lambda state, _: replace(state, pending=state.pending - once),
+    )  # fmt: skip
+
+
+def _bulk(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`cp.async.bulk` and `cp.reduce.async.bulk`: many bytes by one thread."""
+    modifiers = instruction.modifiers
+    if "prefetch" in modifiers:
+        return
+    if "tensor" in modifiers:
+        raise unsupported(instruction)
+    target, source, amount, *rest = instruction.operands
+    if not (isinstance(target, Address) and isinstance(source, Address)):
+        raise unsupported(instruction)
+    into, out_of = [m.split("::")[0] for m in modifiers if m.split("::")[0] in ("shared", "global")][:2]
+    sizes = executor.read(amount, "u32")
+    for thread in np.flatnonzero(mask):
+        alone = np.zeros(executor.count, np.bool_)
+        alone[thread] = True
+        size = int(sizes[thread])
+        values = executor.gather(out_of, source, size, alone, instruction.line, 16)
+        if modifiers[0] == "reduce":
+            old = executor.gather(into, target, size, alone, instruction.line, 16)
+            values[thread] = combine(instruction, old[thread], values[thread])
+        executor.scatter(into, target, values, alone, instruction.line, 16)
+    barrier = next((o for o in rest if isinstance(o, Address)), None)
+    if barrier is not None:
+        mbarriers.update(
+            executor, barrier, "shared", mask, instruction.line,
+            lambda state, thread: replace(state, bytes=state.bytes - int(sizes[thread])),
+        )  # fmt: skip
 
 
 HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {"cp": _copy}

@@ -75,6 +75,13 @@ def _operation(instruction: Instruction, kind: str, space: str) -> tuple[Operati
     return operation, np.dtype(BITS[kind])
 
 
+def combine(instruction: Instruction, old: Array, new: Array) -> Array:
+    """Bytes in memory after an operation on all the elements they hold."""
+    operation, dtype = _operation(instruction, instruction.modifiers[-1], "shared")
+    given = np.ascontiguousarray(new).view(dtype)
+    return operation(np.ascontiguousarray(old).view(dtype), given, given).view(np.uint8)
+
+
 def _raw(executor: Executor, operand: Operand, kind: str) -> Array:
     """(threads, bytes) of a scalar or vector operand."""
     parts = operand.elements if isinstance(operand, Vector) else (operand,)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import matrices, matrix_moves
+from tessera.emulator import matrices, matrix_moves, warpgroups
 from tessera.emulator.lanes import BITS, Array
 from tessera.emulator.ptx import Immediate, Instruction, Operand, Pair
 from tessera.program.errors import CompileError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tessera.emulator.instructions import Executor
 
 WARP = 32
+WHOLE_WARP = ("mma", "ldmatrix", "stmatrix", "movmatrix", "wmma", "wgmma", "setmaxnreg")
+"""Opcodes that every lane of a warp takes part in."""
 
 
 def member_mask(executor: Executor, instruction: Instruction) -> Array:
@@ -29,7 +31,7 @@ def member_mask(executor: Executor, instruction: Instruction) -> Array:
     ):
         return np.full(executor.count, 0, np.uint32)
     position = {"bar": 0, "barrier": 0, "elect": 1}.get(opcode, len(operands) - 1)
-    if opcode in ("mma", "ldmatrix", "stmatrix", "movmatrix", "wmma"):
+    if opcode in WHOLE_WARP:
         return np.full(executor.count, 0xFFFFFFFF, np.uint32)
     return executor.read(operands[position], "u32")
 
@@ -190,6 +192,7 @@ HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {
     "barrier": _warp_barrier,
     **matrices.HANDLERS,
     **matrix_moves.HANDLERS,
+    **warpgroups.HANDLERS,
 }
 """What each warp-wide opcode does."""
 

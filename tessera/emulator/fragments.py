@@ -45,10 +45,13 @@ def operand_b(k: int, n: int, per_register: int) -> Layout:
 
 @cache
 def accumulator(m: int, n: int) -> Layout:
-    """C and D of shape (m, n): pairs of neighbours in a row, the upper eight rows first."""
+    """C and D of shape (m, n): pairs of neighbours in a row, the upper eight rows first, then eight
+    columns further.
+    """
+    halves = m // 8
     i = np.arange(m * n // 32)[None, :]
-    rows = GROUP + 8 * (i >> 1)
-    columns = MEMBER * 2 + (i & 1)
+    rows = GROUP + 8 * (i // 2 % halves)
+    columns = MEMBER * 2 + (i & 1) + i // (2 * halves) * 8
     return np.broadcast_to(rows, (32, i.size)), np.broadcast_to(columns, (32, i.size))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tessera.emulator import arithmetic, async_copies, atomics, bits, transfers, video
+from tessera.emulator import arithmetic, async_copies, atomics, bits, mbarriers, transfers, video
 from tessera.emulator.conversions import convert
 from tessera.emulator.instructions import Executor
 from tessera.emulator.lanes import Array
@@ -21,6 +21,7 @@ HANDLERS: dict[str, Handler] = {
     **transfers.HANDLERS,
     **atomics.HANDLERS,
     **async_copies.HANDLERS,
+    **mbarriers.HANDLERS,
     **video.HANDLERS,
     "cvt": convert,
 }

@@ -98,7 +98,8 @@ def high_product(a: Array, b: Array) -> Array:
     high = x1 * y1 + (middle >> half) + ((x0 * y1 + (middle & low)) >> half)
     if a.dtype.kind == "i":
         high = high - np.where(a < 0, y, 0).astype(np.uint64) - np.where(b < 0, x, 0).astype(np.uint64)
-    return high.view(a.dtype)
+    signed_high: Array = high.view(a.dtype)
+    return signed_high
 
 
 def saturating(operation: Callable[[Array, Array], Array], a: Array, b: Array) -> Array:

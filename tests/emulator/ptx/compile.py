@@ -1,6 +1,7 @@
 """Compiles the CUDA C++ programs beside this file to PTX, without the paths of the machine it runs on.
 
-Needs nvcc; the tests read what it wrote. Run it after a program changed: `python tests/emulator/ptx/compile.py`.
+Needs nvcc; the tests read what it wrote. After a program changed:
+`python tests/emulator/ptx/compile.py`.
 """
 
 import re

@@ -16,7 +16,7 @@ class Kind:
     """A kind of bug."""
 
     check: Check
-    """Which checker it belongs to, by the names that compute-sanitizer uses; `run`: the kernel itself failed."""
+    """Which checker it belongs to, as compute-sanitizer names them; `run`: the kernel itself failed."""
     title: str
     """What it is, in a sentence."""
     hint: str

@@ -61,7 +61,7 @@ class Executor:
             self.param(name, len(raw))[:] = np.frombuffer(raw, np.uint8)
 
     def local_extents(self) -> list[tuple[int, int]]:
-        """Offset and bytes of what may be accessed in local memory: variables here, and all of the callers'."""
+        """Offset and bytes of what may be accessed in local memory: variables, and all of the callers'."""
         sizes = {v.name: TYPE_BYTES[v.type] * v.count for v in self.function.variables if v.space == "local"}
         sizes |= {v.name: TYPE_BYTES[v.type] * v.count for v in self.function.params}
         own = [(at, sizes[name]) for name, at in self.local_at.items() if name in sizes]

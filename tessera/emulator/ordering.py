@@ -54,10 +54,8 @@ class BlockOrder:
 
     def synchronize(self, threads: Array, barrier: int | None = None) -> None:
         """The threads with these numbers met at a barrier."""
-        if len(threads) == len(self.clock):
-            row = self.clock.copy()
-        else:
-            row = self.known[threads].max(axis=0)
+        everyone = len(threads) == len(self.clock)
+        row = self.clock.copy() if everyone else self.known[threads].max(axis=0)
         arrived = self.arrivals.pop(barrier, None) if barrier is not None else None
         if arrived is not None:
             row = np.maximum(row, arrived)

@@ -141,14 +141,14 @@ class Watch:
         if crooked.any():
             found = threads[crooked], addresses[crooked], index[crooked]
             self._misaligned(regions, space, *found, size, align, write=write)
-        going = ~outside & ~crooked
+        going: Array = ~outside & ~crooked
         if space != "local":
             for i in np.unique(index[going]):
                 region = regions.regions[int(i)]
                 here = going & (index == i)
                 if region.freed:
                     self._use_after_free(region, space, threads[here], addresses[here], size, write=write)
-                    going &= ~here
+                    going = going & ~here
                 else:
                     self._inside(region, space, threads[here], addresses[here], size, write, atomic)
         return going
@@ -280,8 +280,8 @@ class Watch:
         threads = np.flatnonzero(alive & (at == places[0]))
         other = None
         if len(places) > 1:
-            there = int(np.flatnonzero(alive & (at == places[1]))[0])
-            other = self._other(there, "barrier", waits[places[1]])
+            second = int(np.flatnonzero(alive & (at == places[1]))[0])
+            other = self._other(second, "barrier", waits[places[1]])
         self._report(kind, instruction, threads, f"{what}: {'; '.join(parts)}", other=other)
         raise BlockStoppedError(f"{self.view.kernel}: {what}")
 
@@ -372,11 +372,15 @@ class Watch:
             text = f"{verb} {size} bytes of {space} memory at {what}, where nothing is allocated"
             self._report("out-of-bounds", self._current(), threads, text, space=space, size=size, at=address)
             return
-        place = place_of(region, space, address - region.base, size)
+        offset = address - region.base
+        if offset >= 0:
+            # A wide access may begin inside: what lies outside is meant.
+            offset = max(offset, region.size)
+        place = place_of(region, space, offset, size)
         text = f"{verb} {place.text}, but {place.extent}"
         self._report(
             "out-of-bounds", self._current(), threads, text, space=space, region=region,
-            offset=address - region.base, size=size,
+            offset=offset, size=size,
         )  # fmt: skip
 
     def _misaligned(

@@ -1,0 +1,171 @@
+"""The lockstep interpreter as a device: memory, modules, launches; with the sanitizer, if there is one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tessera.emulator.findings import BlockStoppedError, TooManyFindingsError
+from tessera.emulator.instructions import GLOBAL_BASE
+from tessera.emulator.lanes import Array
+from tessera.emulator.lockstep import BlockRun, Geometry
+from tessera.emulator.machine import Machine, Memory, size_of
+from tessera.emulator.parser import parse_ptx
+from tessera.emulator.ptx import Function
+from tessera.emulator.sanitizer import Sanitizer
+from tessera.program.errors import CompileError, DeviceError
+
+Sizes = tuple[int, int, int]
+
+
+class WatchedMemory(Memory):
+    """Device memory that tells a sanitizer what is allocated and written, with wide gaps in between."""
+
+    def __init__(self, sanitizer: Sanitizer) -> None:
+        super().__init__()
+        self.sanitizer = sanitizer
+
+    def allocate(self, size: int) -> int:
+        """Device address of `size` bytes whose contents are arbitrary."""
+        address = super().allocate(size)
+        self.top += self.sanitizer.gap
+        self.sanitizer.allocated(address, size)
+        return address
+
+    def free(self, address: int) -> None:
+        """Make an allocation unusable."""
+        super().free(address)
+        if address:
+            self.sanitizer.freed(address)
+
+    def store(self, address: int, values: Array) -> None:
+        """Copy an array to device memory."""
+        super().store(address, values)
+        self.sanitizer.host_wrote(address, values.nbytes)
+
+
+class Interpreter:
+    """Runs kernels in NumPy, block after block.
+
+    Args:
+        sanitizer: Watches every access. A block in which something goes wrong is then left, and the
+            others run.
+    """
+
+    name = "lockstep"
+
+    def __init__(self, sanitizer: Sanitizer | None = None) -> None:
+        self.sanitizer = sanitizer
+        self.memory = WatchedMemory(sanitizer) if sanitizer else Memory()
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes."""
+        return self.memory.allocate(size)
+
+    def free(self, address: int) -> None:
+        """Give an allocation back.
+
+        Raises:
+            DeviceError: No allocation begins there.
+        """
+        self.memory.free(address)
+
+    def write(self, address: int, values: Array) -> None:
+        """Copy an array to the device."""
+        self.memory.store(address, values)
+
+    def read(self, address: int, size: int) -> Array:
+        """(size,) uint8: a copy of device memory."""
+        return self.memory.load(address, np.empty(size, np.uint8))
+
+    def mark(self) -> int:
+        """A place in memory to `rewind` to."""
+        return self.memory.top
+
+    def rewind(self, mark: int) -> None:
+        """Give everything back that was allocated since `mark`."""
+        memory = self.memory
+        memory.data[mark : memory.top] = 0
+        memory.ranges = [r for r in memory.ranges if r[0] < mark]
+        memory.top = mark
+        if self.sanitizer:
+            self.sanitizer.reclaimed(GLOBAL_BASE + mark)
+
+    def load(self, ptx: str) -> Machine:
+        """A module with its variables in memory.
+
+        Raises:
+            CompileError: The PTX does not parse; names the line.
+        """
+        machine = Machine(parse_ptx(ptx), self.memory, self.sanitizer)
+        if self.sanitizer:
+            for variable in machine.module.variables.values():
+                if variable.space in ("global", "const") and variable.name in machine.symbols:
+                    address = machine.symbols[variable.name]
+                    self.sanitizer.describe(address, variable.name)
+                    # The driver fills a module's variables with zeros.
+                    self.sanitizer.host_wrote(address, size_of(variable))
+        return machine
+
+    def launch_params(
+        self,
+        loaded: Machine,
+        entry: str,
+        grid: Sizes,
+        block: Sizes,
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Run a kernel to its end.
+
+        Args:
+            loaded: Its module.
+            entry: Its name.
+            grid: Blocks by axis.
+            block: Threads by axis.
+            params: The bytes of each parameter.
+            shared_bytes: Dynamic shared memory per block.
+
+        Raises:
+            CompileError: PTX that the interpreter does not know; names the line.
+            DeviceError: Without a sanitizer: an access outside memory, a deadlock, or a kernel
+                that does not end.
+            TooManyFindingsError: With one: its limit is reached.
+        """
+        function = entry_of(loaded, entry)
+        bound: dict[str, bytes] = {v.name: bytes(raw) for v, raw in zip(function.params, params, strict=True)}
+        if self.sanitizer:
+            self.sanitizer.begin_launch()
+        for z, y, x in itertools.product(range(grid[2]), range(grid[1]), range(grid[0])):
+            run = BlockRun(loaded, function, bound, Geometry(grid, block, (x, y, z)), shared_bytes)
+            _run(run)
+
+
+def _run(run: BlockRun) -> None:
+    if run.watch is None:
+        run.run()
+        return
+    try:
+        run.run()
+    except (BlockStoppedError, TooManyFindingsError) as error:
+        if isinstance(error, TooManyFindingsError):
+            raise
+    except DeviceError as error:
+        run.watch.failed("failed", error.message)
+
+
+def entry_of(loaded: Any, entry: str) -> Function:
+    """The kernel of that name in a loaded module.
+
+    Raises:
+        CompileError: There is none.
+    """
+    function: Function | None = loaded.module.functions.get(entry)
+    if function is None or not function.is_entry:
+        raise CompileError(
+            f"no kernel is called {entry!r}", hint="kernels: " + ", ".join(loaded.module.functions)
+        )
+    return function

@@ -1,0 +1,335 @@
+"""The emulator as a device: the GPU code of a package, run on the CPU from its PTX."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import numpy as np
+
+from tessera.program.arch import is_cpu, parse_arch
+from tessera.program.bind import bind_symbols
+from tessera.program.bytesize import format_bytes
+from tessera.program.dim import Dim, align, evaluate, format_shape
+from tessera.program.errors import DeviceError, OutOfMemoryError
+from tessera.program.program import Buffer, Plan, Program
+from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
+from tessera.runtime.memory import ALIGNMENT
+from tessera.runtime.profile import Recorder
+from tessera.runtime.schedule import Address, GemmCall, LaunchCall, Schedule, make_setup
+from tessera.runtime.source import ProgramSource
+
+if TYPE_CHECKING:
+    from tessera.emulator.sanitizer import Sanitizer
+
+POINTER_BYTES = 8
+
+
+class Engine(Protocol):
+    """What runs PTX, with its own device memory."""
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes."""
+
+    def write(self, address: int, values: Array) -> None:
+        """Copy an array to the device."""
+
+    def read(self, address: int, size: int) -> Array:
+        """(size,) uint8: a copy of device memory."""
+
+    def mark(self) -> int:
+        """A place in memory to `rewind` to."""
+
+    def rewind(self, mark: int) -> None:
+        """Give everything back that was allocated since `mark`."""
+
+    def load(self, ptx: str) -> Any:
+        """A module; `.module` is its parsed PTX."""
+
+    def launch_params(
+        self,
+        loaded: Any,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> Any:
+        """Run a kernel to its end."""
+
+
+def open_device(index: int, memory_limit_bytes: int | None) -> EmulatorDevice:
+    """A GPU in software."""
+    del index
+    return EmulatorDevice(memory_limit_bytes)
+
+
+class EmulatorDevice:
+    """Runs PTX on the CPU.
+
+    Args:
+        memory_limit_bytes: Most working memory of one execution; None for no limit.
+        sanitizer: Watches every access. Buffers then lie apart, and outputs and buffers begin
+            uninitialized.
+    """
+
+    name = "emulator"
+    description = "GPU emulated on the CPU, from PTX"
+
+    def __init__(self, memory_limit_bytes: int | None = None, *, sanitizer: Sanitizer | None = None) -> None:
+        self.sanitizer = sanitizer
+        self.limit = memory_limit_bytes
+        self.lock = threading.Lock()
+        """Held by the one execution that is under way: they share the device's memory."""
+        self.engine: Engine = _open_engine(sanitizer)
+        self.weights_bytes = 0
+        self.in_use_bytes = 0
+        self.peak_bytes = 0
+
+    def load(self, program: Program, source: ProgramSource) -> EmulatedProgram:
+        """The program with its PTX parsed, its weights in memory and its setup done.
+
+        Raises:
+            DeviceError: It has no PTX.
+        """
+        found = best_code(program, source)
+        if found is None:
+            raise DeviceError(
+                f"program {program.name!r} has no PTX to emulate; "
+                f"it has code for: {', '.join(program.targets) or 'no target'}",
+                hint="compile it for a GPU too: tessera compile FILE --arch sm_80",
+            )
+        target, texts = found
+        plan = program.plan_for(target)
+        assert plan is not None  # noqa: S101 - best_code looked at it
+        constants = {c.name: load_constant(c, source) for c in program.constants}
+        with self.lock:
+            return EmulatedProgram(program, plan, self, Code(target, texts), constants)
+
+    def reserve(self, size: int) -> None:
+        """Count the working memory of an execution.
+
+        Raises:
+            OutOfMemoryError: It is over the limit.
+        """
+        if self.limit is not None and size > self.limit:
+            raise OutOfMemoryError(
+                f"emulator: {format_bytes(size)} of working memory are needed, "
+                f"the limit is {format_bytes(self.limit)}",
+                hint="raise memory_pool_size, or use smaller batches",
+                required=size,
+                available=self.limit,
+            )
+        self.in_use_bytes = size
+        self.peak_bytes = max(self.peak_bytes, size)
+
+    def memory_usage(self) -> dict[str, int]:
+        """Bytes of working memory and weights."""
+        usage = {
+            "in_use_bytes": self.in_use_bytes,
+            "reserved_bytes": self.in_use_bytes,
+            "peak_bytes": self.peak_bytes,
+            "weights_bytes": self.weights_bytes,
+        }
+        return usage if self.limit is None else {**usage, "limit_bytes": self.limit}
+
+    def close(self) -> None:
+        """Drop the device's memory."""
+        self.engine = _open_engine(self.sanitizer)
+
+
+def _open_engine(sanitizer: Sanitizer | None) -> Engine:
+    from tessera.emulator.interpreter import Interpreter
+
+    return Interpreter(sanitizer)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The PTX of a plan."""
+
+    target: str
+    """`sm_90`."""
+    texts: Mapping[str, str]
+    """PTX by kernel."""
+
+
+def best_code(program: Program, source: ProgramSource) -> tuple[str, dict[str, str]] | None:
+    """The newest architecture for which there is PTX of every kernel, and that PTX by kernel.
+
+    Architecture-specific code (`sm_90a`) comes after what runs anywhere.
+    """
+    targets = [t for t in program.targets if not is_cpu(t)]
+    for target in sorted(targets, key=lambda t: (t[-1].isdigit(), parse_arch(t).cc), reverse=True):
+        plan = program.plan_for(target)
+        texts: dict[str, str] = {}
+        for kernel in kernels_of(plan) if plan else ():
+            binary = source.binary(program.name, kernel, target, "ptx")
+            if binary is None:
+                break
+            texts[kernel] = binary.data.decode().rstrip("\0")
+        else:
+            return target, texts
+    return None
+
+
+class EmulatedProgram(Executable[Frame]):
+    """A GPU plan with its modules. One execution runs at a time."""
+
+    def __init__(
+        self,
+        program: Program,
+        plan: Plan,
+        device: EmulatorDevice,
+        code: Code,
+        constants: Mapping[str, Array],
+    ) -> None:
+        super().__init__(program, spread(plan, device.sanitizer.gap) if device.sanitizer else plan)
+        self.target = f"{code.target} ptx"
+        self._device = device
+        self._engine = device.engine
+        modules = {text: self._engine.load(text) for text in dict.fromkeys(code.texts.values())}
+        self._modules = {kernel: modules[text] for kernel, text in code.texts.items()}
+        self._sizes_of = {
+            kernel: [_bytes_of(v) for v in module.module.functions[kernel].params]
+            for kernel, module in self._modules.items()
+        }
+        self._weights = {name: self._place(name, value) for name, value in constants.items()}
+        self._persistent = self._engine.alloc(max(self._plan.persistent_bytes, 1))
+        self._carve(self._persistent, self._plan.persistent, {})
+        device.weights_bytes += plan.persistent_bytes + sum(c.nbytes for c in constants.values())
+        setup = self._frame(make_setup(program, self._plan))
+        setup.cells.bind([0] * len(self._bases), ())
+        self._launch_all(setup, None)
+
+    def _execute(self, frame: Frame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
+        tensors = {self.program.inputs[i].name: inputs[i] for i in self._tensors}
+        sizes = [a.nbytes for a in tensors.values()]
+        sizes += [int(np.prod(o.shape)) * o.dtype.itemsize for o in frame.schedule.outputs]
+        with self._device.lock:
+            self._device.reserve(
+                sum(-(-s // ALIGNMENT) * ALIGNMENT for s in sizes) + frame.schedule.arena_bytes
+            )
+            mark = self._engine.mark()
+            try:
+                addresses = [self._place(name, value) for name, value in tensors.items()]
+                outputs = self._place_outputs(frame, inputs)
+                arena = self._engine.alloc(max(frame.schedule.arena_bytes, 1))
+                self._carve(arena, self._plan.buffers, self._symbols(tensors, inputs))
+                frame.cells.bind([*addresses, *outputs, arena], inputs)
+                self._launch_all(frame, recorder)
+                return [
+                    self._engine.read(address, size).view(o.dtype).reshape(o.shape)
+                    for address, size, o in zip(
+                        outputs, sizes[len(tensors) :], frame.schedule.outputs, strict=True
+                    )
+                ]
+            finally:
+                self._engine.rewind(mark)
+                self._device.in_use_bytes = 0
+
+    def _symbols(self, tensors: Mapping[str, Array], inputs: Sequence[Array]) -> dict[str, int]:
+        scalars = {name: int(inputs[i][()]) for name, i in self._sizes.items()}
+        return bind_symbols(self.program, {n: a.shape for n, a in tensors.items()}, scalars)
+
+    def _place(self, name: str, value: Array) -> int:
+        """Address of a copy of an array."""
+        address = self._engine.alloc(value.nbytes)
+        self._describe(address, name, value.dtype, value.shape)
+        self._engine.write(address, value)
+        return address
+
+    def _place_outputs(self, frame: Frame, inputs: Sequence[Array]) -> list[int]:
+        addresses = []
+        for output in frame.schedule.outputs:
+            if output.initial is not None:
+                addresses.append(self._place(output.name, inputs[output.initial]))
+                continue
+            size = int(np.prod(output.shape)) * output.dtype.itemsize
+            addresses.append(self._engine.alloc(size))
+            self._describe(addresses[-1], output.name, output.dtype, output.shape)
+        return addresses
+
+    def _describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        if self._device.sanitizer:
+            self._device.sanitizer.describe(address, name, itemsize=dtype.itemsize, shape=shape)
+
+    def _carve(self, address: int, buffers: Sequence[Buffer], symbols: Mapping[str, int]) -> None:
+        if self._device.sanitizer:
+            parts = [
+                (evaluate(b.offset_bytes, symbols), evaluate(b.bytes, symbols), f"buffer {b.name}")
+                for b in buffers
+            ]
+            self._device.sanitizer.carve(address, parts)
+
+    def _launch_all(self, frame: Frame, recorder: Recorder | None) -> None:
+        launches = -1
+        for index, call in enumerate(frame.schedule.calls):
+            if isinstance(call, GemmCall):
+                raise DeviceError(
+                    f"program {self.program.name!r}: its plan for a GPU holds a product that only "
+                    f"the CPU's BLAS does, {format_shape(call.c.shape)}",
+                    hint="compile the program again",
+                )
+            launches += 1
+            start = time.perf_counter_ns()
+            self._launch(call, frame.cells.address(launches))
+            if recorder is not None:
+                elapsed = time.perf_counter_ns() - start
+                recorder.add_step(self.program.name, index, call.kernel, elapsed)
+
+    def _launch(self, call: LaunchCall, cells: int) -> None:
+        sizes = self._sizes_of[call.kernel]
+        if len(sizes) != len(call.args):
+            raise DeviceError(
+                f"kernel {call.kernel!r} takes {len(sizes)} parameters, its plan gives {len(call.args)}",
+                hint="compile the program again",
+            )
+        pointers = (ctypes.c_uint64 * max(len(sizes), 1)).from_address(cells) if sizes else ()
+        params = [ctypes.string_at(p, size) for p, size in zip(pointers, sizes, strict=False)]
+        self._engine.launch_params(
+            self._modules[call.kernel], call.kernel, call.grid, call.block, params, call.shared_bytes
+        )
+
+    def _frame(self, schedule: Schedule) -> Frame:
+        return Frame(schedule, self._cells(schedule))
+
+    def _fixed_address(self, address: Address) -> int:
+        if address.space == "null":
+            return 0
+        start = self._persistent if address.space == "persistent" else self._weights[address.name]
+        return start + address.offset_bytes
+
+
+def _bytes_of(variable: Any) -> int:
+    from tessera.emulator.ptx import TYPE_BYTES
+
+    size: int = TYPE_BYTES[variable.type] * variable.count
+    return size
+
+
+def spread(plan: Plan, gap: int) -> Plan:
+    """The plan with all buffers apart from each other, so that no access to one falls into another."""
+    buffers, arena = _apart(plan.buffers, gap)
+    persistent, size = _apart(plan.persistent, gap)
+    return msgspec.structs.replace(
+        plan,
+        buffers=buffers,
+        arena_bytes=arena,
+        persistent=persistent,
+        persistent_bytes=evaluate(size, {}),
+    )
+
+
+def _apart(buffers: Sequence[Buffer], gap: int) -> tuple[tuple[Buffer, ...], Dim]:
+    placed, offset = [], 0
+    position: Dim = offset
+    for buffer in buffers:
+        placed.append(msgspec.structs.replace(buffer, offset_bytes=position))
+        position = position + align(buffer.bytes, ALIGNMENT) + gap
+    return tuple(placed), position

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tessera.emulator import floats, lanes
+from tessera.emulator import formats, lanes
 from tessera.emulator.halves import ELEMENT
 from tessera.emulator.instructions import PRIVATE, Executor, unsupported
 from tessera.emulator.lanes import BITS, Array
@@ -46,8 +46,8 @@ def _half(name: str, form: str) -> Operation:
     }
 
     def run(old: Array, new: Array, _: Array) -> Array:
-        values = functions[name](floats.decode(old, form), floats.decode(new, form))
-        return floats.encode(values, form)
+        values = functions[name](formats.decode(old, form), formats.decode(new, form))
+        return formats.encode(values, form)
 
     return run
 

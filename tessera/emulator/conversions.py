@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera.emulator import floats, lanes
+from tessera.emulator import formats, lanes
 from tessera.emulator.lanes import BITS, Array
 from tessera.emulator.ptx import Instruction
 from tessera.program.errors import CompileError
@@ -71,10 +71,10 @@ def _packed_source(executor: Executor, instruction: Instruction, source: str) ->
     if source not in PACKED:
         high, low = (executor.read(op, source) for op in instruction.operands[1:3])
         return [low, high]
-    form = floats.FORMATS[PACKED[source]]
+    form = formats.FORMATS[PACKED[source]]
     register = executor.read(instruction.operands[1], f"b{2 * form.bits}")
     both = np.ascontiguousarray(register).view(form.dtype).reshape(-1, 2)
-    return [floats.decode(np.ascontiguousarray(both[:, i]), PACKED[source]) for i in range(2)]
+    return [formats.decode(np.ascontiguousarray(both[:, i]), PACKED[source]) for i in range(2)]
 
 
 def _to_float(values: Array, target: str, instruction: Instruction) -> Array:
@@ -83,14 +83,14 @@ def _to_float(values: Array, target: str, instruction: Instruction) -> Array:
     whole = next((m for m in modifiers if m in TO_INTEGER), None)
     if whole is not None and values.dtype.kind == "f":
         values = lanes.ROUND[whole](values)
-    wide = values if values.dtype == np.float64 and target == "f64" else floats.exact(values)
+    wide = values if values.dtype == np.float64 and target == "f64" else formats.exact(values)
     if target == "f64" and values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         return _integer_to_f64(values, rounding_of(instruction))
     if "sat" in modifiers:
         wide = np.where(np.isnan(wide), 0.0, np.clip(wide, 0.0, 1.0))
     if "relu" in modifiers:
         wide = np.where(wide < 0, 0.0, wide) + 0.0
-    return floats.encode(wide, target, rounding_of(instruction), saturate="satfinite" in modifiers)
+    return formats.encode(wide, target, rounding_of(instruction), saturate="satfinite" in modifiers)
 
 
 def _integer_to_f64(values: Array, rounding: str) -> Array:
@@ -155,7 +155,7 @@ def round_directed(operation: str, operands: list[Array], rounding: str) -> Arra
         "sqrt": lambda: _odd_root(wide[0]),
     }
     exact = functions[operation]()
-    result = floats.encode(exact, "f32", rounding).view(np.float32)
+    result = formats.encode(exact, "f32", rounding).view(np.float32)
     if rounding == "rm" and operation in ("add", "sub", "fma"):
         result = np.where((exact == 0) & ~_same_zeros(operation, wide), np.float32(-0.0), result)
     return result

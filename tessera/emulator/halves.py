@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import floats, lanes
+from tessera.emulator import formats, lanes
 from tessera.emulator.lanes import Array
 from tessera.emulator.ptx import Instruction, Operand, Pair
 
@@ -55,8 +55,8 @@ def _joined(bits: Array) -> Array:
 
 def _values(executor: Executor, instruction: Instruction, operand: Operand) -> Array:
     kind = instruction.modifiers[-1]
-    values = floats.decode(_bits(executor, operand, kind), ELEMENT[kind])
-    return floats.flush_subnormal(values, ELEMENT[kind]) if "ftz" in instruction.modifiers else values
+    values = formats.decode(_bits(executor, operand, kind), ELEMENT[kind])
+    return formats.flush_subnormal(values, ELEMENT[kind]) if "ftz" in instruction.modifiers else values
 
 
 def arithmetic(executor: Executor, instruction: Instruction, mask: Array) -> None:
@@ -77,8 +77,8 @@ def arithmetic(executor: Executor, instruction: Instruction, mask: Array) -> Non
     if "relu" in modifiers:
         result = np.where(result < 0, 0.0, result) + 0.0
     if "ftz" in modifiers:
-        result = floats.flush_subnormal(result, ELEMENT[kind])
-    executor.write(instruction.operands[0], _joined(floats.encode(result, ELEMENT[kind])), mask)
+        result = formats.flush_subnormal(result, ELEMENT[kind])
+    executor.write(instruction.operands[0], _joined(formats.encode(result, ELEMENT[kind])), mask)
 
 
 def extremum(inputs: list[Array], instruction: Instruction) -> Array:
@@ -117,7 +117,7 @@ def compare(executor: Executor, instruction: Instruction, mask: Array) -> None:
 def _set_value(result: Array, to: str) -> Array:
     """True as 1.0 in a floating type, as all ones in an integer type."""
     if to in ELEMENT:
-        one = floats.encode(np.ones(1), ELEMENT[to])
+        one = formats.encode(np.ones(1), ELEMENT[to])
         return _joined(np.where(result, one, np.zeros(1, np.uint16)))
     if to == "f32":
         return result[:, 0].astype(np.float32)

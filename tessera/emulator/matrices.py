@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import floats, fragments
+from tessera.emulator import formats, fragments
 from tessera.emulator.lanes import Array
 from tessera.emulator.ptx import Instruction, Operand, Vector
 from tessera.program.errors import CompileError
@@ -77,13 +77,13 @@ def unpack(raw: Array, kind: str) -> Array:
         nibbles = np.stack([raw & 15, raw >> 4], axis=2).reshape(len(raw), -1).astype(np.int64)
         return np.where(nibbles > 7, nibbles - 16, nibbles) if kind == "s4" else nibbles
     raw = np.ascontiguousarray(raw)
-    if kind in floats.FORMATS:
-        form = floats.FORMATS[kind]
+    if kind in formats.FORMATS:
+        form = formats.FORMATS[kind]
         stored = raw.view(form.dtype)
         if form.padding:
             # Tensor cores ignore the low bits of tf32 operands.
             stored = stored & form.dtype.type(-(1 << form.padding) & 0xFFFF_FFFF)
-        return floats.decode(stored, kind)
+        return formats.decode(stored, kind)
     return raw.view(np.dtype(("i" if kind[0] == "s" else "u") + str(bits // 8))).astype(np.int64)
 
 
@@ -94,8 +94,8 @@ def pack(values: Array, kind: str) -> Array:
     if ELEMENT_BITS[kind] == 4:
         nibbles = (values & 15).astype(np.uint8).reshape(len(values), -1, 2)
         return nibbles[:, :, 0] | nibbles[:, :, 1] << 4
-    if kind in floats.FORMATS:
-        stored = floats.encode(values, kind)
+    if kind in formats.FORMATS:
+        stored = formats.encode(values, kind)
     else:
         stored = values.astype(np.dtype(f"i{ELEMENT_BITS[kind] // 8}"))
     return np.ascontiguousarray(stored).view(np.uint8)

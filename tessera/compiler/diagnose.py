@@ -91,6 +91,11 @@ REMEDIES: tuple[Remedy, ...] = tuple(
             "pass the memory in as an argument",
         ),
         (
+            r"NRT required but not enabled",
+            "a kernel cannot make a list, a set or a new array: there is no memory to put it into",
+            "use cuda.local.array or cuda.shared.array, a tuple, or memory passed in as an argument",
+        ),
+        (
             r"(?:resolving|typing|Unsupported) .*?(?P<what>list|dict|set|str|unicode_type)",
             "a kernel cannot use a Python {what}",
             "use cuda.local.array or cuda.shared.array, or arguments",

@@ -66,6 +66,17 @@ def test_misspelt_module_function_has_its_place_and_the_right_name():
     assert error.hint == "did you mean sqrt?"
 
 
+def test_a_list_says_that_there_is_no_memory_for_it():
+    def kernel(x, y):
+        values = [x[0], x[1]]
+        y[0] = values[0]
+
+    error = problem(kernel)
+    assert "a kernel cannot make a list" in error.message
+    assert "NRT" not in error.message
+    assert "cuda.local.array" in error.hint
+
+
 def test_misspelling_inside_a_device_function_is_found_there():
     @cuda.jit(device=True)
     def device(a):

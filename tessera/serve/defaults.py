@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +23,8 @@ def add_defaults(routes: Routes, service: Service, metrics: Metrics | None) -> N
         body = request.object
         if "input" in body and "inputs" in body:
             raise RequestError("the body has both 'input' and 'inputs'", hint="send one of them")
+        if "input" not in body and "inputs" not in body:
+            raise _no_input(service, body)
         if "inputs" in body and not isinstance(body["inputs"], dict):
             raise RequestError("the field 'inputs' is not an object", hint='{"inputs": {"name": [[…]]}}')
         outputs = await service.infer_all(body["inputs"] if "inputs" in body else body["input"])
@@ -48,6 +51,15 @@ def add_defaults(routes: Routes, service: Service, metrics: Metrics | None) -> N
     _add(routes, "/ready", "GET", ready)
     if metrics is not None:
         _add(routes, "/metrics", "GET", metrics_text)
+
+
+def _no_input(service: Service, body: Mapping[str, Any]) -> RequestError:
+    """The error of a body with neither field, with a body that would do."""
+    names = [port.name for port in service.model.program.inputs]
+    by_name = ", ".join(f'"{name}": …' for name in names)
+    wanted = '{"input": …}' if len(names) == 1 else f'{{"inputs": {{{by_name}}}}}'
+    has = f"it has {', '.join(map(repr, list(body)[:8]))[:100]}" if body else "it is empty"
+    return RequestError(f"the body has no field 'input' or 'inputs': {has}", hint=f"send {wanted}")
 
 
 def unready(service: Service) -> Answer | None:

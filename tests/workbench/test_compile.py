@@ -158,7 +158,11 @@ def test_a_target_that_is_not_there_suggests(
 
 
 def test_inspect_shows_ptx_graph_and_plan(tessera: Tessera, project: Path) -> None:
-    assert ".entry saxpy" in tessera("inspect", "kernels.py:saxpy", "--ptx").out
+    ptx = tessera("inspect", "kernels.py:saxpy", "--ptx").out
+    assert ".entry saxpy" in ptx
+    assert "// kernels.py:12: y[i] = a * x[i] + y[i]" in ptx
+    on_cpu = tessera("inspect", "kernels.py:saxpy", "--ptx", "--arch", "cpu")
+    assert "compiled for the cpu alone" in on_cpu.err
     graph = tessera("inspect", "kernels.py:linear_relu", "--graph").out
     assert "matmul(%0, %1) -> f32(batch, 4)" in graph
     assert "grid(" in tessera("inspect", "kernels.py:linear_relu", "--plan").out

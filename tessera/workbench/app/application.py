@@ -24,7 +24,7 @@ from tessera.workbench.app.help import HelpScreen
 from tessera.workbench.app.highlight import LANGUAGES, highlight
 from tessera.workbench.app.outline import list_project
 from tessera.workbench.app.project_tree import Place, ProjectTree
-from tessera.workbench.app.ptx_lines import LineMap, line_map
+from tessera.workbench.app.ptx_lines import LineMap, first_location, line_map
 from tessera.workbench.app.session import Key, Session
 from tessera.workbench.failure import visible
 from tessera.workbench.project import find_project
@@ -191,7 +191,11 @@ class WorkbenchApp(App[None]):
         hues = {line: index for index, line in enumerate(sorted(self._map.ptx_of))}
         self.source.view.tint({line - 1: hue for line, hue in hues.items()})
         self.ptx.view.tint({i: hues[line] for i, line in enumerate(self._map.source_of) if line})
-        self._match_from_source(self.source.view.cursor, reveal=True)
+        cursor = self.source.view.cursor
+        self._match_from_source(cursor, reveal=False)
+        # The top of a PTX file is comments and parameters: begin at what was asked for, or at the code.
+        found = self._map.ptx_of.get(cursor + 1)
+        self.ptx.view.go_to(found[0] if found else first_location(kernel.ptx))
 
     def _show_failure(self, failure: Failure) -> None:
         self.ptx.show_message(visible(failure.text), error=True)

@@ -43,6 +43,30 @@ def line_map(ptx: str, file_name: str) -> LineMap:
     return LineMap(tuple(source_of), _inverse(source_of))
 
 
+def first_location(ptx: str) -> int:
+    """The 0-based line where a kernel's code begins: its first `.loc`, or the first line if it has none."""
+    return next((i for i, line in enumerate(ptx.splitlines()) if _LOC.match(line)), 0)
+
+
+def with_source(ptx: str, file_name: str, source: list[str]) -> str:
+    """The PTX with the text of the source line behind every `.loc` that begins another one.
+
+    Args:
+        ptx: PTX with `.loc` lines.
+        file_name: Name of the source file, without folders.
+        source: Its lines.
+    """
+    shown: list[str] = []
+    last: int | None = None
+    for line, origin in zip(ptx.splitlines(), line_map(ptx, file_name).source_of, strict=True):
+        comment = ""
+        if _LOC.match(line) and origin is not None and origin != last and origin <= len(source):
+            comment = f"\t// {file_name}:{origin}: {source[origin - 1].strip()}"
+        last = origin
+        shown.append(line + comment)
+    return "\n".join(shown)
+
+
 def _line_in(location: re.Match[str], wanted: set[int]) -> int | None:
     if int(location[1]) in wanted:
         return int(location[2]) or None

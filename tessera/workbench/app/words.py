@@ -23,8 +23,13 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 def title(folder: Path, width: int) -> str:
-    """`Tessera · ~/kernels`: the folder, its end kept where the terminal is too narrow for it."""
+    """`Tessera · ~/kernels`: the folder, its end kept where the terminal is too narrow for it.
+
+    The current folder goes by its name.
+    """
     path = short_path(str(folder))
+    if path == ".":
+        path = Path.cwd().name
     home = str(Path.home())
     if path.startswith(home + os.sep):
         path = "~" + path.removeprefix(home)

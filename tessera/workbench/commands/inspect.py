@@ -42,7 +42,7 @@ def inspect(
     if as_json:
         emit(_data(contents, ptx=ptx, graph=graph, plan=plan))
     else:
-        _print(contents, ptx=ptx, graph=graph, plan=plan)
+        _print(contents, ptx=ptx, graph=graph, plan=plan, target=target)
 
 
 def _contents(target: str, arch: list[str] | None, spec: list[str] | None, *, lineinfo: bool) -> Contents:
@@ -74,10 +74,9 @@ def _data(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> dict[str
     return data
 
 
-def _print(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> None:
-    from tessera.workbench.contents import graph_text, plan_text, print_contents, ptx_texts
+def _print(contents: Contents, *, ptx: bool, graph: bool, plan: bool, target: str) -> None:
+    from tessera.workbench.contents import graph_text, plan_text, print_contents
     from tessera.workbench.failure import visible
-    from tessera.workbench.output import note
 
     if not (ptx or graph or plan):
         print_contents(contents)
@@ -89,11 +88,27 @@ def _print(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> None:
             for one in program.plans:
                 print(visible(plan_text(program, one)))
     if ptx:
-        texts = ptx_texts(contents)
-        for binary, text in texts:
-            print(visible(f"// {binary.name} for {binary.target}\n{text}"))
-        if not texts:
-            note("it holds no PTX: it was compiled with cubins alone")
+        _print_ptx(contents, target)
+
+
+def _print_ptx(contents: Contents, target: str) -> None:
+    """The PTX of every kernel, with the lines of the source where it is at hand."""
+    from tessera.workbench.app.ptx_lines import with_source
+    from tessera.workbench.contents import ptx_texts
+    from tessera.workbench.failure import visible
+    from tessera.workbench.output import note
+    from tessera.workbench.source import is_package, split_target
+
+    file = None if is_package(target) else split_target(target)[0]
+    source = file.read_text(encoding="utf-8", errors="replace").splitlines() if file else []
+    texts = ptx_texts(contents)
+    for binary, text in texts:
+        shown = with_source(text, file.name, source) if file else text
+        print(visible(f"// {binary.name} for {binary.target}\n{shown}"))
+    if not texts and any(b.format == "cubin" for b in contents.binaries):
+        note("it holds no PTX: it was compiled with cubins alone")
+    elif not texts:
+        note("there is no PTX: it is compiled for the cpu alone; --arch sm_90 compiles for a GPU")
 
 
 def _entry_data(entry: Entry) -> dict[str, Any]:

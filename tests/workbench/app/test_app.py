@@ -94,6 +94,13 @@ async def test_compiles_and_ties_source_to_ptx(project: Path, size: Size) -> Non
         assert source.matches == {source.cursor}
 
 
+async def test_ptx_opens_at_its_code_not_at_its_head(project: Path) -> None:
+    async with opened(project, (80, 24)) as (app, pilot):
+        await compiled(app, pilot)
+        assert ".loc" in app.ptx.view.text.splitlines()[app.ptx.view.cursor]
+        assert "ld.param" in "\n".join(screen(app))
+
+
 async def test_architecture_turns_with_a(project: Path) -> None:
     async with opened(project) as (app, pilot):
         await compiled(app, pilot)

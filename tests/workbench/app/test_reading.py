@@ -3,13 +3,15 @@
 import textwrap
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tessera.workbench.app.editor import editor_command
 from tessera.workbench.app.highlight import highlight
 from tessera.workbench.app.outline import MAX_FILES, list_project, read_outline
-from tessera.workbench.app.ptx_lines import line_map
+from tessera.workbench.app.ptx_lines import first_location, line_map, with_source
+from tessera.workbench.app.words import title
 from tessera.workbench.failure import visible
 
 PTX = textwrap.dedent(
@@ -141,3 +143,25 @@ def test_editor_gets_the_line_where_it_understands_it() -> None:
     path = Path("k.py")
     assert editor_command(path, 7, {"EDITOR": "vim -n"}) == ["vim", "-n", "+7", "k.py"]
     assert editor_command(path, 7, {"VISUAL": "code --wait", "EDITOR": "vi"}) == ["code", "--wait", "k.py"]
+
+
+def test_source_lines_stand_where_their_instructions_begin() -> None:
+    source = ["# line"] * 8 + ["def saxpy(x):", "    ", "    i = cuda.grid(1)"]
+    shown = with_source(PTX, "kernels.py", source).splitlines()
+    assert shown[3] == "\t.loc\t1 9 0\t// kernels.py:9: def saxpy(x):"
+    assert shown[5].endswith("inlined_at 1 11 9\t// kernels.py:11: i = cuda.grid(1)")
+    assert [line.split("\t//")[0] for line in shown] == PTX.splitlines()
+    assert with_source(PTX, "kernels.py", []).splitlines() == PTX.splitlines()
+    assert with_source(PTX, "other.py", source).splitlines() == PTX.splitlines()
+
+
+def test_code_of_ptx_begins_at_its_first_location() -> None:
+    assert first_location(PTX) == 3
+    assert first_location("// nothing\n") == 0
+
+
+def test_title_names_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "hello"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert title(folder, 80) == "Tessera · hello"

@@ -81,11 +81,14 @@ def complete(
         seed: Seed of the draw.
 
     Raises:
-        UsageError: A size contradicts a given array.
-        InputError: A size names no symbol.
+        UsageError: A size names no symbol, or contradicts a given array.
     """
     from tessera.profiler.sizes import choose_sizes, random_inputs
 
+    try:
+        choose_sizes(program, batch=None, given=sizes)
+    except InputError as error:
+        raise UsageError(f"--size: {error.message}", hint=error.hint) from None
     known, assumed = choose_sizes(program, batch=None, given=_known_sizes(program, given, sizes))
     values = {**random_inputs(program, known, seed=seed), **given}
     drawn = [p.name for p in program.inputs if p.name not in given and not _is_size(p, known)]

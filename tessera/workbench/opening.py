@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera.program.artifact import Artifact
+from tessera.program.errors import DeviceError
 from tessera.workbench.failure import UsageError
 from tessera.workbench.source import is_package
 
@@ -32,12 +33,16 @@ def benchable(target: str, device: str, spec: Sequence[str] | None) -> Path | Ar
     """A package's path, or the artifact of one thing in a source file, compiled for `device`.
 
     Raises:
-        UsageError: There is no such file, or it has several things to run and none is named.
+        UsageError: There is no such file or device, or the file has several things to run and none
+            is named.
         TesseraError: It does not compile.
     """
     from tessera.runtime import parse_device
 
-    name = parse_device(device)
+    try:
+        name = parse_device(device)
+    except DeviceError as error:
+        raise UsageError(f"--device: {error.message}", hint=error.hint) from None
     if is_package(target):
         return package_path(target)
     from tessera.workbench.compilation import compile_request, make_request
@@ -50,9 +55,14 @@ def package_path(target: str | Path) -> Path:
     """The path of a package that is there.
 
     Raises:
-        UsageError: There is nothing at that path.
+        UsageError: There is nothing at that path, or Python source.
     """
     path = Path(target)
+    if path.suffix == ".py" and path.is_file():
+        raise UsageError(
+            f"{path} is Python source, not a package",
+            hint=f"tessera package build {path} -o {path.with_suffix('.tsd').name} makes one of it",
+        )
     if not path.exists():
         raise UsageError(
             f"there is no package {path}", hint=f"tessera package build FILE -o {path} makes one"
@@ -66,7 +76,7 @@ def arch_for(kind: str, index: int) -> str:
         return "sm_80"
     if kind != "cuda":
         return "cpu"
-    from tessera.program.errors import DeviceError, MissingDependencyError
+    from tessera.program.errors import MissingDependencyError
     from tessera.runtime.cuda_driver import open_driver
 
     try:

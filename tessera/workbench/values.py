@@ -43,7 +43,9 @@ def array_lines(name: str, value: np.ndarray[Any, Any]) -> list[str]:
     if facts["not_finite"]:
         head += f"  {facts['not_finite']} not finite"
     shown = value.astype(np.float32) if value.dtype.kind not in "iubf" else value
+    # Of a matrix 6 rows, of more axes 4: with 6 of each axis, rank 4 would fill 250 lines.
+    edges = 3 if value.ndim <= 2 else 1
     text = np.array2string(
-        shown, threshold=32, edgeitems=3, precision=5, suppress_small=True, max_line_width=78
+        shown, threshold=32, edgeitems=edges, precision=5, suppress_small=True, max_line_width=78
     )
     return [head, *(f"  {line}" for line in text.splitlines())]

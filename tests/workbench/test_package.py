@@ -37,6 +37,24 @@ def test_built_package_verifies_shows_and_runs(tessera: Tessera, package: Path) 
     assert "matmul" in tessera("inspect", package, "--graph").out
 
 
+def test_what_is_shown_next_runs_as_it_stands(tessera: Tessera, package: Path) -> None:
+    build = ("package", "build", "kernels.py:linear_relu", "-o", "p.tsd", "--arch")
+    assert "next: tessera run p.tsd --device cpu" in tessera(*build, "cpu").out
+    assert "next: tessera inspect p.tsd" in tessera(*build, "sm_80").out
+    assert tessera("inspect", package).status == 0
+
+
+def test_python_source_in_place_of_a_package_says_how_to_build_one(tessera: Tessera, project: Path) -> None:
+    for command in (("package", "verify"), ("package", "inspect"), ("serve",), ("diag",)):
+        said = tessera(*command, "kernels.py")
+        assert (said.status, "tessera package build kernels.py" in said.err) == (2, True), (command, said)
+
+
+def test_a_file_that_is_no_package_is_named_once(tessera: Tessera, project: Path) -> None:
+    (project / "x.tsd").write_text("nothing")
+    assert tessera("package", "verify", "x.tsd").err.count("zip end record") == 1
+
+
 def test_flipped_byte_is_status_1_and_names_the_entry(
     tessera: Tessera, package: Path, rng: np.random.Generator
 ) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tessera.workbench.values import array_lines
+
 from .conftest import Tessera
 
 
@@ -50,10 +52,10 @@ def test_several_things_to_run_want_a_name(tessera: Tessera, project: Path) -> N
         (["--input", "z=x.npy"], 2, "no such input"),
         (["--input", "x=x.npy", "--input", "x=x.npy"], 2, "given twice"),
         (["--input", "text.npy"], 1, "is no .npy file"),
-        (["--size", "m=3"], 1, "no size called 'm'"),
+        (["--size", "m=3"], 2, "no size called 'm'"),
         (["--input", "x.npy", "--size", "batch=4"], 2, "--size batch=4, but input 'x' has 5 there"),
         (["--input", "W=x.npy"], 1, "input 'W' of shape (5, 8)"),
-        (["--device", "tpu"], 1, "unknown device 'tpu'"),
+        (["--device", "tpu"], 2, "--device: unknown device 'tpu'"),
     ],
 )
 def test_wrong_inputs_are_named(
@@ -63,6 +65,14 @@ def test_wrong_inputs_are_named(
     Path("text.npy").write_text("hello")
     said = tessera("run", "kernels.py:linear_relu", *words)
     assert (said.status, message in said.err) == (status, True), said.err
+
+
+@pytest.mark.parametrize("rank", range(1, 5))
+def test_an_output_of_any_rank_fits_a_screen(rank: int) -> None:
+    lines = array_lines("y", np.zeros((8,) * rank, np.float32))
+    assert lines[0].startswith("y: f32(8")
+    assert len(lines) <= 24
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_reference_device_runs_the_graph(tessera: Tessera, project: Path) -> None:

@@ -24,9 +24,10 @@ def diag(
 ) -> None:
     """Check this machine, and whether a package fits it."""
     from tessera.profiler import diagnose
+    from tessera.workbench.opening import package_path
     from tessera.workbench.output import emit
 
-    checks = diagnose(package)
+    checks = diagnose(package_path(package) if package else None)
     failed = any(check.status == "failure" for check in checks)
     if as_json:
         emit(

@@ -51,7 +51,9 @@ def build(
         emit({"path": str(place), "bytes": size, "seconds": compiled.seconds})
     else:
         print(f"wrote {place} ({bytes_text(size)})")
-        print(f"next: tessera run {place} --device cpu")
+        # Code for a GPU alone does not run everywhere: what is shown next must work as it stands.
+        on_cpu = all(any(t.startswith("cpu") for t in p.targets) for p in artifact.programs)
+        print(f"next: tessera run {place} --device cpu" if on_cpu else f"next: tessera inspect {place}")
 
 
 def inspect(path: PackagePath, as_json: JsonOption = False) -> None:
@@ -86,7 +88,7 @@ def verify(path: PackagePath, as_json: JsonOption = False) -> None:
         entry = error.fields.get("entry")
         if entry is None:
             raise
-        findings, count = [(str(entry), error.message)], None
+        findings, count = [(str(entry), error.message.removeprefix(f"{entry}: "))], None
     if as_json:
         emit({"ok": not findings, "findings": [{"entry": e, "problem": p} for e, p in findings]})
     else:

@@ -1,1 +1,34 @@
 """A GPU in software: runs PTX on the CPU, checks it and counts what it does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tessera.emulator.engine import Emulator, LaunchResult, LoadedModule
+    from tessera.emulator.numba_context import as_cuda
+    from tessera.emulator.parser import parse_ptx
+
+__all__ = ["Emulator", "LaunchResult", "LoadedModule", "as_cuda", "parse_ptx"]
+
+_HOMES = {
+    "Emulator": "tessera.emulator.engine",
+    "LaunchResult": "tessera.emulator.engine",
+    "LoadedModule": "tessera.emulator.engine",
+    "as_cuda": "tessera.emulator.numba_context",
+    "parse_ptx": "tessera.emulator.parser",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # NumPy and llvmlite cost 0.1 s and more: they are imported when a name is first used.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

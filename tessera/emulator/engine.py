@@ -1,0 +1,363 @@
+"""Runs PTX kernels on the CPU through LLVM: load, launch, device memory.
+
+A grid's blocks run in parallel on a few threads of the host. A kernel is compiled fast first; code that
+runs long is compiled again with optimization while it runs, and swapped in between blocks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tessera.emulator.layout import CONTEXT, CONTEXT_BYTES
+from tessera.emulator.memory import Memory
+from tessera.emulator.native import NativeKernel, compile_ir
+from tessera.emulator.parser import parse_ptx
+from tessera.emulator.ptx import TYPE_BYTES, Function, Immediate, Module, Symbol, Variable
+from tessera.emulator.report import fault_error
+from tessera.emulator.translate import Translation, translate
+from tessera.emulator.workers import Grid
+from tessera.program.errors import CompileError, DeviceError, KernelError
+
+DEFAULT_STEPS = 1 << 30
+"""Jumps backwards that the warps of one block may make together before the launch counts as endless."""
+SHARED_LIMIT = 227 << 10
+SLICE = 256
+"""Rounds of 4096 jumps per warp after which a block lets others run (it may wait for them)."""
+LONG_SECONDS = 0.15
+"""A launch that runs longer than this gets optimized code."""
+NAMES = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchResult:
+    """What a launch left besides its arrays."""
+
+    seconds: float
+    """From the first block to the last, without compiling."""
+    compile_seconds: float
+    """Translating and compiling, 0 if that was done before."""
+    findings: tuple[Any, ...] = ()
+    counters: Any = None
+
+
+@dataclass(slots=True)
+class LoadedModule:
+    """A PTX module with its variables in device memory."""
+
+    module: Module
+    symbols: dict[str, int]
+    """Device address of each global and constant variable."""
+    table: np.ndarray[Any, Any]
+    """Addresses in the order that compiled code knows."""
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Names of its kernels."""
+        return tuple(f.name for f in self.module.functions.values() if f.is_entry)
+
+
+@dataclass(slots=True)
+class Kernel:
+    """A kernel, translated and compiled."""
+
+    function: Function
+    translation: Translation
+    code: NativeKernel
+    better: Future[NativeKernel] | None = None
+    seconds: float = 0.0
+    """Run so far."""
+
+    def best(self) -> NativeKernel:
+        """The fastest code there is by now."""
+        if self.better is not None and self.better.done():
+            self.code, self.better = self.better.result(), None
+        return self.code
+
+
+class Emulator:
+    """A GPU in software.
+
+    Args:
+        arch: Architecture that kernels are run as.
+        workers: Threads of the host; None: as many as it has cores.
+        step_budget: Jumps backwards that a block may make before the launch ends as endless.
+        memory_bytes: Device memory.
+        level: 0 or 2: compile at that level only; None: fast first, then as launches turn out.
+    """
+
+    def __init__(
+        self,
+        arch: str = "sm_80",
+        *,
+        workers: int | None = None,
+        step_budget: int | None = None,
+        memory_bytes: int = 4 << 30,
+        level: int | None = None,
+    ) -> None:
+        self.arch = arch
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self.step_budget = step_budget or DEFAULT_STEPS
+        self.level = level
+        self.memory = Memory(memory_bytes)
+        self._texts: dict[str, LoadedModule] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._compiler: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def alloc(self, nbytes: int) -> int:
+        """Device address of `nbytes` bytes of zeros, 256-byte aligned."""
+        return self.memory.alloc(nbytes)
+
+    def free(self, address: int) -> None:
+        """Give an allocation back."""
+        self.memory.free(address)
+
+    def write(self, address: int, values: bytes | np.ndarray[Any, Any]) -> None:
+        """Copy bytes or an array to device memory."""
+        self.memory.write(address, values)
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        """Copy of device memory."""
+        return self.memory.read(address, nbytes)
+
+    # -- modules --------------------------------------------------------------------------------
+
+    def load(self, ptx: str) -> LoadedModule:
+        """Parse a module and put its variables into device memory.
+
+        Raises:
+            CompileError: Text that is not PTX; names the line.
+        """
+        with self._lock:
+            if ptx not in self._texts:
+                self._texts[ptx] = self._place(parse_ptx(ptx))
+            return self._texts[ptx]
+
+    def _place(self, module: Module) -> LoadedModule:
+        variables = [v for v in module.variables.values() if v.space in ("global", "const")]
+        symbols = {v.name: self.memory.alloc(_size(v), f"variable {v.name}") for v in variables}
+        for variable in variables:
+            if variable.initial:
+                self.memory.write(symbols[variable.name], _initial(variable, symbols))
+        return LoadedModule(module, symbols, np.array([*symbols.values(), 0], np.uint64))
+
+    def kernel(self, module: LoadedModule, entry: str) -> tuple[Kernel, float]:
+        """A kernel, compiled now if it was not before, and the seconds that took.
+
+        Raises:
+            CompileError: No such kernel, or an instruction that is not known; names the line.
+        """
+        with self._lock:
+            if entry in module.kernels:
+                return module.kernels[entry], 0.0
+            start = time.perf_counter()
+            function = module.module.functions.get(entry)
+            if function is None or not function.is_entry:
+                raise CompileError(
+                    f"no kernel is called {entry!r}", hint="kernels: " + ", ".join(module.entries)
+                )
+            places = {name: i for i, name in enumerate(module.symbols)}
+            translation = translate(module.module, function, places)
+            code = compile_ir(translation.ir, self.level if self.level is not None else 0)
+            kernel = Kernel(function, translation, code)
+            module.kernels[entry] = kernel
+            return kernel, time.perf_counter() - start
+
+    def improve(self, kernel: Kernel) -> None:
+        """Begin to compile a kernel with optimization, in the background."""
+        if self.level is not None or kernel.better is not None or kernel.code.level > 0:
+            return
+        if self._compiler is None:
+            self._compiler = ThreadPoolExecutor(1, "tessera-emulator-compile")
+        kernel.better = self._compiler.submit(compile_ir, kernel.translation.ir, 2)
+
+    # -- launches -------------------------------------------------------------------------------
+
+    def launch(
+        self,
+        ptx: str | LoadedModule,
+        entry: str,
+        grid: Sequence[int] | int,
+        block: Sequence[int] | int,
+        args: Sequence[Any],
+        shared_bytes: int = 0,
+    ) -> LaunchResult:
+        """Run a kernel to its end.
+
+        Args:
+            ptx: PTX text or a module from `load`.
+            entry: Name of the kernel.
+            grid: Blocks by axis, one to three.
+            block: Threads by axis, one to three.
+            args: One per parameter: arrays, written in place; NumPy or Python scalars; int addresses from
+                `alloc` for pointers.
+            shared_bytes: Dynamic shared memory per block.
+
+        Raises:
+            CompileError: PTX that the emulator does not know; names the line.
+            DeviceError: A bad access, a deadlock, a trap, or a kernel that does not end.
+            KernelError: Arguments or sizes that the kernel cannot be launched with.
+        """
+        module = self.load(ptx) if isinstance(ptx, str) else ptx
+        kernel, spent = self.kernel(module, entry)
+        variables = kernel.function.params
+        if len(args) != len(variables):
+            raise KernelError(f"{entry} takes {len(variables)} arguments, {len(args)} given")
+        arrays = [(a, f"argument {i}") for i, a in enumerate(args) if isinstance(a, np.ndarray)]
+        with self.memory.borrowed(arrays) as addresses:
+            places = iter(addresses)
+            values = [next(places) if isinstance(a, np.ndarray) else a for a in args]
+            params = [_raw(value, variable) for value, variable in zip(values, variables, strict=True)]
+            return self._run(module, kernel, grid, block, params, shared_bytes, spent)
+
+    def launch_params(
+        self,
+        module: LoadedModule,
+        entry: str,
+        grid: Sequence[int] | int,
+        block: Sequence[int] | int,
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> LaunchResult:
+        """Run a kernel whose parameters are given as raw bytes, one object each; pointers as addresses.
+
+        Raises:
+            CompileError: PTX that the emulator does not know; names the line.
+            DeviceError: A bad access, a deadlock, a trap, or a kernel that does not end.
+            KernelError: Parameters or sizes that the kernel cannot be launched with.
+        """
+        kernel, spent = self.kernel(module, entry)
+        variables = kernel.function.params
+        if len(params) != len(variables):
+            raise KernelError(f"{entry} takes {len(variables)} parameters, {len(params)} given")
+        for raw, variable in zip(params, variables, strict=True):
+            if len(raw) != _size(variable):
+                raise KernelError(
+                    f"parameter {variable.name} has {_size(variable)} bytes, {len(raw)} were given"
+                )
+        return self._run(module, kernel, grid, block, params, shared_bytes, spent)
+
+    def _run(
+        self,
+        module: LoadedModule,
+        kernel: Kernel,
+        grid: Sequence[int] | int,
+        block: Sequence[int] | int,
+        params: Sequence[bytes],
+        shared_bytes: int,
+        spent: float,
+    ) -> LaunchResult:
+        sizes, threads = _three(grid), _three(block)
+        per_block = threads[0] * threads[1] * threads[2]
+        translation = kernel.translation
+        if min(*sizes, *threads) < 1 or per_block > 1024:
+            raise KernelError(
+                f"cannot launch a grid of {sizes} blocks of {threads} threads (1 to 1024 threads)"
+            )
+        shared = translation.shared_bytes + shared_bytes
+        if shared > SHARED_LIMIT:
+            raise KernelError(
+                f"{shared} bytes of shared memory per block asked for, {SHARED_LIMIT} is the limit"
+            )
+        buffer = ctypes.create_string_buffer(_parameters(translation, kernel.function, params))
+        table = self.memory.table()
+        context = np.zeros(CONTEXT_BYTES // 8, np.uint64)
+        for name, value in {
+            "grid_x": sizes[0], "grid_y": sizes[1], "grid_z": sizes[2],
+            "block_x": threads[0], "block_y": threads[1], "block_z": threads[2],
+            "params": ctypes.addressof(buffer), "budget": self.step_budget, "table": table.ctypes.data,
+            "table_count": len(table), "dynamic_bytes": shared_bytes, "symbols": module.table.ctypes.data,
+            "shared_bytes": shared, "threads": per_block, "warps": -(-per_block // 32),
+            "local_bytes": translation.local_bytes, "slice": SLICE,
+        }.items():  # fmt: skip
+            context[CONTEXT[name] // 8] = value
+        if kernel.seconds > LONG_SECONDS:
+            self.improve(kernel)
+        start = time.perf_counter()
+        run = Grid(kernel.best, translation, context, sizes, threads)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.workers, "tessera-emulator")
+        fault = run.execute(self._pool, self.workers, lambda: self.improve(kernel), LONG_SECONDS)
+        seconds = time.perf_counter() - start
+        kernel.seconds += seconds
+        if fault is not None:
+            raise fault_error(
+                fault, module.module, kernel.function, translation, threads, self.memory, self.step_budget
+            )
+        return LaunchResult(seconds, spent)
+
+
+def _three(sizes: Sequence[int] | int) -> tuple[int, int, int]:
+    given = (sizes,) if isinstance(sizes, int | np.integer) else tuple(sizes)
+    if not 1 <= len(given) <= 3:
+        raise KernelError(f"sizes have one to three axes, not {len(given)}")
+    x, y, z = (*given, 1, 1)[:3]
+    return int(x), int(y), int(z)
+
+
+def _size(variable: Variable) -> int:
+    return TYPE_BYTES[variable.type] * variable.count
+
+
+def _raw(value: Any, variable: Variable) -> bytes:
+    """An argument's bytes as its parameter has them."""
+    size = _size(variable)
+    if isinstance(value, bytes) and len(value) == size:
+        return value
+    if isinstance(value, np.generic):
+        raw = value.tobytes()
+        if len(raw) == size:
+            return raw
+        raise KernelError(f"parameter {variable.name} has {size} bytes, a {value.dtype} has {len(raw)}")
+    if isinstance(value, bool | int) and not variable.type.startswith("f"):
+        if size not in (1, 2, 4, 8) or not -(1 << (8 * size - 1)) <= value < 1 << 8 * size:
+            raise KernelError(f"{value} does not fit parameter {variable.name} of {size} bytes")
+        return (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    if isinstance(value, int | float) and variable.type in NAMES:
+        return np.array(value, NAMES[variable.type]).tobytes()
+    if isinstance(value, float) and size in (4, 8):
+        return np.array(value, {4: np.float32, 8: np.float64}[size]).tobytes()
+    raise KernelError(f"parameter {variable.name} ({variable.type}) cannot be a {type(value).__name__}")
+
+
+def _parameters(translation: Translation, function: Function, params: Sequence[bytes]) -> bytes:
+    buffer = bytearray(max(translation.param_bytes, 1))
+    for variable, raw in zip(function.params, params, strict=True):
+        start = translation.params[variable.name]
+        buffer[start : start + len(raw)] = raw
+    return bytes(buffer)
+
+
+def _initial(variable: Variable, symbols: dict[str, int]) -> bytes:
+    """The bytes that a module variable begins with."""
+    size = TYPE_BYTES[variable.type]
+    raw = bytearray(size * variable.count)
+    for i, item in enumerate(variable.initial):
+        if isinstance(item, Symbol):
+            number = symbols.get(item.name, 0) + item.offset
+        elif item.bits is not None:
+            number = item.bits
+        elif isinstance(item.value, int):
+            number = item.value
+        else:
+            number = _float_bits(item, variable.type)
+        raw[i * size : (i + 1) * size] = (number & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    return bytes(raw)
+
+
+def _float_bits(item: Immediate, kind: str) -> int:
+    if kind not in NAMES:
+        raise DeviceError(f"a {kind} variable cannot begin as {item.value}")
+    return int.from_bytes(np.array(item.value, NAMES[kind]).tobytes(), "little")

@@ -1,0 +1,112 @@
+"""Where the state of a running block lies in memory: what compiled code and the launcher agree on.
+
+A block's state is one piece of memory: a header, a cache entry per memory instruction, then one area per
+warp. All offsets are in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# What a launch has in common; one i64 each.
+CONTEXT = {name: 8 * i for i, name in enumerate(
+    ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "params", "stop", "budget", "table",
+     "table_count", "dynamic_bytes", "symbols", "shared_bytes", "threads", "warps", "local_bytes", "slice"))
+}  # fmt: skip
+CONTEXT_BYTES = 256
+
+# The head of a block's state; one i64 each.
+BLOCK = {name: 8 * i for i, name in enumerate(
+    ("ctaid_x", "ctaid_y", "ctaid_z", "shared", "alive", "steps", "fault_kind", "fault_site", "fault_lane",
+     "fault_address", "fault_warp", "local", "number", "fault_mask"))
+}  # fmt: skip
+BARRIERS = 128
+"""16 barriers of four i32: threads arrived, threads needed (0: all), votes, whether a vote failed."""
+RESULTS = BARRIERS + 16 * 16
+"""16 results of `bar.red`: how many said yes, of how many (two i32)."""
+SITES = RESULTS + 16 * 8
+SITE_BYTES = 32
+"""Per memory instruction: the allocation hit last as lowest address, count of good addresses, distance
+from device address to host address, and bytes between the memories of two lanes."""
+
+# The head of a warp's area.
+ALIVE, WARP_ID, FIRST_MASK = 0, 4, 8
+LOCAL_BASE = 16
+BAR_LANES, BAR_BLOCK, RESUME = 64, 128, 192
+TID = {"x": 320, "y": 448, "z": 576}
+HOSTS = 704
+"""32 i64: host addresses that the slow path of a memory instruction found."""
+SCRATCH = 960
+"""64 bytes: results of helpers."""
+LISTS = 1024
+
+IDLE, FAULT, YIELD, DONE, DEADLOCK = 0, 1, 2, 3, 4
+"""What a warp or block came back with."""
+FAULTS = {1: "out of bounds", 2: "misaligned", 3: "trap", 4: "budget", 5: "stopped", 6: "assert"}
+
+
+@dataclass(slots=True)
+class Layout:
+    """Offsets inside one kernel's state."""
+
+    blocks: int
+    """Basic blocks of the kernel."""
+    sites: int = 0
+    """Memory instructions."""
+    slots: dict[str, int] = field(default_factory=dict)
+    """Offset in the warp's area of each register that lives across basic blocks."""
+    top: int = 0
+
+    def __post_init__(self) -> None:
+        self.top = align(self.wait_masks + 8 * self.blocks, 64)
+
+    @property
+    def words(self) -> int:
+        """64-bit words of the bit maps."""
+        return (self.blocks + 63) // 64
+
+    @property
+    def wait_bits(self) -> int:
+        """Bit map of basic blocks where lanes wait to run."""
+        return LISTS
+
+    @property
+    def stall_bits(self) -> int:
+        """Bit map of warp-wide instructions where lanes wait for others."""
+        return LISTS + 8 * self.words
+
+    @property
+    def wait_masks(self) -> int:
+        """Lanes that wait at each basic block (i32 each)."""
+        return LISTS + 16 * self.words
+
+    @property
+    def stall_masks(self) -> int:
+        """Lanes that wait for others at each warp-wide instruction (i32 each)."""
+        return self.wait_masks + 4 * self.blocks
+
+    def slot(self, name: str, bits: int) -> int:
+        """Place of a register: 32 elements, or one i32 of 32 predicates."""
+        if name not in self.slots:
+            self.slots[name] = self.top
+            self.top += 64 if bits == 1 else 4 * max(bits, 16)
+        return self.slots[name]
+
+    @property
+    def warp_bytes(self) -> int:
+        """From one warp's area to the next."""
+        return align(self.top, 64)
+
+    @property
+    def warps_at(self) -> int:
+        """Where the first warp's area begins."""
+        return align(SITES + SITE_BYTES * self.sites, 64)
+
+    def state_bytes(self, warps: int) -> int:
+        """Size of a block's state."""
+        return self.warps_at + warps * self.warp_bytes
+
+
+def align(number: int, to: int) -> int:
+    """The next multiple of `to`."""
+    return -(-number // to) * to

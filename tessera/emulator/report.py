@@ -1,0 +1,128 @@
+"""Faults of a launch in words: what, at which line, which block and thread, at which address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tessera.emulator import layout as at
+from tessera.emulator.ptx import TYPE_BYTES, Function, Instruction, Module, Vector
+from tessera.program.errors import DeviceError, SourceLocation
+
+if TYPE_CHECKING:
+    from tessera.emulator.memory import Memory
+    from tessera.emulator.translate import Translation
+    from tessera.emulator.workers import Fault, State
+
+WINDOWS = {126: "shared", 127: "local"}
+
+
+def fault_error(
+    fault: Fault,
+    module: Module,
+    function: Function,
+    translation: Translation,
+    threads: tuple[int, int, int],
+    memory: Memory,
+    budget: int,
+) -> DeviceError:
+    """The error that ends a launch."""
+    state = fault.state
+    block = tuple(state.word(f"ctaid_{axis}") for axis in "xyz")
+    if fault.code == at.DEADLOCK:
+        places = "; ".join(_waiting(state, translation, threads))
+        return DeviceError(
+            f"{function.name} is deadlocked in block {block}: {places}",
+            hint="let every thread of the block reach the same barriers",
+            kind="deadlock", block=block,
+        )  # fmt: skip
+    kind = at.FAULTS[state.word("fault_kind")]
+    lane, warp = state.word("fault_lane"), state.word("fault_warp")
+    thread = _thread(32 * warp + lane, threads)
+    if kind == "budget":
+        line = translation.blocks[state.word("fault_site")]
+        return DeviceError(
+            f"{function.name} does not end: block {block} made {state.word('steps')} jumps backwards, the budget "
+            f"is {budget}; thread {thread} is in the loop at PTX line {line}",
+            hint="give the Emulator a larger step_budget if the kernel is only long",
+            kind="runaway", ptx_line=line, block=block, thread=thread,
+        )  # fmt: skip
+    site = translation.sites[state.word("fault_site")]
+    location = source_location(module, site, function.name)
+    where = f"PTX line {site.line}: {site.mnemonic} by thread {thread} of block {block}"
+    if kind == "trap":
+        return DeviceError(f"trap at {where}", location=location, kind=kind, ptx_line=site.line, block=block,
+                           thread=thread)  # fmt: skip
+    address = state.word("fault_address") & 0xFFFF_FFFF_FFFF_FFFF
+    return DeviceError(
+        f"{kind} access at {where}: {_place(site, address, state, translation, memory, kind)}",
+        location=location, kind=kind, ptx_line=site.line, block=block, thread=thread, address=address,
+    )  # fmt: skip
+
+
+def source_location(module: Module, instruction: Instruction, function: str) -> SourceLocation | None:
+    """The line of source that an instruction comes from, where the PTX says it."""
+    path = module.files.get(instruction.file)
+    if not path or not instruction.source_line:
+        return None
+    return SourceLocation(path, instruction.source_line, function=function)
+
+
+def access_bytes(instruction: Instruction) -> int:
+    """Bytes that one lane reads or writes."""
+    size = TYPE_BYTES.get(instruction.modifiers[-1], 4)
+    vectors = [op for op in instruction.operands if isinstance(op, Vector)]
+    return size * (len(vectors[0].elements) if vectors else 1)
+
+
+def _place(
+    site: Instruction, address: int, state: State, translation: Translation, memory: Memory, kind: str
+) -> str:
+    named = {m.split("::")[0] for m in site.modifiers}
+    window = WINDOWS.get(address >> 56) if not named & {"global", "shared", "local", "const"} else None
+    space = next((s for s in ("shared", "local") if s in named), window)
+    offset = address & ((1 << 56) - 1) if window else address
+    size = access_bytes(site)
+    if kind == "misaligned":
+        return f"{size} bytes at {address:#x}, which is not a multiple of {size}"
+    if space == "shared":
+        dynamic = f" ({translation.shared_bytes} static)"
+        total = state.shared_bytes
+        return f"{size} bytes at offset {offset:#x} of shared memory, which has {total} bytes{dynamic}"
+    if space == "local":
+        return (
+            f"{size} bytes at offset {offset:#x} of local memory, which has {translation.local_bytes} bytes"
+        )
+    return f"{size} bytes at {address:#x}, {memory.describe(address)}"
+
+
+def _thread(linear: int, threads: tuple[int, int, int]) -> tuple[int, int, int]:
+    x, y, _ = threads
+    return linear % x, linear // x % y, linear // (x * y)
+
+
+def _waiting(state: State, translation: Translation, threads: tuple[int, int, int]) -> list[str]:
+    """Which threads wait where."""
+    found: dict[int, list[int]] = {}
+    layout = translation.layout
+    for w in range(state.warps):
+        area = state.warp(w)
+        stalled = area[layout.stall_masks : layout.stall_masks + 4 * layout.blocks].view(np.uint32)
+        for block in np.flatnonzero(stalled):
+            found.setdefault(translation.blocks[int(block)], []).extend(_lanes(int(stalled[block]), w))
+        lanes = area[at.BAR_LANES : at.BAR_LANES + 64].view(np.uint32)
+        resume = area[at.RESUME : at.RESUME + 128].view(np.int32)
+        for number in np.flatnonzero(lanes):
+            for thread in _lanes(int(lanes[number]), w):
+                # A barrier's lanes go on at the block after it.
+                line = translation.blocks[int(resume[thread % 32]) - 1]
+                found.setdefault(line, []).append(thread)
+    return [
+        f"{len(members)} threads (first: {_thread(min(members), threads)}) wait at PTX line {line}"
+        for line, members in sorted(found.items())
+    ]
+
+
+def _lanes(mask: int, warp: int) -> list[int]:
+    return [32 * warp + lane for lane in range(32) if mask >> lane & 1]

@@ -1,0 +1,228 @@
+"""Loads, stores, atomics and address conversions in LLVM IR."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tessera.emulator.emit_ir import WARP, Value, constant
+from tessera.emulator.layout import CONTEXT
+from tessera.emulator.ptx import Address, Immediate, Instruction, Operand, Register, Symbol, Vector
+from tessera.emulator.translate import BITS, LOCAL_WINDOW, SHARED_WINDOW, unsupported
+
+if TYPE_CHECKING:
+    from tessera.emulator.translate import Translator
+
+WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0, "const": 0, "param": 0}
+PLACES = {"global": "global", "generic": "global", "const": "global", "shared": "shared", "local": "local"}
+"""How the address of each state space is checked."""
+ATOMIC = {
+    "and": "and", "or": "or", "xor": "xor", "exch": "xchg", "inc": "uincwrap", "dec": "udecwrap", "add": "add",
+}  # fmt: skip
+V64 = f"<{WARP} x i64>"
+
+
+def space_of(instruction: Instruction) -> str:
+    """The state space that an instruction names, or `generic`."""
+    names = (m.split("::")[0] for m in instruction.modifiers)
+    return next((n for n in names if n in WINDOWS), "generic")
+
+
+def load(t: Translator, instruction: Instruction) -> None:
+    """`ld`, `ldu`."""
+    kind, target, source = instruction.modifiers[-1], instruction.operands[0], instruction.operands[1]
+    space = space_of(instruction)
+    parts = target.elements if isinstance(target, Vector) else (target,)
+    if kind == "b128" or not isinstance(source, Address):
+        raise unsupported(instruction)
+    if space == "param" and isinstance(source.base, Symbol) and source.base.name in t.params:
+        _load_param(t, instruction, source, parts)
+        return
+    values = load_from(t, instruction, source, PLACES[space], BITS[kind], len(parts))
+    for part, value in zip(parts, values, strict=True):
+        t.write(part, value, signed=kind.startswith("s"))
+
+
+def load_from(
+    t: Translator, instruction: Instruction, source: Operand, place: str, bits: int, count: int
+) -> list[Value]:
+    """Elements from memory, checked."""
+    address = t.address(source)
+    vector = address.vector or t.guard is not None or place == "local"
+    if vector:
+        address = t.spread(address)
+    name = f"{'ld' if vector else 'uld'}_{place}_{bits}_{count}"
+    t.helpers.add(name)
+    element = f"<{WARP} x i{bits}>" if vector else f"i{bits}"
+    result = "{ " + ", ".join([element] * count) + ", i1 }"
+    call = f"call {result} @{name}({_arguments(t, instruction)}, {address.type} {address.text})"
+    found = t.let(call)
+    check(t, t.let(f"extractvalue {result} {found}, {count}"))
+    return [Value(t.let(f"extractvalue {result} {found}, {k}"), bits, vector) for k in range(count)]
+
+
+def _arguments(t: Translator, instruction: Instruction) -> str:
+    return f"ptr %ctx, ptr %blk, ptr %warp, i32 {t.site(instruction)}, i32 {t.active()}"
+
+
+def check(t: Translator, failed: str) -> None:
+    """Leave the warp if an access faulted."""
+    fine = t.name("fine")[1:]
+    t.raw(f"  br i1 {failed}, label %fault, label %{fine}")
+    t.label(fine)
+
+
+def _load_param(t: Translator, instruction: Instruction, source: Address, parts: tuple[Operand, ...]) -> None:
+    kind = instruction.modifiers[-1]
+    bits = BITS[kind]
+    assert isinstance(source.base, Symbol)
+    start = t.params[source.base.name] + source.base.offset + source.offset
+    buffer = t.let(f"inttoptr i64 {t.header('ctx', CONTEXT['params']).text} to ptr")
+    for k, part in enumerate(parts):
+        place = t.let(f"getelementptr i8, ptr {buffer}, i64 {start + k * bits // 8}")
+        value = Value(t.let(f"load i{bits}, ptr {place}, align 1", "param"), bits, vector=False)
+        t.write(part, value, signed=kind.startswith("s"))
+
+
+def store(t: Translator, instruction: Instruction) -> None:
+    """`st`."""
+    kind, target, source = instruction.modifiers[-1], instruction.operands[0], instruction.operands[1]
+    space = space_of(instruction)
+    if kind == "b128" or space == "param":
+        raise unsupported(instruction)
+    parts = source.elements if isinstance(source, Vector) else (source,)
+    store_to(t, instruction, target, PLACES[space], [t.read(p, kind) for p in parts])
+
+
+def store_to(
+    t: Translator, instruction: Instruction, target: Operand, place: str, values: list[Value]
+) -> None:
+    """Elements to memory, checked."""
+    bits = values[0].bits
+    address = t.spread(t.address(target))
+    name = f"st_{place}_{bits}_{len(values)}"
+    t.helpers.add(name)
+    spread = [t.spread(v) for v in values]
+    data = "".join(f", {v.type} {v.text}" for v in spread)
+    check(t, t.let(f"call i1 @{name}({_arguments(t, instruction)}, {address.type} {address.text}{data})"))
+
+
+def hosts(
+    t: Translator, instruction: Instruction, operand: Operand, place: str, size: int
+) -> tuple[str, str]:
+    """Checked host addresses of the lanes (a vector of i64), and the lanes that are active."""
+    address = t.spread(t.address(operand))
+    name = f"hosts_{place}_{size}"
+    t.helpers.add(name)
+    mask = t.active()
+    site = t.site(instruction)
+    call = (
+        f"call {{ {V64}, i1 }} @{name}(ptr %ctx, ptr %blk, ptr %warp, i32 {site}, i32 {mask}, "
+        f"{address.type} {address.text})"
+    )
+    found = t.let(call)
+    check(t, t.let(f"extractvalue {{ {V64}, i1 }} {found}, 1"))
+    return t.let(f"extractvalue {{ {V64}, i1 }} {found}, 0"), mask
+
+
+def atomic(t: Translator, instruction: Instruction) -> None:
+    """`atom`, `red`: one lane after the other."""
+    kind = instruction.modifiers[-1]
+    returns = instruction.opcode == "atom"
+    place, *values = instruction.operands[1 if returns else 0 :]
+    bits = BITS.get(kind, 0)
+    modifiers = instruction.modifiers
+    operation = next((m for m in modifiers if m in (*ATOMIC, "min", "max", "cas")), None)
+    if (
+        operation is None
+        or bits not in (16, 32, 64)
+        or isinstance(place, Vector)
+        or not isinstance(place, Address)
+    ):
+        raise unsupported(instruction)
+    operands = [t.spread(t.read(v, kind)) for v in values]
+    addresses, mask = hosts(t, instruction, place, PLACES[space_of(instruction)], bits // 8)
+    if operation == "cas":
+        name = f"cas_{bits}"
+    elif kind.startswith(("f", "bf")):
+        if operation not in ("add", "exch") or kind not in ("f32", "f64"):
+            raise unsupported(instruction)
+        name = f"atom_{'fadd' if operation == 'add' else 'xchg'}_{bits}"
+    elif operation in ("min", "max"):
+        name = f"atom_{'u' if kind.startswith('u') else ''}{operation}_{bits}"
+    else:
+        name = f"atom_{ATOMIC[operation]}_{bits}"
+    t.helpers.add(name)
+    data = "".join(f", {v.type} {v.text}" for v in operands)
+    old = t.let(f"call <{WARP} x i{bits}> @{name}({V64} {addresses}, i32 {mask}{data})")
+    if returns:
+        t.write(instruction.operands[0], Value(old, bits, vector=True))
+
+
+def convert_address(t: Translator, instruction: Instruction) -> None:
+    """`cvta`."""
+    space = next(m for m in instruction.modifiers if m.split("::")[0] in WINDOWS).split("::")[0]
+    source = instruction.operands[1]
+    if isinstance(source, Symbol) and source.name in t.params:
+        raise unsupported(instruction)
+    value = t.read(source, "u64")
+    window = WINDOWS[space]
+    if window:
+        operation = "sub" if "to" in instruction.modifiers else "add"
+        value = t.binary(operation, value, constant(window, 64))
+    t.write(instruction.operands[0], value)
+
+
+def is_space(t: Translator, instruction: Instruction) -> None:
+    """`isspacep`: whether a generic address lies in a state space."""
+    space = instruction.modifiers[-1].split("::")[0]
+    address = t.read(instruction.operands[1], "u64")
+    top = t.binary("lshr", address, constant(56, 64))
+    if space in ("shared", "local"):
+        found = t.compare("eq", top, constant(WINDOWS[space] >> 56, 64))
+    else:
+        found = t.compare("ult", top, constant(SHARED_WINDOW >> 56, 64))
+        if space != "global":
+            found = t.binary("and", found, constant(0, 1))
+    t.write(instruction.operands[0], found)
+
+
+def copy_async(t: Translator, instruction: Instruction) -> None:
+    """`cp.async`: done at once, which any program that waits for it allows."""
+    modifiers = instruction.modifiers
+    if "async" not in modifiers or "bulk" in modifiers or "mbarrier" in modifiers:
+        raise unsupported(instruction)
+    if any(m in ("commit_group", "wait_group", "wait_all") for m in modifiers):
+        return
+    target, source, size, *rest = instruction.operands
+    if not isinstance(size, Immediate):
+        raise unsupported(instruction)
+    count, step = max(int(size.value) // 4, 1), 32
+    values = load_from(t, instruction, source, "global", step, count)
+    if rest and isinstance(rest[0], Register) and t.width(rest[0].name) == 1:
+        ignore = t.read(rest[0], "pred")
+        values = [t.select(ignore, constant(0, step), v) for v in values]
+    elif rest:
+        bytes_read = t.read(rest[0], "u32")
+        values = [_first_bytes(t, v, bytes_read, 4 * k) for k, v in enumerate(values)]
+    store_to(t, instruction, target, "shared", values)
+
+
+def _first_bytes(t: Translator, value: Value, bytes_read: Value, start: int) -> Value:
+    """The element with zeros from byte `bytes_read` of the whole copy on."""
+    left = t.intrinsic("usub.sat", [bytes_read, constant(start, 32)])
+    kept = t.intrinsic("umin", [left, constant(4, 32)])
+    bits = t.resize(t.binary("mul", kept, constant(8, 32)), 64)
+    mask = t.resize(t.invert(t.binary("shl", constant(-1, 64), bits)), 32)
+    return t.binary("and", value, mask)
+
+
+def nothing(_t: Translator, _instruction: Instruction) -> None:
+    """Fences, prefetches and sleeps change no value here: accesses happen in order."""
+
+
+TABLE = {
+    "ld": load, "ldu": load, "st": store, "atom": atomic, "red": atomic, "cvta": convert_address,
+    "isspacep": is_space, "cp": copy_async,
+    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "nanosleep", "griddepcontrol", "discard",
+                     "applypriority", "pmevent", "setmaxnreg", "brkpt"), nothing),
+}  # fmt: skip

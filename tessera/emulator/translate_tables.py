@@ -1,0 +1,19 @@
+"""Every opcode that is not control flow, with what writes its LLVM IR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tessera.emulator import translate_arithmetic, translate_convert, translate_memory, translate_warp
+
+if TYPE_CHECKING:
+    from tessera.emulator.ptx import Instruction
+    from tessera.emulator.translate import Translator
+
+EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
+    **translate_arithmetic.TABLE,
+    **translate_convert.TABLE,
+    **translate_memory.TABLE,
+    **translate_warp.TABLE,
+}

@@ -25,22 +25,10 @@ from tessera.profiler.report_data import (
 from tessera.profiler.sizes import choose_sizes
 from tessera.program.arch import is_cpu, parse_arch
 from tessera.program.artifact import Artifact, Resources
-from tessera.program.dim import Dim, evaluate, format_dim, format_shape
+from tessera.program.dim import evaluate, format_dim, format_shape
 from tessera.program.errors import ArchitectureError
 from tessera.program.occupancy import occupancy
-from tessera.program.program import (
-    Arg,
-    Choice,
-    Extent,
-    Gemm,
-    Immediate,
-    Launch,
-    Plan,
-    Pointer,
-    Program,
-    ScalarInput,
-    Step,
-)
+from tessera.program.program import Choice, Gemm, Launch, Plan, Pointer, Program, Step
 
 if TYPE_CHECKING:
     from tessera.package import Package
@@ -269,17 +257,14 @@ def _launch_rows(prefix: str, steps: Iterable[Step], guard: str = "") -> Iterato
             yield _launch_row(f"{prefix}{index}", step, guard)
             continue
         for letter, option in zip("abcdefghijklmnopqrstuvwxyz", step.options, strict=False):
-            conditions = " and ".join(f"{format_dim(c.lhs)} {c.op} {format_dim(c.rhs)}" for c in option.guard)
+            conditions = " and ".join(map(str, option.guard))
             yield from _launch_rows(f"{prefix}{index}{letter}.", option.steps, conditions or "otherwise")
 
 
 def _launch_row(index: str, step: Launch | Gemm, guard: str) -> LaunchRow:
     if isinstance(step, Gemm):
         shape = f"{format_dim(step.m)} × {format_dim(step.n)} × {format_dim(step.k)}"
-        operands = ", ".join(
-            f"{side} = {_argument(pointer)}"
-            for side, pointer in (("a", step.a), ("b", step.b), ("c", step.c))
-        )
+        operands = f"a = {step.a}, b = {step.b}, c = {step.c}"
         flags = [name for name in ("transpose_a", "transpose_b") if getattr(step, name)]
         batch = f", batch {format_dim(step.batch)}" if step.batch != 1 else ""
         text = ", ".join([operands, *flags]) + batch
@@ -291,22 +276,6 @@ def _launch_row(index: str, step: Launch | Gemm, guard: str) -> LaunchRow:
         grid=format_shape(step.grid),
         block=format_shape(step.block),
         shared=format_dim(step.shared_bytes),
-        arguments=", ".join(map(_argument, step.args)),
+        arguments=", ".join(map(str, step.args)),
         guard=guard,
     )
-
-
-def _argument(arg: Arg) -> str:
-    if isinstance(arg, Pointer):
-        return "null" if arg.space == "null" else f"{arg.space} {arg.name}{_offset(arg.offset_bytes)}"
-    if isinstance(arg, Extent):
-        return format_dim(arg.value)
-    if isinstance(arg, Immediate):
-        return f"{arg.value}"
-    if isinstance(arg, ScalarInput):
-        return arg.name
-    raise AssertionError(arg)
-
-
-def _offset(offset: Dim) -> str:
-    return "" if offset == 0 else f" + {format_dim(offset)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tessera.program.dim import as_symbol, evaluate, format_shape
+from tessera.program.dim import as_symbol, evaluate
 from tessera.program.errors import InputError
 from tessera.program.program import Port, Program
 
@@ -24,8 +24,7 @@ def bind_symbols(
         if port.name not in shapes:
             raise InputError(
                 f"input {port.name!r} is missing",
-                hint="inputs: "
-                + ", ".join(f"{p.name}: {p.dtype}{format_shape(p.shape)}" for p in program.inputs),
+                hint="inputs: " + ", ".join(map(str, program.inputs)),
                 input=port.name,
             )
         shape = tuple(shapes[port.name])
@@ -48,6 +47,6 @@ def bind_symbols(
 def _mismatch(port: Port, shape: tuple[int, ...], text: str) -> InputError:
     return InputError(
         f"input {port.name!r} of shape {tuple(shape)}: {text}",
-        hint=f"it takes {port.dtype}{format_shape(port.shape)}",
+        hint=f"it takes {port.type_text}",
         input=port.name,
     )

@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from tessera.program.dim import Dim
+from tessera.program.dim import Dim, format_dim, format_shape
 from tessera.program.dtype import DType, i64
 from tessera.program.graph import Graph
 
@@ -37,6 +37,14 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`scalar`: a number passed by value. An integer scalar also gives the symbol of its name a value."""
     initial: str | None = None
     """Outputs: the input whose contents the output starts with (a kernel that updates in place)."""
+
+    @property
+    def type_text(self) -> str:
+        """`f32(batch, 64)`; a scalar has no shape: `i64`."""
+        return f"{self.dtype}{format_shape(self.shape) if self.kind == 'tensor' else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type_text}"
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,12 +70,19 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     name: str = ""
     offset_bytes: Dim = 0
 
+    def __str__(self) -> str:
+        offset = "" if self.offset_bytes == 0 else f" + {format_dim(self.offset_bytes)}"
+        return "null" if self.space == "null" else f"{self.space} {self.name}{offset}"
+
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="extent"):
     """An integer that depends on the shapes."""
 
     value: Dim
     dtype: DType = i64
+
+    def __str__(self) -> str:
+        return format_dim(self.value)
 
 
 class Immediate(msgspec.Struct, frozen=True, kw_only=True, tag="immediate"):
@@ -76,12 +91,18 @@ class Immediate(msgspec.Struct, frozen=True, kw_only=True, tag="immediate"):
     value: float | int | bool
     dtype: DType
 
+    def __str__(self) -> str:
+        return str(self.value)
+
 
 class ScalarInput(msgspec.Struct, frozen=True, kw_only=True, tag="scalar"):
     """A scalar input, by value."""
 
     name: str
     dtype: DType
+
+    def __str__(self) -> str:
+        return self.name
 
 
 Arg = Pointer | Extent | Immediate | ScalarInput
@@ -134,6 +155,9 @@ class Compare(msgspec.Struct, frozen=True, kw_only=True):
     op: Literal["<", "<=", "==", ">=", ">", "divides"]
     """`divides`: lhs divides rhs."""
     rhs: Dim
+
+    def __str__(self) -> str:
+        return f"{format_dim(self.lhs)} {self.op} {format_dim(self.rhs)}"
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -67,11 +67,7 @@ class InputReader:
 
 def describe_inputs(program: Program) -> str:
     """`inputs: x: f32(batch, 64), n: i64`."""
-    return "inputs: " + ", ".join(f"{p.name}: {_describe(p)}" for p in program.inputs)
-
-
-def _describe(port: Port) -> str:
-    return f"{port.dtype}{format_shape(port.shape) if port.kind == 'tensor' else ''}"
+    return "inputs: " + ", ".join(map(str, program.inputs))
 
 
 def _count(inputs: int) -> str:
@@ -114,7 +110,7 @@ def _to_array(port: Port, value: Any) -> Array:
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
             f"input {port.name!r}: this {type(value).__name__} cannot become an array: {error}",
-            hint=f"it takes {_describe(port)}",
+            hint=f"it takes {port.type_text}",
             input=port.name,
         ) from None
 
@@ -158,4 +154,4 @@ def _range(dtype: DType) -> tuple[int, int]:
 
 
 def _fail(port: Port, text: str) -> NoReturn:
-    raise InputError(f"input {port.name!r} {text}", hint=f"it takes {_describe(port)}", input=port.name)
+    raise InputError(f"input {port.name!r} {text}", hint=f"it takes {port.type_text}", input=port.name)

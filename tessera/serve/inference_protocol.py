@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 
 from tessera import __version__
-from tessera.program.dim import format_shape
 from tessera.program.errors import InputError
 from tessera.program.program import Port, Program
 from tessera.serve.answer import Answer
@@ -177,7 +176,7 @@ def _array(tensor: TensorIn, port: Port) -> np.ndarray[Any, Any]:
     if tensor.datatype != expected:
         raise InputError(
             f"input {port.name!r} has datatype {tensor.datatype[:80]!r}, not {expected!r}",
-            hint=f"it takes {port.dtype}{format_shape(port.shape)}",
+            hint=f"it takes {port.type_text}",
             input=port.name,
         )
     # The protocol sends scalars as tensors of one element.

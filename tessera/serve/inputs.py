@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from tessera.program.bind import bind_symbols
-from tessera.program.dim import format_shape
 from tessera.program.dtype import as_dtype
 from tessera.program.errors import InputError, SpecError
 from tessera.program.program import Port, Program
@@ -65,7 +64,7 @@ def prepare(program: Program, data: Any) -> Prepared:
 
 def describe(program: Program) -> str:
     """The inputs of `program`, as a person reads them."""
-    return ", ".join(f"{p.name}: {p.dtype}{format_shape(p.shape)}" for p in program.inputs) or "none"
+    return ", ".join(map(str, program.inputs)) or "none"
 
 
 def _by_name(program: Program, data: Any) -> Mapping[str, Any]:
@@ -198,6 +197,6 @@ def _first_flaw(value: Any) -> str | None:
 def _wrong(port: Port, text: str) -> InputError:
     return InputError(
         f"input {port.name!r} {text}",
-        hint=f"it takes {port.dtype}{format_shape(port.shape)}",
+        hint=f"it takes {port.type_text}",
         input=port.name,
     )

@@ -11,19 +11,7 @@ import msgspec
 from tessera.program.artifact import Artifact, KernelBinary
 from tessera.program.codec import encode
 from tessera.program.dim import format_dim, format_shape
-from tessera.program.program import (
-    Arg,
-    Choice,
-    Extent,
-    Gemm,
-    Immediate,
-    Launch,
-    Plan,
-    Pointer,
-    Port,
-    Program,
-    Step,
-)
+from tessera.program.program import Choice, Gemm, Launch, Plan, Port, Program, Step
 from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows, limiter
 from tessera.workbench.failure import visible
 from tessera.workbench.output import bytes_text, print_table
@@ -116,15 +104,10 @@ def _port_data(port: Port) -> dict[str, Any]:
     }
 
 
-def port_text(port: Port) -> str:
-    """`x: f32(n, 64)`; scalars without a shape."""
-    return f"{port.name}: {port.dtype}{format_shape(port.shape) if port.kind == 'tensor' else ''}"
-
-
 def signature(program: Program) -> str:
     """`linear(x: f32(n, 64)) -> output: f32(n, 10)`."""
-    inputs = ", ".join(map(port_text, program.inputs))
-    return f"{program.name}({inputs}) -> {', '.join(map(port_text, program.outputs))}"
+    inputs = ", ".join(map(str, program.inputs))
+    return f"{program.name}({inputs}) -> {', '.join(map(str, program.outputs))}"
 
 
 def print_contents(contents: Contents) -> None:
@@ -168,7 +151,7 @@ def _step_lines(step: Step) -> list[str]:
     if isinstance(step, Choice):
         lines = []
         for option in step.options:
-            guard = " and ".join(f"{format_dim(c.lhs)} {c.op} {format_dim(c.rhs)}" for c in option.guard)
+            guard = " and ".join(map(str, option.guard))
             lines.append(f"if {guard}:" if guard else "otherwise:")
             lines += [f"  {line}" for inner in option.steps for line in _step_lines(inner)]
         return lines
@@ -176,7 +159,7 @@ def _step_lines(step: Step) -> list[str]:
 
 
 def _launch_text(step: Launch) -> str:
-    args = ", ".join(_arg_text(a) for a in step.args)
+    args = ", ".join(map(str, step.args))
     block = "" if step.block == (1, 1, 1) else f" block{step.block}"
     shared = f" shared {format_dim(step.shared_bytes)} B" if step.shared_bytes != 0 else ""
     return f"{step.kernel} grid{format_shape(step.grid)}{block}{shared} ({args})"
@@ -185,14 +168,5 @@ def _launch_text(step: Launch) -> str:
 def _gemm_text(step: Gemm) -> str:
     sizes = " × ".join(format_dim(d) for d in (step.m, step.n, step.k))
     batch = "" if step.batch == 1 else f" batch {format_dim(step.batch)}"
-    operands = f"({_arg_text(step.a)}, {_arg_text(step.b)}) -> {_arg_text(step.c)}"
+    operands = f"({step.a}, {step.b}) -> {step.c}"
     return f"gemm {step.dtype} {sizes}{batch} {operands}"
-
-
-def _arg_text(arg: Arg) -> str:
-    if isinstance(arg, Pointer):
-        offset = "" if arg.offset_bytes == 0 else f"+{format_dim(arg.offset_bytes)}"
-        return "null" if arg.space == "null" else f"{arg.space} {arg.name}{offset}"
-    if isinstance(arg, Extent):
-        return format_dim(arg.value)
-    return str(arg.value) if isinstance(arg, Immediate) else arg.name

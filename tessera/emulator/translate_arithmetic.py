@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tessera.emulator import floats
+from tessera.emulator import translate_floats as floats
 from tessera.emulator.emit_ir import WARP, Value, constant
 from tessera.emulator.ptx import Immediate, Instruction, Pair, Vector
 from tessera.emulator.translate import BITS, unsupported

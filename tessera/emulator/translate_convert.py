@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tessera.emulator import floats
+from tessera.emulator import translate_floats as floats
 from tessera.emulator.emit_ir import FLOAT, WARP, Value, constant, vector_of
 from tessera.emulator.ptx import Instruction
 from tessera.emulator.translate import BITS, unsupported

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 """The option that every reporting command has."""
 
+_UNBROKEN = 1000
+"""Columns of a table that nobody sees in a terminal."""
 _data_stream: TextIO | None = None
 
 
@@ -79,13 +82,18 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Draw a table on stdout that fits the terminal, 80 columns at least."""
+    """Draw a table on stdout that fits the terminal, 80 columns at least.
+
+    In a file or a pipe no name is broken over two lines, unless `COLUMNS` asks for it: `grep` reads lines.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console = stdout_console()
-    if console.width < 80:
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        console.width = _UNBROKEN
+    elif console.width < 80:
         console.width = 80
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=Text(title) if title else None

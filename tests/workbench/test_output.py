@@ -24,6 +24,19 @@ def test_table_shows_brackets_and_escapes_as_they_are(capsys: pytest.CaptureFixt
     assert "\x1b" not in text
 
 
+def test_table_in_a_pipe_breaks_no_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "a_kernel_with_a_long_name_" * 5
+    table = ((Column("Name", wraps=True), Column("n")), [(name, "1")])
+    monkeypatch.delenv("COLUMNS")
+    print_table(*table)
+    assert name in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(*table)
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
+
+
 def test_progress_is_silent_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(2, after_s=0) as advance:
         advance(1, "half")

@@ -52,7 +52,10 @@ def _print_check(check: Check) -> None:
 
     color = colored(sys.stdout)
     status = "n/a" if check.status == "not applicable" else check.status
-    lines = textwrap.wrap(f"{check.name}: {check.detail}", 68) or [check.name]
+    # Paths stay whole, to be copied.
+    lines = textwrap.wrap(
+        f"{check.name}: {check.detail}", 68, break_on_hyphens=False, break_long_words=False
+    ) or [check.name]
     print(paint(status.ljust(8), _COLORS[check.status], color), visible(lines[0]))
     for line in lines[1:]:
         print(" " * 8, visible(line))

@@ -8,6 +8,7 @@ from types import CodeType
 from typing import Any
 
 from tessera.language.parameters import KernelParam
+from tessera.program.arch import MAX_BLOCK, MAX_BLOCK_THREADS, MAX_GRID, SM_LIMITS
 from tessera.program.dim import Dim, Expr, format_dim, symbol, symbols_of
 from tessera.program.errors import KernelError, SourceLocation, TesseraError
 
@@ -16,12 +17,8 @@ Size = int | Expr | Callable[..., Any]
 Grid = Size | Sequence[int | Expr]
 """One to three sizes, or a function of sizes that gives them."""
 
-MAX_BLOCK = (1024, 1024, 64)
-MAX_THREADS = 1024
-MAX_GRID = (2**31 - 1, 65535, 65535)
-MAX_SHARED_BYTES = 227 * 1024
-"""Most of any architecture. Source for all four: CUDA C++ Programming Guide, "Technical
-Specifications per Compute Capability"."""
+MAX_SHARED_BYTES = max(limits.shared_optin_bytes for limits in SM_LIMITS.values())
+"""Most shared memory of a block on any architecture."""
 
 
 def grid_of(kernel: str, rule: Grid, params: Sequence[KernelParam]) -> tuple[Dim, Dim, Dim]:
@@ -62,8 +59,8 @@ def block_of(kernel: str, rule: Grid, params: Sequence[KernelParam]) -> tuple[in
             )
         fixed.append(size)
     threads = fixed[0] * fixed[1] * fixed[2]
-    if threads > MAX_THREADS:
-        text = f"{' x '.join(map(str, fixed))} is {threads} threads; a block has at most {MAX_THREADS}"
+    if threads > MAX_BLOCK_THREADS:
+        text = f"{' x '.join(map(str, fixed))} is {threads} threads; a block has at most {MAX_BLOCK_THREADS}"
         raise _error(kernel, "block", rule, text, "make the block smaller and the grid larger")
     return fixed[0], fixed[1], fixed[2]
 

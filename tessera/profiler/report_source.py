@@ -23,11 +23,9 @@ from tessera.profiler.report_data import (
     StageTime,
 )
 from tessera.profiler.sizes import choose_sizes
-from tessera.program.arch import is_cpu, parse_arch
 from tessera.program.artifact import Artifact, Resources
 from tessera.program.dim import evaluate, format_dim, format_shape
-from tessera.program.errors import ArchitectureError
-from tessera.program.occupancy import occupancy
+from tessera.program.occupancy import limiter_of
 from tessera.program.program import Choice, Gemm, Launch, Plan, Pointer, Program, Step
 
 if TYPE_CHECKING:
@@ -136,23 +134,10 @@ def kernel_row(
         shared_bytes=shared,
         threads=resources.threads,
         occupancy=resources.occupancy,
-        limiter=_limiter(target, resources, shared),
+        limiter=limiter_of(resources, target),
         binary_bytes=binary_bytes,
         cached=cached,
     )
-
-
-def _limiter(target: str, resources: Resources, shared_bytes: int | None) -> str | None:
-    if is_cpu(target) or resources.registers is None or not resources.threads or shared_bytes is None:
-        return None
-    try:
-        arch = parse_arch(target)
-    except ArchitectureError:
-        return None
-    found = occupancy(
-        arch, threads=resources.threads, registers=resources.registers, shared_bytes=shared_bytes
-    )
-    return found.limiter
 
 
 def environment() -> dict[str, str]:

@@ -86,6 +86,14 @@ SM_LIMITS: dict[tuple[int, int], SmLimits] = {
 """Limits by compute capability. Source: CUDA C++ Programming Guide, "Technical Specifications
 per Compute Capability", and `cuda_occupancy.h`."""
 
+MAX_BLOCK_THREADS = 1024
+"""Most threads of a block."""
+MAX_BLOCK = (1024, 1024, 64)
+"""Most threads of a block along x, y and z."""
+MAX_GRID = (2**31 - 1, 65535, 65535)
+"""Most blocks along x, y and z. Of every architecture; source for all three: CUDA C++ Programming
+Guide, "Technical Specifications per Compute Capability"."""
+
 KNOWN: tuple[str, ...] = tuple(
     f"sm_{major}{minor}{suffix}"
     for major, minor in SM_LIMITS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessera.program.arch import SM_LIMITS, Architecture
+from tessera.program.arch import MAX_BLOCK_THREADS, SM_LIMITS, Architecture, is_cpu, parse_arch
+from tessera.program.artifact import Resources
 from tessera.program.errors import OptionError
 
 _REGISTER_UNIT = 256
 _MAX_REGISTERS = 256
-_MAX_THREADS = 1024
 _WARP = 32
 
 
@@ -47,7 +47,7 @@ def occupancy(arch: Architecture, *, threads: int, registers: int, shared_bytes:
     warps = -(-threads // _WARP)
     max_warps = sm.threads // _WARP
     limits = {
-        "block size": 0 if threads > _MAX_THREADS else sm.threads,
+        "block size": 0 if threads > MAX_BLOCK_THREADS else sm.threads,
         "warps": max_warps // warps,
         "blocks": sm.blocks,
         "registers": _blocks_by_registers(registers, warps, sm.registers),
@@ -56,6 +56,25 @@ def occupancy(arch: Architecture, *, threads: int, registers: int, shared_bytes:
     limiter = min(limits, key=lambda name: limits[name])
     blocks = limits[limiter]
     return Occupancy(blocks, blocks * warps, blocks * warps / max_warps, limiter)
+
+
+def limiter_of(resources: Resources | None, target: str) -> str | None:
+    """What allows no more blocks of a compiled kernel on a multiprocessor of `target`.
+
+    None for a CPU target, and where the assembler's figures or the launch are not known.
+
+    Raises:
+        ArchitectureError: There is no such target.
+    """
+    if resources is None or is_cpu(target) or resources.registers is None or not resources.threads:
+        return None
+    shared_bytes = (resources.shared_bytes or 0) + (resources.dynamic_shared_bytes or 0)
+    return occupancy(
+        parse_arch(target),
+        threads=resources.threads,
+        registers=resources.registers,
+        shared_bytes=shared_bytes,
+    ).limiter
 
 
 def _blocks_by_registers(registers: int, warps: int, available: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tessera.program.arch import is_cpu, resolve_target
+from tessera.program.arch import MAX_BLOCK_THREADS, is_cpu, resolve_target
 from tessera.program.dim import Dim, as_symbol, symbols_of
 from tessera.program.errors import ArchitectureError, ProgramError
 from tessera.program.graph import Graph
@@ -22,7 +22,6 @@ from tessera.program.program import (
     Step,
 )
 
-MAX_BLOCK_THREADS = 1024
 _LEAF_ATTRS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "input": ("name", str),
     "constant": ("name", str),

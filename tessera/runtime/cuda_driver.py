@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
+from tessera.program.arch import MAX_GRID
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import DeviceError, MissingDependencyError, OutOfMemoryError
 from tessera.runtime.cuda_cluster import cluster_launcher
@@ -282,7 +283,3 @@ class CupyDriver:
             hint="compute-sanitizer finds kernels that go out of bounds; tessera diag checks driver and GPU",
             status=getattr(error, "status", None),
         ) from error
-
-
-MAX_GRID = (2**31 - 1, 65535, 65535)
-"""Most blocks along x, y and z. Source: CUDA C++ Programming Guide, "Technical Specifications"."""

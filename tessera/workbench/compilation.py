@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.program.arch import is_cpu, parse_arch, resolve_target
+from tessera.program.arch import is_cpu, resolve_target
 from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.occupancy import limiter_of
 from tessera.program.spec import TensorSpec
 from tessera.workbench.failure import UsageError
 from tessera.workbench.output import Column, bytes_text, note, number_text, progress
@@ -209,20 +210,6 @@ def kernel_rows(binaries: Iterable[KernelBinary]) -> list[dict[str, Any]]:
     ]
 
 
-def limiter(row: dict[str, Any], threads: int | None) -> str | None:
-    """What keeps the occupancy of a kernel from being higher, if its block size is known."""
-    if not threads or row["registers"] is None or is_cpu(row["arch"]):
-        return None
-    from tessera.program.occupancy import occupancy
-
-    return occupancy(
-        parse_arch(row["arch"]),
-        threads=threads,
-        registers=row["registers"],
-        shared_bytes=row["shared_bytes"] or 0,
-    ).limiter
-
-
 KERNEL_COLUMNS = (
     Column("Kernel", wraps=True),
     Column("Arch"),
@@ -246,7 +233,7 @@ def _cells(binary: KernelBinary, row: dict[str, Any]) -> tuple[str, ...]:
     if is_cpu(row["arch"]):
         return (row["name"], row["arch"], "-", "-", "-", code, "-")
     occupied = number_text(row["occupancy"] and row["occupancy"] * 100, "{:.0f} %")
-    reason = limiter(row, binary.resources.threads if binary.resources else None)
+    reason = limiter_of(binary.resources, binary.target)
     return (
         row["name"],
         row["arch"],

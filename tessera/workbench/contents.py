@@ -11,8 +11,9 @@ import msgspec
 from tessera.program.artifact import Artifact, KernelBinary
 from tessera.program.codec import encode
 from tessera.program.dim import format_dim, format_shape
+from tessera.program.occupancy import limiter_of
 from tessera.program.program import Choice, Gemm, Launch, Plan, Port, Program, Step
-from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows, limiter
+from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows
 from tessera.workbench.failure import visible
 from tessera.workbench.output import bytes_text, print_table
 
@@ -87,7 +88,7 @@ def contents_data(contents: Contents) -> dict[str, Any]:
             {
                 "program": b.program,
                 **row,
-                "limited_by": limiter(row, b.resources.threads if b.resources else None),
+                "limited_by": limiter_of(b.resources, b.target),
             }
             for b, row in zip(machine, kernel_rows(machine), strict=True)
         ],

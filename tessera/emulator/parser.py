@@ -34,7 +34,7 @@ _TOKEN = re.compile(
       |(?P<string>"(?:[^"\\\n]|\\.)*")
       |(?P<number>0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}|0[xX][0-9a-fA-F]+U?|0[bB][01]+U?
                  |\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\d+U?)
-      |(?P<directive>\.[A-Za-z_]\w*(?:(?:\.|::)\w+)*)
+      |(?P<directive>\.reg\b|\.[A-Za-z_]\w*(?:(?:\.|::)\w+)*)
       |(?P<word>[%$_A-Za-z][\w$]*(?:(?:\.|::)[\w$]+)*)
       |(?P<punct>[][(){}<>,;:@!+\-=|])""",
     re.VERBOSE | re.DOTALL,

@@ -1,7 +1,7 @@
 """A few instructions run by one block, on eight 32-bit inputs and outputs per thread.
 
 In a body, `%a0`…`%a7` are the inputs and `%o0`…`%o7` the outputs; `%t0`… (32 bits), `%h0`… (16), `%d0`… (64)
-and `%p0`… (predicates) are free; `%s` is the address of 8 KiB of shared memory, `%i` the thread's number.
+and `%p0`… (predicates) are free; `%s` is the address of 16 KiB of shared memory, `%i` the thread's number.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def program(body: str, target: str = "sm_90a") -> str:
     .reg .b16 %h<20>;
     .reg .b64 %d<20>, %in, %out, %wide;
     .reg .pred %p<8>;
-    .shared .align 1024 .b8 memory[8192];
+    .shared .align 1024 .b8 memory[16384];
     mov.u32 %i, %tid.x;
     mov.u32 %s, memory;
     ld.param.u64 %in, [inputs];

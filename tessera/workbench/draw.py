@@ -70,8 +70,9 @@ def _read(name: str, file: str) -> np.ndarray[Any, Any]:
 
 
 def complete(
-    program: Program, given: Mapping[str, np.ndarray[Any, Any]], sizes: Mapping[str, int], seed: int
-) -> Inputs:
+    program: Program, given: Mapping[str, np.ndarray[Any, Any]], sizes: Mapping[str, int], seed: int,
+    *, assume: Mapping[str, int] | None = None,
+) -> Inputs:  # fmt: skip
     """Values for every input: those given, the rest drawn at random.
 
     Args:
@@ -79,6 +80,7 @@ def complete(
         given: Arrays by input name.
         sizes: Values of symbols that no given array fixes.
         seed: Seed of the draw.
+        assume: Values for symbols that nothing else fixes, instead of the usual one.
 
     Raises:
         UsageError: A size names no symbol, or contradicts a given array.
@@ -90,6 +92,7 @@ def complete(
     except InputError as error:
         raise UsageError(f"--size: {error.message}", hint=error.hint) from None
     known, assumed = choose_sizes(program, batch=None, given=_known_sizes(program, given, sizes))
+    known |= {name: assume[name] for name in assumed if name in assume} if assume else {}
     values = {**random_inputs(program, known, seed=seed), **given}
     drawn = [p.name for p in program.inputs if p.name not in given and not _is_size(p, known)]
     return Inputs(values, tuple(drawn), {name: known[name] for name in assumed})

@@ -129,6 +129,15 @@ COMMANDS: tuple[CommandEntry, ...] = (
         f"{_FILE} Inputs that are not given are drawn at random, from a seed that is shown.\n\n{_SPEC}",
     ),
     CommandEntry(
+        "check",
+        "Run",
+        "Find memory errors and races in kernels, without a GPU.",
+        _in("check", "check"),
+        "tessera check kernels.py:saxpy --size n=1000",
+        f"{_FILE} The kernels run in the emulator under a sanitizer. Exit status 1 if anything was found. "
+        f"Inputs that are not given are drawn at random, from a seed that is shown.\n\n{_SPEC}",
+    ),
+    CommandEntry(
         "serve",
         "Run",
         "Serve a package over HTTP.",

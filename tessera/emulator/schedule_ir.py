@@ -57,7 +57,7 @@ def module_text(t: Translator, zeroed: list[str]) -> str:
         fixed = fixed.replace(f"@{name}@", str(values[name]))
     helpers = memory_ir.helpers_text(t.helpers)
     declared = "\n".join(sorted(t.declared | memory_ir.declarations(helpers + fixed + kernel)))
-    return "\n".join((fixed, helpers, kernel, declared))
+    return "\n".join((fixed, helpers, *t.functions.values(), kernel, declared))
 
 
 def _zero_slots(t: Translator, names: list[str]) -> str:

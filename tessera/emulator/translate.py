@@ -112,6 +112,8 @@ class Translator(Writer):
         self.sites: list[Instruction] = []
         self.site_of: dict[int, int] = {}
         self.helpers: set[str] = set()
+        self.functions: dict[str, str] = {}
+        """Text of functions that this kernel alone needs, by name."""
         self.params, self.param_bytes = _lay_out(list(function.params))
         self.local, self.local_bytes = _lay_out([v for v in function.variables if v.space == "local"])
         self.local_bytes = align(self.local_bytes, 16)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tessera.emulator.emit_ir import FLOAT, WARP, Value, constant, double_text
+from tessera.emulator.emit_ir import FLOAT, WARP, Value, Writer, constant, double_text
 from tessera.emulator.ptx import Instruction
 from tessera.emulator.translate import BITS, unsupported
 
@@ -30,7 +30,7 @@ def sign_bits(kind: str) -> int:
     return 1 << (BITS[kind] - 1)
 
 
-def flush(t: Translator, value: Value) -> Value:
+def flush(t: Writer, value: Value) -> Value:
     """Subnormal f32 made zeros of the same sign."""
     exponent = t.binary("and", value, constant(0x7F800000, 32))
     sign = t.binary("and", value, constant(0x80000000, 32))
@@ -72,7 +72,7 @@ def by_halves(
     return pack(t, low, high)
 
 
-def pack(t: Translator, low: Value, high: Value) -> Value:
+def pack(t: Writer, low: Value, high: Value) -> Value:
     """Two halves of 16 bits as 32."""
     upper = t.binary("shl", t.resize(high, 32), constant(16, 32))
     return t.binary("or", upper, t.resize(low, 32))
@@ -81,7 +81,7 @@ def pack(t: Translator, low: Value, high: Value) -> Value:
 # -- widths -------------------------------------------------------------------------------------
 
 
-def to_f32(t: Translator, value: Value, kind: str) -> Value:
+def to_f32(t: Writer, value: Value, kind: str) -> Value:
     """The f32 of an f16 or bf16; exact."""
     if kind == "bf16":
         return t.binary("shl", t.resize(value, 32), constant(16, 32))
@@ -90,14 +90,14 @@ def to_f32(t: Translator, value: Value, kind: str) -> Value:
     return value
 
 
-def to_f64(t: Translator, value: Value, kind: str) -> Value:
+def to_f64(t: Writer, value: Value, kind: str) -> Value:
     """The f64 of any shorter type; exact."""
     if kind == "f64":
         return value
     return t.float_cast("fpext", to_f32(t, value, kind), "float", "double", 64)
 
 
-def f32_to(t: Translator, value: Value, kind: str, rounding: str = "rn") -> Value:
+def f32_to(t: Writer, value: Value, kind: str, rounding: str = "rn") -> Value:
     """An f32 rounded to f16 or bf16."""
     if kind == "bf16":
         bits = value
@@ -113,7 +113,7 @@ def f32_to(t: Translator, value: Value, kind: str, rounding: str = "rn") -> Valu
     return towards(t, nearest, "f16", to_f64(t, value, "f32"), rounding)
 
 
-def f64_to_f32_odd(t: Translator, value: Value) -> Value:
+def f64_to_f32_odd(t: Writer, value: Value) -> Value:
     """An f64 cut to f32 with the last bit set if anything was lost, so that one more rounding is right."""
     near = t.float_cast("fptrunc", value, "double", "float", 32)
     back = t.float_cast("fpext", near, "float", "double", 64)
@@ -127,7 +127,7 @@ def f64_to_f32_odd(t: Translator, value: Value) -> Value:
     return t.select(infinite, near, odd)
 
 
-def f64_to(t: Translator, value: Value, kind: str, rounding: str = "rn") -> Value:
+def f64_to(t: Writer, value: Value, kind: str, rounding: str = "rn") -> Value:
     """An f64 rounded once to any shorter type."""
     if kind == "f64":
         return value
@@ -137,7 +137,7 @@ def f64_to(t: Translator, value: Value, kind: str, rounding: str = "rn") -> Valu
     return f32_to(t, f64_to_f32_odd(t, value), kind, rounding)
 
 
-def towards(t: Translator, nearest: Value, kind: str, exact: Value, rounding: str) -> Value:
+def towards(t: Writer, nearest: Value, kind: str, exact: Value, rounding: str) -> Value:
     """`nearest` moved by one step where it lies on the wrong side of the f64 `exact`."""
     bits = BITS[kind]
     back = to_f64(t, nearest, kind)
@@ -176,7 +176,7 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
     return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
 
 
-def _native(t: Translator, opcode: str, kind: str, values: list[Value]) -> Value:
+def _native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
     if opcode == "fma":
         return t.float_intrinsic("fma", FLOAT[kind], *values)
     return t.floating(f"{OPERATIONS[opcode]} {{t}} {{0}}, {{1}}", FLOAT[kind], *values)
@@ -225,7 +225,7 @@ def _odd_quotient(t: Translator, a: Value, b: Value) -> Value:
     return _made_odd(t, quotient, t.binary("xor", remainder, sign))
 
 
-def _made_odd(t: Translator, value: Value, error: Value) -> Value:
+def _made_odd(t: Writer, value: Value, error: Value) -> Value:
     inexact = compare(t, "one", "f64", error, constant(0, 64))
     even = t.compare("eq", t.binary("and", value, constant(1, 64)), constant(0, 64))
     exponent = constant(0x7FF0000000000000, 64)
@@ -236,7 +236,7 @@ def _made_odd(t: Translator, value: Value, error: Value) -> Value:
     return t.select(t.binary("and", t.binary("and", inexact, even), finite), moved, value)
 
 
-def compare(t: Translator, condition: str, kind: str, a: Value, b: Value) -> Value:
+def compare(t: Writer, condition: str, kind: str, a: Value, b: Value) -> Value:
     """`fcmp` in any float type."""
     if kind in ("f16", "bf16"):
         a, b, kind = to_f32(t, a, kind), to_f32(t, b, kind), "f32"

@@ -30,6 +30,7 @@ _CPU_FAST_MATH = ("afn", "arcp", "contract", "nsz", "reassoc")
 """What fast math allows LLVM on the CPU: not that inf and nan never occur, as CUDA's does not either."""
 _SYMBOL = re.compile(r'"(_ZN[^"]+|_cudapy_\w+_\d+)"')
 _DEFINED = re.compile(r'^define [^@]*@"([^"]+)"', re.MULTILINE)
+_DECLARED = re.compile(r'^declare [^@]*@"([^"]+)"', re.MULTILINE)
 _CALLED = re.compile(r'@"(_ZN[^"]+)"')
 _ENV = re.compile(r'^@"_ZN08NumbaEnv[^"]*" = common global i8\* null\n', re.MULTILINE)
 
@@ -172,14 +173,17 @@ def stable_names(ir: CudaIR, name: str) -> tuple[str, ...]:
     """The modules with every generated name replaced: the kernel is `name`, the others count up.
 
     Names of functions and of shared arrays hold counters of the process; machine code must not
-    depend on what was compiled before.
+    depend on what was compiled before. Functions that the shims define keep their names: they are C++.
     """
     names = {ir.entry: name}
     texts = [_ENV.sub("", text) for text in ir.modules]
+    defined = {symbol for text in texts for symbol in _DEFINED.findall(text)}
+    foreign = {symbol for text in texts for symbol in _DECLARED.findall(text)} - defined
     for text in texts:
         for symbol in _SYMBOL.findall(text):
-            names.setdefault(symbol, f"{name}__{len(names)}")
-    return tuple(_SYMBOL.sub(lambda m: f'"{names[m[1]]}"', text) for text in texts)
+            if symbol not in foreign:
+                names.setdefault(symbol, f"{name}__{len(names)}")
+    return tuple(_SYMBOL.sub(lambda m: f'"{names.get(m[1], m[1])}"', text) for text in texts)
 
 
 def nvvm_ptx(

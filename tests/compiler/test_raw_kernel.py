@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numba import cuda, float32
 from sample_kernels import saxpy, strided, transposed, with_atomic, with_barrier
 
 import tessera as ts
@@ -157,3 +158,24 @@ def test_integer_scalar_may_be_a_size(rng):
     result = on_cpu(kernel, np.int64(40), np.full(64, -1.0))
     np.testing.assert_array_equal(result, [*range(40), *[-1] * 24])
     assert HERE in AOTCompiler(target_architectures=["cpu"]).compile(kernel).programs[0].targets
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 128), block=128)
+def triple(x: ts.Array[ts.bf16, "n"], y: ts.Array[ts.bf16, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = float32(x[i]) * float32(3)
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 128), block=128)
+def f16_to_bf16(x: ts.Array[ts.f16, "n"], y: ts.Array[ts.bf16, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = x[i]
+
+
+@pytest.mark.parametrize("kernel", [triple, f16_to_bf16])
+def test_16_bit_floats_convert_both_ways_on_a_gpu(kernel):
+    # The conversions are C++ functions that are linked in: their names must survive ours.
+    compiled = AOTCompiler(target_architectures=["sm_75", "sm_90"]).compile(kernel)
+    assert {(b.target, b.format) for b in compiled.binaries} >= {("sm_75", "cubin"), ("sm_90", "cubin")}

@@ -1,0 +1,249 @@
+"""The emulated device: what it says of itself, and the modules and kernels loaded into it."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import numpy as np
+
+from tessera.emulator.cuda_engine import Engine
+from tessera.emulator.machine import size_of
+from tessera.program.arch import SM_LIMITS, Architecture
+from tessera.program.errors import ArchitectureError, DeviceError
+from tessera.program.occupancy import occupancy
+
+_MULTIPROCESSORS = {70: 80, 75: 40, 80: 108, 86: 84, 89: 142, 90: 132, 100: 148}
+"""Of V100, T4, A100, A40, L40S, H100, B200. Source: their datasheets."""
+_CONSTANT_BYTES = 65536
+_USED = re.compile(r"Used (\d+) registers")
+_STACK = re.compile(r"(\d+) bytes stack frame")
+
+
+class Device:
+    """One emulated GPU.
+
+    Args:
+        cc: Compute capability.
+
+    Raises:
+        ArchitectureError: There is no GPU of that compute capability.
+    """
+
+    def __init__(self, cc: tuple[int, int]) -> None:
+        if cc not in SM_LIMITS:
+            known = ", ".join(f"({a}, {b})" for a, b in sorted(SM_LIMITS))
+            raise ArchitectureError(f"no GPU has compute capability {cc}", hint=f"one of {known}")
+        self.id = 0
+        self.cc = cc
+        self.arch = Architecture(*cc)
+        self.name = f"Tessera emulated {self.arch.name}"
+        self.uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name))
+
+    def attribute(self, name: str) -> int:
+        """A device attribute by its name in the driver API without the prefix; 0 if it has no meaning."""
+        return self._attributes().get(name, 0)
+
+    def _attributes(self) -> dict[str, int]:
+        sm = SM_LIMITS[self.cc]
+        major, minor = self.cc
+        flags = (
+            "CAN_MAP_HOST_MEMORY UNIFIED_ADDRESSING MANAGED_MEMORY CONCURRENT_KERNELS COOPERATIVE_LAUNCH "
+            "CONCURRENT_MANAGED_ACCESS COMPUTE_PREEMPTION_SUPPORTED STREAM_PRIORITIES_SUPPORTED "
+            "GLOBAL_L1_CACHE_SUPPORTED LOCAL_L1_CACHE_SUPPORTED"
+        )
+        return {
+            **dict.fromkeys(flags.split(), 1),
+            "COMPUTE_CAPABILITY_MAJOR": major,
+            "COMPUTE_CAPABILITY_MINOR": minor,
+            "MAX_THREADS_PER_BLOCK": 1024,
+            "MAX_BLOCK_DIM_X": 1024,
+            "MAX_BLOCK_DIM_Y": 1024,
+            "MAX_BLOCK_DIM_Z": 64,
+            "MAX_GRID_DIM_X": 2**31 - 1,
+            "MAX_GRID_DIM_Y": 65535,
+            "MAX_GRID_DIM_Z": 65535,
+            "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
+            "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": sm.shared_optin_bytes,
+            "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": sm.shared_bytes,
+            "RESERVED_SHARED_MEMORY_PER_BLOCK": sm.shared_reserved_bytes,
+            "TOTAL_CONSTANT_MEMORY": _CONSTANT_BYTES,
+            "WARP_SIZE": 32,
+            "MAX_PITCH": 2**31 - 1,
+            "MAX_REGISTERS_PER_BLOCK": sm.registers,
+            "MAX_REGISTERS_PER_MULTIPROCESSOR": sm.registers,
+            "MAX_THREADS_PER_MULTIPROCESSOR": sm.threads,
+            "MAX_BLOCKS_PER_MULTIPROCESSOR": sm.blocks,
+            "MULTIPROCESSOR_COUNT": _MULTIPROCESSORS.get(major * 10 + minor, 64),
+            "CLOCK_RATE": 1_410_000,
+            "MEMORY_CLOCK_RATE": 1_215_000,
+            "GLOBAL_MEMORY_BUS_WIDTH": 5120,
+            "L2_CACHE_SIZE": 40 << 20,
+            "TEXTURE_ALIGNMENT": 512,
+            "ASYNC_ENGINE_COUNT": 3,
+            "SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO": 2
+            if self.cc in ((7, 0), (8, 0), (9, 0), (10, 0))
+            else 64,
+        }
+
+    def resident_blocks(self, kernel: DeviceKernel, threads: int, shared_bytes: int) -> int:
+        """Blocks of a kernel that one multiprocessor holds at once."""
+        found = occupancy(
+            self.arch,
+            threads=threads,
+            registers=kernel.attributes.num_regs,
+            shared_bytes=kernel.attributes.shared_size_bytes + shared_bytes,
+        )
+        return found.blocks
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAttributes:
+    """What the driver says of a loaded kernel; bytes, and registers per thread."""
+
+    num_regs: int
+    const_size_bytes: int
+    local_size_bytes: int
+    shared_size_bytes: int
+    max_threads_per_block: int
+
+
+class DeviceModule:
+    """PTX loaded into the emulated device.
+
+    Args:
+        engine: What runs it.
+        texts: The PTX of its parts.
+        assemble: Gives what the assembler reports of them, for numbers that only it knows.
+    """
+
+    def __init__(self, engine: Engine, texts: Sequence[str], assemble: Callable[[], str]) -> None:
+        self.engine = engine
+        self.texts = tuple(texts)
+        self.loaded = engine.load(texts)
+        self.assemble = assemble
+        self.handle = 0
+        self._log: str | None = None
+
+    @property
+    def log(self) -> str:
+        """The report of the assembler."""
+        if self._log is None:
+            self._log = self.assemble()
+        return self._log
+
+    def variable(self, name: str) -> tuple[int, int] | None:
+        """Address and bytes of a module variable."""
+        variable = self.loaded.module.variables.get(name)
+        if variable is None or name not in self.loaded.symbols:
+            return None
+        return self.loaded.symbols[name], size_of(variable)
+
+    def get_kernel(self, name: str) -> DeviceKernel:
+        """A kernel by name.
+
+        Raises:
+            DeviceError: There is none.
+        """
+        function = self.loaded.module.functions.get(name)
+        if function is None or not function.is_entry:
+            raise DeviceError(f"the module has no kernel {name!r}")
+        return DeviceKernel(self, name)
+
+
+_kernel_handles = itertools.count(0x9000, 16)
+
+
+class DeviceKernel:
+    """A kernel of a loaded module."""
+
+    def __init__(self, module: DeviceModule, name: str) -> None:
+        self.module = module
+        self.name = name
+        self.number = next(_kernel_handles)
+
+    @property
+    def handle(self) -> DeviceKernel:
+        """What the driver's functions take."""
+        return self
+
+    @property
+    def attributes(self) -> KernelAttributes:
+        """Resources; registers and stack are what the assembler says."""
+        module = self.module.loaded.module
+        function = module.functions[self.name]
+        shared = [v for v in module.variables.values() if v.space == "shared"]
+        shared += [v for f in module.functions.values() for v in f.variables if v.space == "shared"]
+        constant = sum(size_of(v) for v in module.variables.values() if v.space == "const")
+        # The report names each kernel, then says what it uses.
+        report = self.module.log.partition(f"'{self.name}'")[2] or self.module.log
+        registers, stack = _USED.search(report), _STACK.search(report)
+        threads = function.directives.get("maxntid") or function.directives.get("reqntid")
+        return KernelAttributes(
+            int(registers[1]) if registers else 0,
+            constant,
+            int(stack[1]) if stack else 0,
+            sum(size_of(v) for v in shared),
+            int(np.prod(threads)) if threads else 1024,
+        )
+
+    def launch(
+        self,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: Sequence[Any],
+        shared_bytes: int,
+        output: TextIO,
+    ) -> None:
+        """Run the kernel.
+
+        Raises:
+            CompileError: PTX that the emulator does not know.
+            DeviceError: The launch or the kernel failed.
+        """
+        _check_shape(self.name, grid, block)
+        loaded = self.module.loaded
+        try:
+            loaded.run_kernel(self.name, grid, block, [argument_bytes(a) for a in args], shared_bytes)
+        finally:
+            text = "".join(loaded.printed)
+            loaded.printed.clear()
+            if text:
+                output.write(text)
+                output.flush()
+
+
+def _check_shape(name: str, grid: tuple[int, int, int], block: tuple[int, int, int]) -> None:
+    threads = block[0] * block[1] * block[2]
+    if min(*grid, *block) < 1 or threads > 1024 or block[2] > 64:
+        raise DeviceError(
+            f"{name}: grid {grid}, block {block}: sizes are 1 or more, and a block has at most 1024 threads"
+        )
+
+
+def argument_bytes(value: Any) -> bytes:
+    """The bytes that a launch passes for an argument: 8 for an int or a pointer, else those of its type.
+
+    Raises:
+        DeviceError: Nothing that a kernel takes.
+    """
+    if isinstance(value, bool):
+        return bytes([value])
+    if isinstance(value, int):
+        return (value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
+    if isinstance(value, float):
+        return np.float64(value).tobytes()
+    if isinstance(value, complex):
+        return np.complex128(value).tobytes()
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tobytes()
+    if isinstance(value, (ctypes._SimpleCData, ctypes.Structure, ctypes.Array)):  # noqa: SLF001
+        return bytes(value)
+    if hasattr(value, "__int__"):
+        return argument_bytes(int(value))
+    raise DeviceError(f"a kernel cannot take {type(value).__name__}")

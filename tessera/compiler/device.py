@@ -3,7 +3,8 @@
 Each is LLVM built by hand, so that a kernel means the same on a GPU and on a
 CPU, needs no library, and is not at the mercy of Numba's error model. Floats of
 16 and 8 bits are integers to Numba; they are widened to float32 to compute and
-rounded back to nearest, ties to even, with NaN kept.
+rounded back to nearest, ties to even, with NaN kept. Beyond the range of 8 bits lies the largest finite
+number, as PTX's `cvt.rn.satfinite` has it; beyond that of 16 bits lies infinity.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class SmallFloat:
     exponent_bits: int
     mantissa_bits: int
     finite: bool = False
-    """No infinities: the highest exponent counts, and NaN is all ones. Overflow gives NaN."""
+    """No infinities: the highest exponent counts, and NaN is all ones."""
 
     @property
     def bits(self) -> int:
@@ -48,6 +49,11 @@ class SmallFloat:
         if self.finite:
             return int((1 << (self.bits - 1)) - 1)
         return int(((1 << self.exponent_bits) - 1) << self.mantissa_bits)
+
+    @property
+    def overflow(self) -> int:
+        """Bits of what numbers beyond the range become."""
+        return self.infinity - 1 if self.bits == 8 else self.infinity
 
     @property
     def nan(self) -> int:
@@ -131,9 +137,9 @@ def _narrow(layout: SmallFloat) -> Build:
             is_small = builder.icmp_unsigned("<", magnitude, _I32(rebias + (1 << _F32_MANTISSA_BITS)))
             value = builder.select(is_small, small, value)
             # Far above the largest number the rebiased exponent still compares right.
-            is_over = builder.icmp_unsigned(">", value, _I32(layout.infinity))
+            is_over = builder.icmp_unsigned(">", value, _I32(layout.overflow))
             is_over = builder.and_(is_over, builder.not_(is_small))
-            value = builder.select(is_over, _I32(layout.infinity), value)
+            value = builder.select(is_over, _I32(layout.overflow), value)
         is_nan = builder.icmp_unsigned(">", magnitude, _I32(_F32_INFINITY))
         value = builder.select(is_nan, _I32(layout.nan), value)
         sign = builder.shl(builder.lshr(bits, _I32(31)), _I32(layout.bits - 1))

@@ -180,7 +180,7 @@ class _Row:
 
     def begin(self, op: str) -> Name:
         """A total to fold into."""
-        return self.body.writer.let("acc", scalar_math.start(op, self.sum_kind(op)))
+        return self.body.writer.let("acc", scalar_math.start(op, self.node.dtype, self.sum_kind(op)))
 
     def fold_in(self, op: str, total: Name, term: str) -> None:
         """Fold one more term into `total`."""

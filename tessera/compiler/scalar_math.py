@@ -173,12 +173,15 @@ def combine(op: str, a: str, b: str, kind: str) -> str:
     return table[{"max": "maximum", "min": "minimum"}.get(op, "add")].format(a=a, b=b)
 
 
-def start(op: str, kind: str) -> str:
-    """What a reduction begins with: folding it into anything changes nothing."""
+def start(op: str, dtype: DType, kind: str) -> str:
+    """What a reduction of `dtype` begins with: folding it into anything changes nothing."""
     if op in ("sum", "mean"):
         return f"{kind}(0)"
-    if kind == "int64":
-        return "~int64(9223372036854775807)" if op == "max" else "int64(9223372036854775807)"
+    if not dtype.is_float:
+        # Of the dtype itself, not of int64: over no elements it is the result.
+        top = (1 << (dtype.bits - 1 if dtype.kind == "int" else dtype.bits)) - 1 if dtype != bool_ else 1
+        bottom = -top - 1 if dtype.kind == "int" else 0
+        return literal(bottom if op == "max" else top, dtype)
     return f"{kind}({'-' if op == 'max' else ''}math.inf)"
 
 

@@ -71,13 +71,14 @@ def test_widening_is_exact_for_every_pattern(name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_narrowing_rounds_as_ml_dtypes_does(name):
+def test_narrowing_rounds_as_ml_dtypes_does_and_saturates_eight_bits(name):
     kind, storage, _ = FORMATS[name]
     values = _interesting_floats()
     out = np.empty(values.size, storage)
     _narrower(name)(values, out)
+    bound = np.float32(ml_dtypes.finfo(kind).max if storage == np.uint8 else np.inf)
     with np.errstate(all="ignore"):
-        expected = values.astype(kind)
+        expected = np.clip(values, -bound, bound).astype(kind)
     nan = np.isnan(expected.astype(np.float32))
     assert np.array_equal(np.isnan(out.view(kind).astype(np.float32)), nan)
     wrong = np.flatnonzero(out[~nan] != expected[~nan].view(storage))

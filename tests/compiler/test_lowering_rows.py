@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_lowering_pointwise import KINDS, check
 
 from tessera.compiler.plan import plan_graph
+from tessera.program.dtype import as_dtype
 from tessera.reference import run_graph
 
 SIZES = st.sampled_from([1, 2, 3, 5, 9, 33])
@@ -110,6 +111,15 @@ def test_empty_tensors_fold_to_what_folding_begins_with():
     graph = g.graph(g.reduce("sum", x, [1]), g.reduce("mean", x, [1]), g.softmax(x, 1), g.layernorm(x))
     for shape in ((0, 4), (3, 0), (0, 0)):
         check(graph, {"x": np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize("dtype", ["i64", "i32", "i16", "i8", "u8", "bool"])
+def test_largest_and_smallest_of_no_integers_are_the_ends_of_their_range(dtype):
+    g = Maker()
+    x = g.input("x", ("n", "m"), dtype)
+    graph = g.graph(*(g.reduce(op, x, [axis]) for op in ("max", "min") for axis in (0, 1)))
+    for shape in ((0, 20), (20, 0)):
+        check(graph, {"x": np.zeros(shape, as_dtype(dtype).numpy)})
 
 
 def test_sums_of_many_numbers_stay_accurate(rng):

@@ -17,7 +17,13 @@ from tessera.profiler import Check, Diagnostics, diagnose
 from tessera.profiler.check import STATUSES, worst
 from tessera.profiler.check_machine import check_cache, check_gpus
 from tessera.profiler.check_package import check_package
-from tessera.profiler.check_software import check_libraries, check_packages, requirements, version_fits
+from tessera.profiler.check_software import (
+    check_c_compiler,
+    check_libraries,
+    check_packages,
+    requirements,
+    version_fits,
+)
 from tessera.profiler.diagnostics import recommendations
 from tessera.profiler.gpu import Gpu, GpuState, read_gpus
 from tessera.program.artifact import Artifact
@@ -142,6 +148,22 @@ def test_package_checks_without_metadata_say_so(monkeypatch: pytest.MonkeyPatch)
     (check,) = check_packages()
     assert check.status == "not applicable"
     assert "cannot be compared" in check.detail
+
+
+def test_c_compiler_check_answers_what_the_compiler_would_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "own-cc"
+    own.write_text("#!/bin/sh\necho own compiler 1.0\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("TESSERA_CC", str(own))
+    check = check_c_compiler()
+    assert (check.status, check.detail) == ("ok", f"{own}: own compiler 1.0")
+    monkeypatch.setenv("TESSERA_CC", "no-such-cc")
+    check = check_c_compiler()
+    assert check.status == "warning"
+    assert "TESSERA_CC=no-such-cc" in check.detail
+    assert "TESSERA_CC" in (check.fix or "")
 
 
 @pytest.mark.parametrize(

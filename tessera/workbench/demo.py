@@ -54,6 +54,12 @@ class Outcome:
         """Share of the held-out digits that the server got right."""
         return float((self.predicted == self.labels).mean())
 
+    def latency_ms(self, fraction: float) -> float:
+        """The quantile of the latencies, such as 0.5 for the median."""
+        from tessera.profiler.timing import quantile
+
+        return quantile(sorted(self.latencies_ms), fraction)
+
     @property
     def agreement(self) -> float:
         """Share of the held-out digits on which server and reference say the same."""

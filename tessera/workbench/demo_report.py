@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from tessera.profiler.report_data import Block
 
 
-def percentile(values: Sequence[float], fraction: float) -> float:
-    """The value below which `fraction` of `values` lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
-
-
 def kernel_table(outcome: Outcome, targets: Sequence[str]) -> list[list[str]]:
     """For each kernel its name, then registers, spill bytes and KiB, each for all of `targets`."""
     sizes = {entry.path: entry.size for entry in outcome.package.entries}
@@ -79,8 +73,8 @@ def _answer_row(outcome: Outcome) -> tuple[str | int | float, ...]:
         len(outcome.labels),
         round(100 * outcome.accuracy, 2),
         f"{same} of {len(outcome.labels)}",
-        round(percentile(outcome.latencies_ms, 0.5), 3),
-        round(percentile(outcome.latencies_ms, 0.99), 3),
+        round(outcome.latency_ms(0.5), 3),
+        round(outcome.latency_ms(0.99), 3),
     )
 
 
@@ -112,8 +106,8 @@ def as_json(outcomes: Sequence[Outcome], stages: Mapping[str, float], report: Pa
                 "digits": len(o.labels),
                 "accuracy": o.accuracy,
                 "equal_to_reference": o.agreement,
-                "latency_ms_p50": percentile(o.latencies_ms, 0.5),
-                "latency_ms_p99": percentile(o.latencies_ms, 0.99),
+                "latency_ms_p50": o.latency_ms(0.5),
+                "latency_ms_p99": o.latency_ms(0.99),
             }
             for o in outcomes
         ],

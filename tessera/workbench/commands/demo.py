@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tessera.program.bytesize import format_bytes
 from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def demo(
     _begin(console, 1, f"Compile for {' '.join(way.TARGETS)}, in float32 and bfloat16, and package")
     made = way.compile_models(folder, module, stages)
     for name, path, package in made:
-        _say(console, f"{name}: {len(package.binaries)} binaries in {path} ({_kib(path)})")
+        _say(console, f"{name}: {len(package.binaries)} binaries in {path} ({_size(path)})")
     _begin(console, 2, "Verify: every byte as the manifest says")
     _say(console, f"{way.verify_packages(made, stages)} entries are intact")
     _begin(
@@ -56,7 +57,7 @@ def demo(
     _begin(console, 4, "Report")
     with stages.stage("measure and report"):
         written = write_demo_report(report, outcomes, stages.seconds)
-    _say(console, f"{written} ({_kib(written)})")
+    _say(console, f"{written} ({_size(written)})")
     for outcome in outcomes:
         way.check_outcome(outcome)
     if as_json:
@@ -76,19 +77,17 @@ def _say(console: Console, text: str) -> None:
     console.print(f"   {text}")
 
 
-def _kib(path: Path) -> str:
-    return f"{path.stat().st_size / 1024:.0f} KiB"
+def _size(path: Path) -> str:
+    return format_bytes(path.stat().st_size)
 
 
 def _answers(outcome: Outcome) -> str:
-    from tessera.workbench.demo_report import percentile
-
     right = int((outcome.predicted == outcome.labels).sum())
     same = int((outcome.predicted == outcome.reference).sum())
     count = len(outcome.labels)
     return (
         f"{outcome.name}: {outcome.accuracy:.2%} right ({right}/{count}), "
-        f"same as reference {same}/{count}, p50 {percentile(outcome.latencies_ms, 0.5):.2f} ms"
+        f"same as reference {same}/{count}, p50 {outcome.latency_ms(0.5):.2f} ms"
     )
 
 

@@ -1,0 +1,389 @@
+"""Accesses that nothing orders: within a block, within a warp, between blocks."""
+
+import numpy as np
+from numba import cuda, float32, int32
+
+import tessera as ts
+from tests.emulator.corpus.case import Case
+
+
+def blocks(n):
+    return ts.cdiv(n, 64)
+
+
+@ts.kernel(grid=1, block=64)
+def no_barrier(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    tile[t] = x[t]
+    y[t] = tile[63 - t]  # BUG
+
+
+@ts.kernel(grid=1, block=64)
+def barrier(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    tile[t] = x[t]
+    cuda.syncthreads()
+    y[t] = tile[63 - t]
+
+
+@ts.kernel(grid=1, block=64)
+def tile_reused_at_once(x: ts.Array[ts.f32, 4, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    total = float32(0)
+    for k in range(4):
+        tile[t] = x[k, t]  # BUG
+        cuda.syncthreads()
+        total += tile[63 - t]
+    y[t] = total
+
+
+@ts.kernel(grid=1, block=64)
+def tile_reused_after_barrier(x: ts.Array[ts.f32, 4, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    total = float32(0)
+    for k in range(4):
+        tile[t] = x[k, t]
+        cuda.syncthreads()
+        total += tile[63 - t]
+        cuda.syncthreads()
+    y[t] = total
+
+
+@ts.kernel(grid=1, block=128)
+def tree_without_barriers(x: ts.Array[ts.f32, 128], y: ts.Array[ts.f32, 1]):
+    part = cuda.shared.array(128, float32)
+    t = cuda.threadIdx.x
+    part[t] = x[t]
+    cuda.syncthreads()
+    width = 64
+    while width > 0:
+        if t < width:
+            part[t] += part[t + width]  # BUG
+        width //= 2
+    if t == 0:
+        y[0] = part[0]
+
+
+@ts.kernel(grid=1, block=128)
+def tree_with_barriers(x: ts.Array[ts.f32, 128], y: ts.Array[ts.f32, 1]):
+    part = cuda.shared.array(128, float32)
+    t = cuda.threadIdx.x
+    part[t] = x[t]
+    cuda.syncthreads()
+    width = 64
+    while width > 0:
+        if t < width:
+            part[t] += part[t + width]
+        cuda.syncthreads()
+        width //= 2
+    if t == 0:
+        y[0] = part[0]
+
+
+@ts.kernel(grid=1, block=64)
+def counts_without_atomics(x: ts.Array[ts.i32, 64], bins: ts.Array[ts.i32, 10]):
+    counts = cuda.shared.array(10, int32)
+    t = cuda.threadIdx.x
+    if t < 10:
+        counts[t] = 0
+    cuda.syncthreads()
+    counts[x[t]] += 1  # BUG
+    cuda.syncthreads()
+    if t < 10:
+        bins[t] = counts[t]
+
+
+@ts.kernel(grid=1, block=64)
+def counts_with_atomics(x: ts.Array[ts.i32, 64], bins: ts.Array[ts.i32, 10]):
+    counts = cuda.shared.array(10, int32)
+    t = cuda.threadIdx.x
+    if t < 10:
+        counts[t] = 0
+    cuda.syncthreads()
+    cuda.atomic.add(counts, x[t], 1)
+    cuda.syncthreads()
+    if t < 10:
+        bins[t] = counts[t]
+
+
+@ts.kernel(grid=1, block=32)
+def warp_without_syncwarp(x: ts.Array[ts.f32, 32], y: ts.Array[ts.f32, 32]):
+    tile = cuda.shared.array(32, float32)
+    t = cuda.threadIdx.x
+    tile[t] = x[t]
+    y[t] = tile[t ^ 1]  # BUG
+
+
+@ts.kernel(grid=1, block=32)
+def warp_with_syncwarp(x: ts.Array[ts.f32, 32], y: ts.Array[ts.f32, 32]):
+    tile = cuda.shared.array(32, float32)
+    t = cuda.threadIdx.x
+    tile[t] = x[t]
+    cuda.syncwarp()
+    y[t] = tile[t ^ 1]
+
+
+@ts.kernel(grid=1, block=64)
+def syncwarp_between_warps(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    tile[t] = x[t]
+    cuda.syncwarp()
+    y[t] = tile[t ^ 32]  # BUG
+
+
+@ts.kernel(grid=1, block=64)
+def shuffle_within_warps(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    tile[t] = x[t]
+    own = cuda.shfl_xor_sync(0xFFFFFFFF, x[t], 1)
+    y[t] = tile[t ^ 1] + own
+
+
+@ts.kernel(grid=1, block=64)
+def total_read_too_early(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    total = cuda.shared.array(1, float32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        total[0] = x[0]
+    cuda.syncthreads()
+    scale = total[0]
+    if t == 63:
+        total[0] = x[63]  # BUG
+    cuda.syncthreads()
+    y[t] = scale * total[0]
+
+
+@ts.kernel(grid=1, block=64)
+def total_read_in_order(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    total = cuda.shared.array(1, float32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        total[0] = x[0]
+    cuda.syncthreads()
+    scale = total[0]
+    cuda.syncthreads()
+    if t == 63:
+        total[0] = x[63]
+    cuda.syncthreads()
+    y[t] = scale * total[0]
+
+
+@ts.kernel(grid=1, block=64)
+def scan_in_place(x: ts.Array[ts.i32, 64]):
+    part = cuda.shared.array(64, int32)
+    t = cuda.threadIdx.x
+    part[t] = x[t]
+    cuda.syncthreads()
+    step = 1
+    while step < 64:
+        if t >= step:
+            part[t] += part[t - step]  # BUG
+        cuda.syncthreads()
+        step *= 2
+    x[t] = part[t]
+
+
+@ts.kernel(grid=1, block=64)
+def scan_two_barriers(x: ts.Array[ts.i32, 64]):
+    part = cuda.shared.array(64, int32)
+    t = cuda.threadIdx.x
+    part[t] = x[t]
+    cuda.syncthreads()
+    step = 1
+    while step < 64:
+        left = part[t - step] if t >= step else 0
+        cuda.syncthreads()
+        part[t] += left
+        cuda.syncthreads()
+        step *= 2
+    x[t] = part[t]
+
+
+@ts.kernel(grid=1, block=(8, 8))
+def transpose_without_barrier(x: ts.Array[ts.f32, 8, 8], y: ts.Array[ts.f32, 8, 8]):
+    tile = cuda.shared.array((8, 8), float32)
+    i, j = cuda.threadIdx.y, cuda.threadIdx.x
+    tile[i, j] = x[i, j]
+    y[i, j] = tile[j, i]  # BUG
+
+
+@ts.kernel(grid=1, block=(8, 8))
+def transpose_with_barrier(x: ts.Array[ts.f32, 8, 8], y: ts.Array[ts.f32, 8, 8]):
+    tile = cuda.shared.array((8, 8), float32)
+    i, j = cuda.threadIdx.y, cuda.threadIdx.x
+    tile[i, j] = x[i, j]
+    cuda.syncthreads()
+    y[i, j] = tile[j, i]
+
+
+@ts.kernel(grid=blocks, block=64)
+def counter_without_atomic(x: ts.Array[ts.f32, "n"], count: ts.Array[ts.i32, 1]):
+    i = cuda.grid(1)
+    if i < x.size and cuda.threadIdx.x == 0:
+        count[0] += 1  # BUG
+
+
+@ts.kernel(grid=blocks, block=64)
+def counter_with_atomic(x: ts.Array[ts.f32, "n"], count: ts.Array[ts.i32, 1]):
+    i = cuda.grid(1)
+    if i < x.size and cuda.threadIdx.x == 0:
+        cuda.atomic.add(count, 0, 1)
+
+
+@ts.kernel(grid=blocks, block=64)
+def neighbours_in_place(x: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i + 64 < x.size:
+        x[i] = x[i] + x[i + 64]  # BUG
+
+
+@ts.kernel(grid=blocks, block=64)
+def neighbours_apart(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i + 64 < x.size:
+        y[i] = x[i] + x[i + 64]
+
+
+@ts.kernel(grid=blocks, block=64)
+def two_write_one(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i // 2] = x[i]  # BUG
+
+
+@ts.kernel(grid=blocks, block=64)
+def one_writes_one(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if 2 * i < x.size:
+        y[i] = x[2 * i]
+
+
+@ts.kernel(grid=blocks, block=64)
+def sums_of_neighbour_block(x: ts.Array[ts.f32, "n"], sums: ts.Array[ts.f32, "cdiv(n, 64)"]):
+    b, i = cuda.blockIdx.x, cuda.grid(1)
+    if cuda.threadIdx.x == 0:
+        sums[b] = x[i]
+        if b > 0:
+            x[i] = sums[b - 1]  # BUG
+
+
+@ts.kernel(grid=blocks, block=64)
+def sums_of_own_block(x: ts.Array[ts.f32, "n"], sums: ts.Array[ts.f32, "cdiv(n, 64)"]):
+    b, i = cuda.blockIdx.x, cuda.grid(1)
+    if cuda.threadIdx.x == 0:
+        sums[b] = x[i]
+        if b > 0:
+            x[i] = sums[b]
+
+
+@ts.kernel(grid=4, block=32)
+def last_block_without_fence(
+    x: ts.Array[ts.f32, 128], part: ts.Array[ts.f32, 4], done: ts.Array[ts.i32, 1], y: ts.Array[ts.f32, 1]
+):
+    b, t = cuda.blockIdx.x, cuda.threadIdx.x
+    if t == 0:
+        part[b] = x[32 * b]
+        if cuda.atomic.add(done, 0, 1) == 3:
+            total = float32(0)
+            for i in range(4):
+                total += part[i]  # BUG
+            y[0] = total
+
+
+@ts.kernel(grid=4, block=32)
+def last_block_with_fence(
+    x: ts.Array[ts.f32, 128], part: ts.Array[ts.f32, 4], done: ts.Array[ts.i32, 1], y: ts.Array[ts.f32, 1]
+):
+    b, t = cuda.blockIdx.x, cuda.threadIdx.x
+    if t == 0:
+        part[b] = x[32 * b]
+        cuda.threadfence()
+        if cuda.atomic.add(done, 0, 1) == 3:
+            total = float32(0)
+            for i in range(4):
+                total += part[i]
+            y[0] = total
+
+
+@ts.kernel(grid=2, block=64)
+def bytes_of_two_blocks(x: ts.Array[ts.u8, 127]):
+    i = cuda.blockIdx.x * 63 + cuda.threadIdx.x
+    x[i] = 1  # BUG
+
+
+@ts.kernel(grid=2, block=64)
+def bytes_of_one_block(x: ts.Array[ts.u8, 127]):
+    i = cuda.blockIdx.x * 63 + cuda.threadIdx.x
+    if i < 63 or cuda.blockIdx.x > 0:
+        x[i] = 1
+
+
+@ts.kernel(grid=1, block=64)
+def atomic_then_read(x: ts.Array[ts.i32, 64], y: ts.Array[ts.i32, 64]):
+    best = cuda.shared.array(1, int32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        best[0] = 0
+    cuda.syncthreads()
+    cuda.atomic.max(best, 0, x[t])
+    y[t] = best[0]  # BUG
+
+
+@ts.kernel(grid=1, block=64)
+def atomic_barrier_read(x: ts.Array[ts.i32, 64], y: ts.Array[ts.i32, 64]):
+    best = cuda.shared.array(1, int32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        best[0] = 0
+    cuda.syncthreads()
+    cuda.atomic.max(best, 0, x[t])
+    cuda.syncthreads()
+    y[t] = best[0]
+
+
+@ts.kernel(grid=1, block=32)
+def lock_without_fence(count: ts.Array[ts.i32, 1], lock: ts.Array[ts.i32, 1]):
+    while cuda.atomic.cas(lock, 0, 0, 1) != 0:
+        pass
+    count[0] += 1  # BUG
+    cuda.atomic.exch(lock, 0, 0)
+
+
+@ts.kernel(grid=1, block=32)
+def lock_with_fences(count: ts.Array[ts.i32, 1], lock: ts.Array[ts.i32, 1]):
+    while cuda.atomic.cas(lock, 0, 0, 1) != 0:
+        pass
+    cuda.threadfence()
+    count[0] += 1
+    cuda.threadfence()
+    cuda.atomic.exch(lock, 0, 0)
+
+
+N = {"n": 200}
+ZERO = np.zeros(1, np.int32)
+LOCK = {"lock": ZERO, "count": ZERO}
+CASES = [
+    Case("race", no_barrier, barrier),
+    Case("race", tile_reused_at_once, tile_reused_after_barrier),
+    Case("race", tree_without_barriers, tree_with_barriers),
+    Case("race", counts_without_atomics, counts_with_atomics),
+    Case("race", warp_without_syncwarp, warp_with_syncwarp),
+    Case("race", syncwarp_between_warps, shuffle_within_warps),
+    Case("race", total_read_too_early, total_read_in_order, index=(0,)),
+    Case("race", scan_in_place, scan_two_barriers),
+    Case("race", transpose_without_barrier, transpose_with_barrier),
+    Case("race-between-blocks", counter_without_atomic, counter_with_atomic, N, index=(0,)),
+    Case("race-between-blocks", neighbours_in_place, neighbours_apart, N),
+    Case("race", two_write_one, one_writes_one, N),
+    Case("race-between-blocks", sums_of_neighbour_block, sums_of_own_block, N),
+    Case("race-between-blocks", last_block_without_fence, last_block_with_fence, inputs={"done": ZERO}),
+    Case("race-between-blocks", bytes_of_two_blocks, bytes_of_one_block, index=(63,)),
+    Case("race", atomic_then_read, atomic_barrier_read, index=(0,)),
+    Case("race", lock_without_fence, lock_with_fences, inputs=LOCK, index=(0,)),
+]

@@ -51,9 +51,11 @@ class _Math:
 
 
 def _bits(kind, storage):
+    # 8-bit floats saturate, as tessera.compiler.device has it.
+    bound = np.float32(ml_dtypes.finfo(kind).max if storage == np.uint8 else np.inf)
     return {
         "widen": lambda b: storage(b).view(kind).astype(np.float32),
-        "narrow": lambda x: np.float32(x).astype(kind).view(storage),
+        "narrow": lambda x: np.clip(np.float32(x), -bound, bound).astype(kind).view(storage),
     }
 
 

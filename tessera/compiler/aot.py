@@ -125,7 +125,7 @@ class AOTCompiler:
 
     def compile(
         self,
-        fn: Any,
+        fn: object,
         input_specs: Specs = None,
         name: str | None = None,
         *,
@@ -148,7 +148,7 @@ class AOTCompiler:
         units = [self._unit(fn, input_specs, name)]
         return CompiledKernel(build_artifact(units, self.config, self.cache, progress), self.config)
 
-    def _unit(self, fn: Any, input_specs: Specs, name: str | None) -> Unit:
+    def _unit(self, fn: object, input_specs: Specs, name: str | None) -> Unit:
         return make_unit(fn, _spec_list(input_specs), name, self.config)
 
 
@@ -163,9 +163,9 @@ class BatchCompiler:
     def __init__(self, config: AOTConfig | None = None, *, cache: CompileCache | None = None) -> None:
         self.config = config or AOTConfig()
         self.cache = cache or CompileCache.default()
-        self._added: dict[str, tuple[Any, Specs]] = {}
+        self._added: dict[str, tuple[object, Specs]] = {}
 
-    def add_kernel(self, fn: Any, name: str | None = None, input_specs: Specs = None) -> None:
+    def add_kernel(self, fn: object, name: str | None = None, input_specs: Specs = None) -> None:
         """Add a function, kernel or model to the batch.
 
         Raises:
@@ -192,7 +192,7 @@ class BatchCompiler:
         return CompiledPackage(build_artifact(units, self.config, self.cache, progress), self.config)
 
 
-def make_unit(fn: Any, specs: list[TensorSpec] | None, name: str | None, config: AOTConfig) -> Unit:
+def make_unit(fn: object, specs: list[TensorSpec] | None, name: str | None, config: AOTConfig) -> Unit:
     """The program of a function, kernel or model, and the jobs that build its code.
 
     Raises:
@@ -303,5 +303,5 @@ def _spec_list(specs: Specs) -> list[TensorSpec] | None:
     return [specs] if isinstance(specs, TensorSpec) else list(specs)
 
 
-def _name_of(fn: Any) -> str:
+def _name_of(fn: object) -> str:
     return str(getattr(fn, "name", None) or getattr(fn, "__name__", None) or type(fn).__name__)

@@ -13,7 +13,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tessera.compiler.numba_adapter import error_location, is_dispatcher
-from tessera.compiler.source import column_of_line, parsed
+from tessera.compiler.source import column_of_line, nested_code, parsed
 from tessera.program.errors import CompileError, SourceLocation, TesseraError
 
 _LIBRARY_MODULES = ("numba", "numpy", "math", "cmath", "operator", "llvmlite", "tessera", "builtins")
@@ -112,7 +112,7 @@ def check_names(function: Callable[..., Any]) -> None:
         CompileError: With the name's place and the name that was probably meant.
     """
     for reader in _functions(function):
-        for code in _nested(reader.__code__):
+        for code in nested_code(reader.__code__):
             _check_code(reader, code)
 
 
@@ -129,15 +129,8 @@ def _functions(function: Callable[..., Any]) -> Iterator[FunctionType]:
         if (value.__module__ or "").partition(".")[0] in _LIBRARY_MODULES:
             continue
         yield value
-        names = {name for code in _nested(value.__code__) for name in code.co_names}
+        names = {name for code in nested_code(value.__code__) for name in code.co_names}
         pending += [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
-
-
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _nested(constant)
 
 
 def _check_code(function: FunctionType, code: CodeType) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from tessera.compiler.numba_adapter import intrinsic_body, is_dispatcher
+from tessera.compiler.source import nested_code
 
 _LIBRARIES = frozenset({"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator", "tessera"})
 """Packages whose contents are known by version: their names stand for what they hold."""
@@ -180,7 +181,7 @@ def _root(module: str | None) -> str:
 def _globals_read(function: FunctionType) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every global that the code reads, and attributes of modules: (`("math", "pi")`, 3.14…)."""
     found: dict[tuple[str, ...], Any] = {}
-    for code in _nested(function.__code__):
+    for code in nested_code(function.__code__):
         path: tuple[str, ...] = ()
         value: Any = _MISSING
         for instruction in dis.get_instructions(code):
@@ -195,13 +196,6 @@ def _globals_read(function: FunctionType) -> Iterator[tuple[tuple[str, ...], Any
             if value is not _MISSING:
                 found[path] = value
     return iter(sorted(found.items(), key=lambda item: item[0]))
-
-
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _nested(constant)
 
 
 def _lookup(function: FunctionType, name: str) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import linecache
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from tessera.compiler.build import Job, split_targets
 from tessera.compiler.kernel_source import KernelSource
@@ -42,7 +44,8 @@ def graph_unit(
     gpu, cpu = split_targets(targets)
     plans: list[Plan] = []
     jobs: list[Job] = []
-    for kind, group in (("cuda", gpu), ("cpu", cpu)):
+    groups: tuple[tuple[Literal["cuda", "cpu"], list[ToolOptions]], ...] = (("cuda", gpu), ("cpu", cpu))
+    for kind, group in groups:
         if group:
             plan, sources = _plan(graph, kind, group, config)
             plans.append(plan)
@@ -70,11 +73,11 @@ def graph_unit(
 
 def replace_name(graph: Graph, name: str) -> Graph:
     """The graph under another name."""
-    return Graph(name=name, nodes=graph.nodes, outputs=graph.outputs, output_names=graph.output_names)
+    return msgspec.structs.replace(graph, name=name)
 
 
 def _plan(
-    graph: Graph, kind: Any, targets: Sequence[ToolOptions], config: AOTConfig
+    graph: Graph, kind: Literal["cuda", "cpu"], targets: Sequence[ToolOptions], config: AOTConfig
 ) -> tuple[Plan, tuple[KernelSource, ...]]:
     from tessera.compiler.plan import plan_graph
 

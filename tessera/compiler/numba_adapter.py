@@ -31,6 +31,9 @@ _CPU_FAST_MATH = ("afn", "arcp", "contract", "nsz", "reassoc")
 _SYMBOL = re.compile(r'"(_ZN[^"]+|_cudapy_\w+_\d+)"')
 _DEFINED = re.compile(r'^define [^@]*@"([^"]+)"', re.MULTILINE)
 _DECLARED = re.compile(r'^declare [^@]*@"([^"]+)"', re.MULTILINE)
+_DECLARED_ANY = re.compile(r'^declare [^@]*@"?([^"(\s]+)', re.MULTILINE)
+_SHIM_START = re.compile(r'(?m)^\s*extern "C"(?= __device__ int\s)')
+_SHIM_NAME = re.compile(r"\s*__device__ int\s+(\w+)\s*\(")
 _CALLED = re.compile(r'@"(_ZN[^"]+)"')
 _ENV = re.compile(r'^@"_ZN08NumbaEnv[^"]*" = common global i8\* null\n', re.MULTILINE)
 
@@ -145,12 +148,39 @@ def lower_cuda(
             if marked:
                 argument.add_attribute("noalias")
         modules = _ordered_modules(library._entry_name, [str(m) for m in library.modules])
-        shims = tuple(sorted(str(_shim_text(item)) for item in library._linking_files))
+        sources = sorted(str(_shim_text(item)) for item in library._linking_files)
+    called = {symbol for text in modules for symbol in _DECLARED_ANY.findall(text)}
+    shims = tuple(filter(None, (needed_functions(source, called) for source in sources)))
     return CudaIR(modules, library._entry_name, shims)
 
 
 def _shim_text(item: Any) -> Any:
     return item.data if hasattr(item, "data") else item
+
+
+def needed_functions(shim: str, called: set[str]) -> str:
+    """The functions of a shim that are called, in the order of their names; nothing if none is.
+
+    numba-cuda hands out every function that any kernel of this process has needed, in the order
+    they were needed in. A source that is not only such functions is somebody's own, and stays whole.
+    """
+    head, *functions = _SHIM_START.split(shim)
+    named = [(match[1], text) for text in functions if (match := _SHIM_NAME.match(text))]
+    if not functions or len(named) < len(functions) or not all(_is_one_block(text) for _, text in named):
+        return shim
+    kept = sorted((name, text.rstrip()) for name, text in named if name in called)
+    return head.rstrip() + "\n" + "".join(f'extern "C"{text}\n' for _, text in kept) if kept else ""
+
+
+def _is_one_block(text: str) -> bool:
+    """Whether C++ text ends where its first block of braces does."""
+    depth = 0
+    code = text.rstrip()
+    for index, character in enumerate(code):
+        depth += (character == "{") - (character == "}")
+        if character == "}" and depth == 0:
+            return index == len(code) - 1
+    return False
 
 
 def _ordered_modules(entry: str, modules: list[str]) -> tuple[str, ...]:
@@ -326,11 +356,6 @@ def is_dispatcher(value: object) -> bool:
     """Whether `value` is a function decorated with `@cuda.jit` or `@njit`; imports nothing."""
     kind = type(value)
     return kind.__module__.startswith("numba") and hasattr(value, "py_func")
-
-
-def is_cuda_dispatcher(value: object) -> bool:
-    """Whether `value` is a function decorated with `@cuda.jit`; imports nothing."""
-    return is_dispatcher(value) and "cuda" in type(value).__module__
 
 
 def error_location(error: BaseException) -> tuple[str, int, int | None] | None:

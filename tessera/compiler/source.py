@@ -1,10 +1,11 @@
-"""The user's source files, read the way Python read them."""
+"""The user's source files and code objects, read the way Python read them."""
 
 from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 from tessera.program.errors import CompileError, SourceLocation
@@ -43,6 +44,14 @@ def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
         hint="keep the kernel in a file, and import it again after a change",
         location=SourceLocation(file, line, function=code.co_name),
     )
+
+
+def nested_code(code: CodeType) -> Iterator[CodeType]:
+    """`code`, and that of every function and comprehension inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from nested_code(constant)
 
 
 def _starts_at(node: ast.FunctionDef, line: int) -> bool:

@@ -68,9 +68,8 @@ def test_cpu_function_is_lowered_without_this_machines_optimizations():
     assert define.count("ptr noalias %arg.") == 2
 
 
-def test_dispatchers_are_told_apart_without_importing():
+def test_dispatchers_are_told_from_plain_functions_without_importing():
     assert numba_adapter.is_dispatcher(half)
-    assert numba_adapter.is_cuda_dispatcher(half)
     assert not numba_adapter.is_dispatcher(scale_c)
     assert half.py_func.__name__ == "half"
 
@@ -92,3 +91,20 @@ def test_missing_compilers_name_the_extra():
     error = numba_adapter.missing_numba("compiling for a GPU")
     assert isinstance(error, MissingDependencyError)
     assert error.hint == "pip install 'tessera[compile]'"
+
+
+def test_a_shim_of_somebodys_own_stays_whole():
+    own = """#include "mine.h"
+__device__ int helper(int a) { return a; }
+extern "C" __device__ int mine(int &r, int a) { r = helper(a); return 0; }
+__device__ int other() { return 1; }
+"""
+    assert numba_adapter.needed_functions(own, set()) == own
+
+
+def test_functions_of_a_shim_are_those_called_in_the_order_of_their_names():
+    head, one = '\n#include "x.h"\n', 'extern "C" __device__ int\nb(int &r) {\n  { r = 1; }\n}\n'
+    two = one.replace("b(", "a(")
+    assert numba_adapter.needed_functions(head + one + two, {"a", "b"}) == head + two + one
+    assert numba_adapter.needed_functions(head + one + two, {"b", "f"}) == head + one
+    assert numba_adapter.needed_functions(head + one + two, {"f"}) == ""

@@ -47,6 +47,13 @@ def with_helpers(x, y):
         y[i] = quarter(x[i]) + TABLE[i % 3]
 
 
+def widen(x, y):
+    """Conversions that numba-cuda takes from CUDA C++, both ways."""
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = float32(x[i]) * float32(3)
+
+
 def add_reduced(x, y):
     """Arithmetic that numba-cuda takes from CUDA C++ for 16-bit floats."""
     i = cuda.grid(1)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sample_kernels import add_reduced, reverse, scale_c, with_helpers
+from sample_kernels import add_reduced, reverse, scale_c, widen, with_helpers
 
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.ptx import CudaKernel, ir_to_ptx, lower, lowering_class, virtual_file
@@ -41,6 +41,14 @@ def test_no_mangled_name_or_environment_is_left():
         text = ptx_of(kernel).text
         assert "NumbaEnv" not in text
         assert "_ZN" not in text
+
+
+def test_library_functions_of_other_kernels_are_left_out():
+    alone = ptx_of(REDUCED).text
+    others = CudaKernel("widen", widen, ("array:bf16:1", "array:bf16:1"), threads=256)
+    assert ptx_of(others).text.count(".func ") == 2
+    assert ptx_of(REDUCED).text == alone
+    assert alone.count(".func ") == 2
 
 
 def test_constant_pointer_is_read_through_the_read_only_cache():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tessera.emulator import halves, lanes
+from tessera.emulator import formats, halves, lanes
 from tessera.emulator.conversions import round_directed, rounding_of
 from tessera.emulator.instructions import Executor, unsupported
 from tessera.emulator.lanes import Array
@@ -68,19 +68,24 @@ def _divide(executor: Executor, instruction: Instruction, mask: Array) -> None:
     kind = type_of(instruction)
     a, b = inputs(executor, instruction, kind, 2)
     if a.dtype.kind == "f":
-        if rounding_of(instruction) == "rn":
-            finish(executor, instruction, a / b, mask)
-        else:
-            values = round_directed("div", [a, b], rounding_of(instruction))
-            finish(executor, instruction, values, mask)
+        rounding = rounding_of(instruction)
+        values = a / b if rounding == "rn" else round_directed("div", [a, b], rounding)
+        if "approx" in instruction.modifiers:
+            # Section 9.7.3.8: the reciprocal of a divisor beyond 2^126 is flushed to zero.
+            huge = (np.abs(b) > 2.0**126) & np.isfinite(b)
+            values = np.where(huge, a * np.copysign(np.float32(0), b), values)
+        finish(executor, instruction, values, mask)
     else:
         executor.write(instruction.operands[0], lanes.truncated_division(a, b), mask)
 
 
 def _remainder(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    # By zero: unspecified; all ones is what GPUs of capability 9.0 were seen to give.
     a, b = inputs(executor, instruction, type_of(instruction), 2)
     quotient = lanes.truncated_division(a, b)
-    executor.write(instruction.operands[0], np.where(b == 0, a, a - quotient * b).astype(a.dtype), mask)
+    executor.write(
+        instruction.operands[0], np.where(b == 0, quotient, a - quotient * b).astype(a.dtype), mask
+    )
 
 
 def _extremum(executor: Executor, instruction: Instruction, mask: Array) -> None:
@@ -99,13 +104,21 @@ def _unary(executor: Executor, instruction: Instruction, mask: Array) -> None:
         values = round_directed("div" if opcode == "rcp" else "sqrt", operands, rounding_of(instruction))
     else:
         values = lanes.UNARY[opcode](a)
-    if opcode in ("rcp", "rsqrt") and a.dtype == np.float64 and "approx" in instruction.modifiers:
-        # Only the upper half of the result is computed.
-        values = (values.view(np.uint64) & np.uint64(0xFFFF_FFFF_0000_0000)).view(np.float64)
-    if opcode in ("neg", "abs", "not", "cnot", "popc", "clz", "brev"):
+    if opcode in ("rcp", "rsqrt") and a.dtype == np.float64 and flushes(instruction):
+        values = _upper_half(opcode, a)
+    if opcode in ("neg", "abs") and a.dtype == np.float32:
+        finish(executor, instruction, values, mask)
+    elif opcode in ("neg", "abs", "not", "cnot", "popc", "clz", "brev"):
         executor.write(instruction.operands[0], lanes.flush(values, ftz=flushes(instruction)), mask)
     else:
         finish(executor, instruction, values, mask)
+
+
+def _upper_half(opcode: str, a: Array) -> Array:
+    """`rcp.approx.ftz.f64`, `rsqrt.approx.ftz.f64`: the upper 32 bits of the result, the others zero."""
+    values = lanes.UNARY[opcode](formats.flush_subnormal(a, "f64"))
+    bits = formats.flush_subnormal(values, "f64").view(np.uint64) & np.uint64(0xFFFF_FFFF_0000_0000)
+    return bits.view(np.float64)
 
 
 def _compare(executor: Executor, instruction: Instruction, mask: Array) -> None:
@@ -141,7 +154,8 @@ def _select(executor: Executor, instruction: Instruction, mask: Array) -> None:
 
 def _select_by_sign(executor: Executor, instruction: Instruction, mask: Array) -> None:
     kind, by = instruction.modifiers[-2], instruction.modifiers[-1]
-    a, b = inputs(executor, instruction, kind, 2)
+    # `.ftz` is about the operand that is compared alone.
+    a, b = (executor.read(op, kind) for op in instruction.operands[1:3])
     chosen = lanes.flush(executor.read(instruction.operands[3], by), ftz=flushes(instruction)) >= 0
     executor.write(instruction.operands[0], np.where(chosen, a, b), mask)
 
@@ -159,7 +173,8 @@ def _test_property(executor: Executor, instruction: Instruction, mask: Array) ->
         "infinite": lambda: np.isinf(a),
         "number": lambda: ~np.isnan(a),
         "notanumber": lambda: np.isnan(a),
-        "normal": lambda: np.isfinite(a) & (np.abs(a) >= small),
+        # Section 9.7.3.1: zeros count as normal.
+        "normal": lambda: np.isfinite(a) & ((np.abs(a) >= small) | (a == 0)),
         "subnormal": lambda: (np.abs(a) < small) & (a != 0),
     }
     name = next(m for m in instruction.modifiers if m in tests)

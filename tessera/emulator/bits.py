@@ -156,6 +156,7 @@ def _find_nth(executor: Executor, instruction: Instruction, mask: Array) -> None
             skip = -n - 1
         if n == 0:
             ordered = range(start, start + 1)
+        ordered = ordered if start < 32 else range(0)
         places = [p for p in ordered if int(bits[i]) >> p & 1]
         if skip < len(places):
             found[i] = places[skip]

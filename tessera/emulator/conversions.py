@@ -57,6 +57,10 @@ def convert(executor: Executor, instruction: Instruction, mask: Array) -> None:
     values = lanes.flush(executor.read(instruction.operands[1], source), ftz=ftz)
     if source == "bf16":
         values = lanes.bf16_to_f32(values)
+        if target == "f32":
+            # The bits as they are, of NaN too.
+            executor.write(instruction.operands[0], values, mask)
+            return
     if not target.startswith(("f", "bf", "tf")):
         result = _to_integer(values, np.dtype(BITS[target]), instruction)
     else:
@@ -87,10 +91,16 @@ def _to_float(values: Array, target: str, instruction: Instruction) -> Array:
     if target == "f64" and values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         return _integer_to_f64(values, rounding_of(instruction))
     if "sat" in modifiers:
-        wide = np.where(np.isnan(wide), 0.0, np.clip(wide, 0.0, 1.0))
+        wide = lanes.saturate(wide)
     if "relu" in modifiers:
         wide = np.where(wide < 0, 0.0, wide) + 0.0
-    return formats.encode(wide, target, rounding_of(instruction), saturate="satfinite" in modifiers)
+    bits = formats.encode(wide, target, rounding_of(instruction), saturate="satfinite" in modifiers)
+    if target == "f64":
+        # A signalling NaN becomes a quiet one.
+        return np.where(np.isnan(wide), bits | np.uint64(1 << 51), bits)
+    if target == "tf32" and "rna" in modifiers:
+        return np.where(np.isnan(wide), values.view(np.uint32) & np.uint32(0xFFFF_E000), bits)
+    return bits
 
 
 def _integer_to_f64(values: Array, rounding: str) -> Array:

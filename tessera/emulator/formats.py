@@ -50,7 +50,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "f64": Format(64, 52, 11, float(np.finfo(np.float64).max), 0x7FF8_0000_0000_0000),
     "f32": Format(32, 23, 8, float(np.finfo(np.float32).max), 0x7FFF_FFFF),
-    "tf32": Format(32, 10, 8, float((2 - 2.0**-10) * 2.0**127), 0x7FFF_FFFF, padding=13),
+    "tf32": Format(32, 10, 8, float((2 - 2.0**-10) * 2.0**127), 0x7FFF_E000, padding=13),
     "f16": Format(16, 10, 5, 65504.0, 0x7FFF),
     "bf16": Format(16, 7, 8, float((2 - 2.0**-7) * 2.0**127), 0x7FFF),
     "e5m2": Format(8, 2, 5, 57344.0, 0x7F),

@@ -65,7 +65,9 @@ def arithmetic(executor: Executor, instruction: Instruction, mask: Array) -> Non
     opcode, modifiers = instruction.opcode, instruction.modifiers
     if opcode in BITWISE:
         values = _bits(executor, instruction.operands[1], kind)
+        form = formats.FORMATS[ELEMENT[kind]]
         bits = BITWISE[opcode](values)
+        bits = np.where(np.isnan(formats.decode(values, ELEMENT[kind])), np.uint16(form.nan), bits)
         if "ftz" in modifiers:
             bits = np.where(bits & np.uint16(0x7C00) == 0, bits & np.uint16(0x8000), bits)
         executor.write(instruction.operands[0], _joined(bits), mask)
@@ -73,7 +75,7 @@ def arithmetic(executor: Executor, instruction: Instruction, mask: Array) -> Non
     inputs = [_values(executor, instruction, op) for op in instruction.operands[1:]]
     result = extremum(inputs, instruction) if opcode in ("min", "max") else ARITHMETIC[opcode](*inputs)
     if "sat" in modifiers:
-        result = np.where(np.isnan(result), 0.0, np.clip(result, 0.0, 1.0))
+        result = lanes.saturate(result)
     if "relu" in modifiers:
         result = np.where(result < 0, 0.0, result) + 0.0
     if "ftz" in modifiers:

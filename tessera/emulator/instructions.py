@@ -34,6 +34,8 @@ SHARED_WINDOW = 0x7E00_0000_0000_0000
 LOCAL_WINDOW = 0x7F00_0000_0000_0000
 """Generic addresses of local memory begin here."""
 WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0, "const": 0, "param": LOCAL_WINDOW}
+CONSTANTS = {"WARP_SZ": 32}
+"""Numbers that PTX has names for."""
 PRIVATE = ("local", "param")
 """State spaces of which each thread has its own. Parameters lie in local memory here: their addresses may
 be taken and passed on."""
@@ -147,7 +149,7 @@ class Executor:
 
     def address_of(self, name: str) -> int:
         """The address of a variable inside its state space."""
-        for table in (self.local_at, self.run.shared_at, self.run.machine.symbols):
+        for table in (self.local_at, self.run.shared_at, self.run.machine.symbols, CONSTANTS):
             if name in table:
                 return table[name]
         raise CompileError(f"{self.function.name}: there is no variable {name}")

@@ -47,6 +47,11 @@ def flush(values: Array, *, ftz: bool) -> Array:
     return np.where(tiny, np.copysign(np.float32(0), values), values)
 
 
+def saturate(values: Array) -> Array:
+    """`.sat`: clipped to 0 … 1; NaN and -0 become +0."""
+    return np.where(values > 0, np.minimum(values, 1), 0).astype(values.dtype)
+
+
 def fma(a: Array, b: Array, c: Array) -> Array:
     """`a*b + c` rounded once, to nearest even. Exact for float32 and float64.
 

@@ -40,7 +40,7 @@ def finish(executor: Executor, instruction: Instruction, values: Array, mask: Ar
     """Write the result of floating-point arithmetic: flushed, saturated, NaN canonical."""
     values = lanes.flush(values, ftz=flushes(instruction))
     if "sat" in instruction.modifiers and values.dtype.kind == "f":
-        values = np.where(np.isnan(values), 0, np.clip(values, 0, 1)).astype(values.dtype)
+        values = lanes.saturate(values)
     if values.dtype == np.float32:
         values = np.where(np.isnan(values), CANONICAL_NAN, values)
     executor.write(instruction.operands[0], values, mask)

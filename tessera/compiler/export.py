@@ -20,6 +20,8 @@ from tessera.program.spec import TensorSpec
 if TYPE_CHECKING:
     import numpy as np
 
+    from tessera.language.jit import JitFunction
+    from tessera.language.module import Module
     from tessera.language.tracing import Traced
 
     Array = np.ndarray[Any, Any]
@@ -31,7 +33,7 @@ BATCH = "batch"
 
 
 def export_artifact(
-    model: Any,
+    model: object,
     example_inputs: Any,
     config: AOTConfig,
     cache: CompileCache,
@@ -51,8 +53,17 @@ def export_artifact(
 
     Raises:
         TraceError: The model cannot become a graph.
-        CompileError: A kernel does not compile, or the quantization is unknown.
+        CompileError: `model` is neither, a kernel does not compile, or the quantization is unknown.
     """
+    from tessera.language.jit import JitFunction
+    from tessera.language.module import Module
+
+    if not isinstance(model, (JitFunction, Module)):
+        raise CompileError(
+            f"{getattr(model, 'name', None) or getattr(model, '__name__', model)} is a "
+            f"{type(model).__name__}, neither a ts.Module nor a @ts.jit function",
+            hint="kernels are compiled by AOTCompiler().compile(…), and packaged by PackageBuilder",
+        )
     examples = _examples(example_inputs)
     traced, notes = _trace(model, examples)
     graph, constants = replace_name(traced.graph, PROGRAM), traced.constants
@@ -74,7 +85,7 @@ def _examples(given: Any) -> list[Array]:
     return [np.asarray(v.numpy() if hasattr(v, "numpy") else v) for v in values]
 
 
-def _trace(model: Any, examples: Sequence[Array]) -> tuple[Traced, list[str]]:
+def _trace(model: JitFunction | Module, examples: Sequence[Array]) -> tuple[Traced, list[str]]:
     """The model traced with a symbolic batch, or with the example's where it needs a number."""
     fixed = [TensorSpec(value.shape, value.dtype) for value in examples]
     if not all(value.ndim for value in examples) or len({value.shape[0] for value in examples}) != 1:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from tessera.compiler.build import Progress
     from tessera.compiler.cache import CompileCache
     from tessera.compiler.options import AOTConfig
+    from tessera.language.jit import JitFunction
+    from tessera.language.module import Module
     from tessera.program.artifact import Artifact
     from tessera.runtime.deployment import DeploymentPackage
 
@@ -35,7 +37,7 @@ class ModelExporter:
 
     def __init__(
         self,
-        model: Any,
+        model: JitFunction | Module,
         example_inputs: Any,
         target_architectures: Iterable[str] | None = None,
         optimization_level: int = 3,
@@ -77,7 +79,7 @@ class ModelExporter:
 
         Raises:
             TraceError: The model cannot become a graph.
-            CompileError: A kernel does not compile, or the quantization is unknown.
+            CompileError: The model is none, a kernel does not compile, or the quantization is unknown.
             PackageError: The file cannot be written.
         """
         from tessera.compiler.export import export_artifact

@@ -118,6 +118,14 @@ def test_model_that_cannot_be_traced_is_the_models_error(tmp_path):
         ModelExporter(Branching(), ts.randn(2, 4), ["cpu"]).export(tmp_path / "x.tsd")
 
 
+@pytest.mark.parametrize("model", [lambda x: x, 3, ts.Module], ids=["function", "number", "class"])
+def test_what_is_no_model_is_refused_by_name(model, tmp_path):
+    with pytest.raises(CompileError, match=r"neither a ts\.Module nor a @ts\.jit function") as caught:
+        ModelExporter(model, np.ones((4, 4), np.float32), ["cpu"]).export(tmp_path / "x.tsd")
+    assert caught.value.hint
+    assert not (tmp_path / "x.tsd").exists()
+
+
 def test_package_without_weights_is_smaller(tmp_path):
     exporter = ModelExporter(Model(), ts.randn(1, 48), ["cpu"])
     exporter.export(tmp_path / "with.tsd")

@@ -76,11 +76,11 @@ def arch_for(kind: str, index: int) -> str:
         return "sm_80"
     if kind != "cuda":
         return "cpu"
+    from tessera.deploy.eager import architecture_for
     from tessera.program.errors import MissingDependencyError
     from tessera.runtime.cuda_driver import open_driver
 
     try:
-        major, minor = open_driver(index).cc
+        return architecture_for(open_driver(index).cc)
     except (DeviceError, MissingDependencyError):
         return "cpu"
-    return f"sm_{major}{minor}"

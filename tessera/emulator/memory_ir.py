@@ -15,6 +15,7 @@ from tessera.emulator.layout import BLOCK, CONTEXT, FAULT, HOSTS, LOCAL_BASE, SI
 SPACES = {"global": 0, "shared": 1, "local": 2}
 V64 = f"<{WARP} x i64>"
 _SPLAT = f"<{WARP} x i32> zeroinitializer"
+_HALF_STARTS = vector_text([lane // 16 * 16 for lane in range(WARP)], 32)
 _KNOWN = {
     "llvm.cttz.i64": "declare i64 @llvm.cttz.i64(i64, i1)",
     "llvm.cttz.i32": "declare i32 @llvm.cttz.i32(i32, i1)",
@@ -323,9 +324,13 @@ def _side_by_side(size: int) -> str:
 
 
 def _read_lanes(name: str, bits_text: str) -> str:
-    """`read_<bits>`: one element per lane from checked host addresses."""
+    """`read_<bits>`: one element per lane from checked host addresses.
+
+    Lanes side by side, all at one place, or in two such halves (blocks 16 wide) take one or two loads.
+    """
     bits = int(bits_text)
     size, kind = bits // 8, f"<{WARP} x i{bits}>"
+    half_steps = vector_text([lane % 16 * size for lane in range(WARP)], 64)
     return f"""
 define internal {kind} @{name}({V64} %h, i32 %mask) {{
   %none = icmp eq i32 %mask, 0
@@ -348,11 +353,41 @@ apart:{_spread("h0")}
   %differ = xor i32 %samem, -1
   %others = and i32 %differ, %mask
   %one = icmp eq i32 %others, 0
-  br i1 %one, label %single, label %gather
+  br i1 %one, label %single, label %halves
 single:
   %q = inttoptr i64 %h0 to ptr
   %s = load i{bits}, ptr %q, align {size}{_spread("s", f"i{bits}")}
   ret {kind} %s.all
+halves:
+  br i1 %full, label %try, label %gather
+try:
+  %first = shufflevector {V64} %h, {V64} poison, <{WARP} x i32> {_HALF_STARTS}
+  %d = sub {V64} %h, %first
+  %rows = icmp eq {V64} %d, {half_steps}
+  %rowsm = bitcast <{WARP} x i1> %rows to i32
+  %two_rows = icmp eq i32 %rowsm, -1
+  %ha = extractelement {V64} %h, i32 0
+  %hb = extractelement {V64} %h, i32 16
+  %pa = inttoptr i64 %ha to ptr
+  %pb = inttoptr i64 %hb to ptr
+  br i1 %two_rows, label %rows2, label %try2
+rows2:
+  %ra = load <16 x i{bits}>, ptr %pa, align {size}
+  %rb = load <16 x i{bits}>, ptr %pb, align {size}
+  %rab = shufflevector <16 x i{bits}> %ra, <16 x i{bits}> %rb, <{WARP} x i32> {IOTA}
+  ret {kind} %rab
+try2:
+  %ones = icmp eq {V64} %d, zeroinitializer
+  %onesm = bitcast <{WARP} x i1> %ones to i32
+  %two_ones = icmp eq i32 %onesm, -1
+  br i1 %two_ones, label %ones2, label %gather
+ones2:
+  %ea = load i{bits}, ptr %pa, align {size}
+  %eb = load i{bits}, ptr %pb, align {size}
+  %eaa = insertelement {kind} poison, i{bits} %ea, i32 0
+  %eab = insertelement {kind} %eaa, i{bits} %eb, i32 16
+  %both = shufflevector {kind} %eab, {kind} poison, <{WARP} x i32> {_HALF_STARTS}
+  ret {kind} %both
 gather:
   %ps = inttoptr {V64} %h to <{WARP} x ptr>
   %v2 = call {kind} @llvm.masked.gather.v{WARP}i{bits}.v{WARP}p0(<{WARP} x ptr> %ps, i32 {size}, <{WARP} x i1> %lanes, {kind} zeroinitializer)

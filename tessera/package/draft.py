@@ -16,7 +16,6 @@ import msgspec
 from tessera.package.content import Blob, Finding
 from tessera.package.manifest import (
     Entry,
-    Format,
     KernelRow,
     Kind,
     Manifest,
@@ -27,7 +26,7 @@ from tessera.package.manifest import (
 from tessera.package.names import encode_name, encode_names
 from tessera.package.weights import Weight, weight_bytes
 from tessera.package.writer import write_container
-from tessera.program.artifact import KernelBinary
+from tessera.program.artifact import BinaryFormat, KernelBinary
 from tessera.program.codec import program_to_json
 from tessera.program.errors import PackageError
 from tessera.program.program import Program
@@ -193,7 +192,7 @@ def _kernel_paths(binaries: Iterable[KernelBinary]) -> dict[str, KernelBinary]:
 
     Where several programs have a kernel of one name for one target, the program's name comes before it.
     """
-    folders: dict[tuple[str, Format], list[KernelBinary]] = {}
+    folders: dict[tuple[str, BinaryFormat], list[KernelBinary]] = {}
     for binary in binaries:
         folders.setdefault((binary.target, binary.format), []).append(binary)
     paths: dict[str, KernelBinary] = {}

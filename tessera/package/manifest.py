@@ -16,7 +16,7 @@ import msgspec
 
 from tessera.package.limits import Limits
 from tessera.package.strictjson import check_json
-from tessera.program.artifact import Resources
+from tessera.program.artifact import BinaryFormat, Resources
 from tessera.program.codec import encode
 from tessera.program.dtype import DTYPES, DType
 from tessera.program.errors import IntegrityError, PackageError
@@ -29,7 +29,6 @@ FORMAT = "1.0"
 
 Kind = Literal["tsc", "tsp", "tsd"]
 """A compiled function, a batch of them, a deployment."""
-Format = Literal["cubin", "ptx", "so"]
 
 _TAIL = b'"\n}\n'
 
@@ -70,7 +69,7 @@ class KernelRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Entry names inside, as `Launch.kernel` gives them."""
     target: str
     """`sm_90a`, `cpu-x86_64-v3`; for PTX the architecture it was made for."""
-    format: Format
+    format: BinaryFormat
     path: str
     resources: Resources | None = None
     """What the assembler reported, GPU kernels only."""

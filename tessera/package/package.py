@@ -17,7 +17,6 @@ from tessera.package.limits import DEFAULT_LIMITS, Limits
 from tessera.package.manifest import (
     MANIFEST,
     Entry,
-    Format,
     KernelRow,
     Kind,
     Manifest,
@@ -27,7 +26,7 @@ from tessera.package.strictjson import check_json
 from tessera.package.tree import Tree
 from tessera.package.weights import array_over
 from tessera.package.writer import write_all
-from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.artifact import Artifact, BinaryFormat, KernelBinary
 from tessera.program.codec import program_from_json
 from tessera.program.errors import IntegrityError, PackageError, ProgramError
 from tessera.program.program import Program
@@ -39,7 +38,7 @@ VerifyWeights = Literal["lazy", "first-touch", "upfront"]
 """When digests of weights are checked: by `verify` alone, when a weight is first asked for, or on load."""
 
 _KINDS: dict[str, Kind] = {".tsc": "tsc", ".tsp": "tsp", ".tsd": "tsd"}
-_PREFERENCE: tuple[Format, ...] = ("cubin", "so", "ptx")
+_PREFERENCE: tuple[BinaryFormat, ...] = ("cubin", "so", "ptx")
 """Which binary to hand out where several fit: machine code before what a driver must compile."""
 
 
@@ -199,7 +198,7 @@ class Package:
         program: str,
         kernel: str,
         target: str,
-        format: Format | None = None,  # noqa: A002 — the name of the column in the manifest
+        format: BinaryFormat | None = None,  # noqa: A002 — the name of the column in the manifest
     ) -> KernelBinary | None:
         """The verified binary that has the entry `kernel` of `program` for `target`, if there is one.
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+BinaryFormat = Literal["cubin", "ptx", "so"]
+"""A GPU's machine code, text for its driver to compile, a CPU's shared library."""
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one GPU kernel needs, as the assembler reports it. Unknown is None, never 0."""
 
@@ -45,7 +49,7 @@ class KernelBinary:
     """Entry names inside, as `Launch.kernel` gives them."""
     target: str
     """`sm_90a`, `cpu-x86_64-v3`; for PTX the architecture it was made for."""
-    format: Literal["cubin", "ptx", "so"]
+    format: BinaryFormat
     data: bytes = field(repr=False)
     resources: Resources | None = None
     cached: bool = False

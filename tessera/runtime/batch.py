@@ -82,9 +82,9 @@ def run_batch(reader: InputReader, execute: Execute, batch: Any, max_batch_size:
         if not batch:
             return []
         stacked = _run_parts(axis, execute, _stack(program, axis, batch), max_batch_size)
-        return [_result(program, [output[i] for output in stacked]) for i in range(len(batch))]
+        return [as_result(program, [output[i] for output in stacked]) for i in range(len(batch))]
     given = batch if isinstance(batch, tuple) else (batch,)
-    return _result(program, _run_parts(axis, execute, reader.read(given), max_batch_size))
+    return as_result(program, _run_parts(axis, execute, reader.read(given), max_batch_size))
 
 
 def _run_parts(axis: BatchAxis, execute: Execute, inputs: Sequence[Array], size: int) -> list[Array]:
@@ -151,7 +151,8 @@ def _same(port: Port, values: Sequence[Array]) -> Array:
     return values[0]
 
 
-def _result(program: Program, outputs: Sequence[Array]) -> Any:
+def as_result(program: Program, outputs: Sequence[Array]) -> Array | dict[str, Array]:
+    """What a caller gets for outputs in order: the only one, or all of them by name."""
     if len(outputs) == 1:
         return outputs[0]
     return {port.name: value for port, value in zip(program.outputs, outputs, strict=True)}

@@ -16,7 +16,7 @@ from tessera.program.bytesize import format_bytes
 from tessera.program.errors import DeviceError, OutOfMemoryError
 from tessera.program.program import Plan, Program
 from tessera.runtime.cells import ArgumentCells
-from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
+from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant, pointer_of
 from tessera.runtime.library import CpuKernel, Library
 from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.profile import Recorder
@@ -158,7 +158,7 @@ class CpuExecutable(Executable[CpuFrame]):
         schedule = frame.schedule
         outputs = [new_output(output, inputs) for output in schedule.outputs]
         arrays = [*(inputs[i] for i in self._tensors), *outputs]
-        addresses = [_pointer(array) for array in arrays]
+        addresses = [pointer_of(array) for array in arrays]
         arena = self._pool.acquire(schedule.arena_bytes)
         try:
             frame.cells.bind([*addresses, arena.pointer], inputs)
@@ -223,7 +223,7 @@ class CpuExecutable(Executable[CpuFrame]):
     def _fixed_address(self, address: Address) -> int:
         if address.space == "null":
             return 0
-        return _pointer(self._fixed[address.space, address.name]) + address.offset_bytes
+        return pointer_of(self._fixed[address.space, address.name]) + address.offset_bytes
 
 
 class _SplitLaunch:
@@ -270,7 +270,7 @@ def allocate(size: int) -> Block[Array]:
             required=size,
             available=None,
         ) from None
-    pointer = _pointer(memory)
+    pointer = pointer_of(memory)
     start = -pointer % ALIGNMENT
     return Block(memory[start : start + size], pointer + start, size)
 
@@ -280,8 +280,3 @@ def new_output(output: Output, inputs: Sequence[Array]) -> Array:
     if output.initial is not None:
         return inputs[output.initial].copy()
     return np.empty(output.shape, output.dtype)
-
-
-def _pointer(array: Array) -> int:
-    pointer: int = array.__array_interface__["data"][0]
-    return pointer

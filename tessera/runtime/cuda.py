@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from tessera.program.arch import best_match, is_cpu, parse_arch
+from tessera.program.artifact import BinaryFormat
 from tessera.program.dim import format_shape
 from tessera.program.errors import DeviceError
 from tessera.program.program import Plan, Program
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.cuda_driver import Call, Driver, Function, Stream, open_driver
-from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
+from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant, pointer_of
 from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, Schedule, make_setup
-from tessera.runtime.source import BinaryFormat, ProgramSource
+from tessera.runtime.source import ProgramSource
 
 
 def open_device(index: int, memory_limit_bytes: int | None) -> CudaDevice:
@@ -269,12 +270,6 @@ def _layout(sizes: Sequence[int], arena_bytes: int) -> tuple[list[int], int]:
         offsets.append(position)
         position += -(-size // ALIGNMENT) * ALIGNMENT
     return [*offsets, position], max(position + arena_bytes, ALIGNMENT)
-
-
-def pointer_of(array: Array) -> int:
-    """Host address of the first element."""
-    pointer: int = array.__array_interface__["data"][0]
-    return pointer
 
 
 def format_cc(cc: tuple[int, int]) -> str:

@@ -25,6 +25,12 @@ MAX_SHAPES = 128
 """Prepared shapes that one program keeps; the least recently used goes first."""
 
 
+def pointer_of(array: Array) -> int:
+    """Host address of the first element."""
+    pointer: int = array.__array_interface__["data"][0]
+    return pointer
+
+
 class Frame:
     """One schedule with its argument cells; used by one call at a time."""
 

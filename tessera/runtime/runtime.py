@@ -15,7 +15,7 @@ import numpy as np
 from tessera.program.artifact import Artifact
 from tessera.program.errors import DeviceError, InputError, MissingDependencyError
 from tessera.program.program import Program
-from tessera.runtime.batch import run_batch
+from tessera.runtime.batch import as_result, run_batch
 from tessera.runtime.devices import (
     Device,
     DeviceFallbackWarning,
@@ -115,11 +115,7 @@ class Runtime:
             OutOfMemoryError: The working memory does not fit the pool.
         """
         name, given = self._program_of(inputs)
-        program = self._programs[name]
-        outputs = self._run(name, self._readers[name].read(given))
-        if len(outputs) == 1:
-            return outputs[0]
-        return {port.name: value for port, value in zip(program.outputs, outputs, strict=True)}
+        return as_result(self._programs[name], self._run(name, self._readers[name].read(given)))
 
     def execute_batch(self, *batch: Any, max_batch_size: int = 32) -> Any:
         """Run many examples, at most `max_batch_size` at a time.

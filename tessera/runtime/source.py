@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.artifact import Artifact, BinaryFormat, KernelBinary
 from tessera.program.errors import PackageError
 from tessera.program.program import Program
 
 if TYPE_CHECKING:
     import numpy as np
-
-BinaryFormat = Literal["cubin", "ptx", "so"]
 
 
 class ProgramSource(Protocol):

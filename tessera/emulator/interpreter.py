@@ -81,13 +81,11 @@ class Interpreter:
         """(size,) uint8: a copy of device memory."""
         return self.memory.load(address, np.empty(size, np.uint8))
 
-    def mark(self) -> int:
-        """A place in memory to `rewind` to."""
-        return self.memory.top
-
-    def rewind(self, mark: int) -> None:
-        """Give everything back that was allocated since `mark`."""
-        memory = self.memory
+    def release(self, addresses: Sequence[int]) -> None:
+        """Give allocations back, and all that came after the first of them: their addresses may be reused."""
+        if not addresses:
+            return
+        memory, mark = self.memory, min(addresses) - GLOBAL_BASE
         memory.data[mark : memory.top] = 0
         memory.ranges = [r for r in memory.ranges if r[0] < mark]
         memory.top = mark

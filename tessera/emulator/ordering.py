@@ -84,6 +84,19 @@ class BlockOrder:
             if writes and thread in self.fenced:
                 self._release(thread, (space, address))
 
+    def publish(self, space: str, threads: Array, addresses: Array) -> None:
+        """The threads arrived at barriers in memory: those who wait there will be behind them."""
+        for thread, address in zip(threads.tolist(), addresses.tolist(), strict=True):
+            at = self.grid.released.setdefault((space, address), {})
+            row = self.known[thread]
+            at[self.block] = np.maximum(at[self.block], row) if self.block in at else row.copy()
+        self._advance(threads)
+
+    def observe(self, space: str, threads: Array, addresses: Array) -> None:
+        """The threads looked at barriers in memory."""
+        for thread, address in zip(threads.tolist(), addresses.tolist(), strict=True):
+            self._acquire(thread, self.grid.released.get((space, address)))
+
     def before(self, thread: Array, other_block: Array, other_thread: Array, clock: Array) -> Array:
         """Whether each access of another thread happened before what `thread` does now."""
         own = other_block == self.block

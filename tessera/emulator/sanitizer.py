@@ -122,10 +122,17 @@ class Sanitizer:
         variables = [v for v in module.variables.values() if v.space == "shared"]
         variables += [v for f in module.functions.values() for v in f.variables if v.space == "shared"]
         sized = [v for v in variables if v.count and not v.external and v.name in places]
-        names = self.shared_names.get(kernel, ())
+        given = self.shared_names.get(kernel, ())
+        names = [n for n in given if 0 not in n.shape]
+        open_ended = [n for n in given if n.shape == (0,)]
         found = [_shared_region(v, places[v.name], i, len(sized), names) for i, v in enumerate(sized)]
         if dynamic[1]:
-            found.append(Region(dynamic[0], dynamic[1], "dynamic shared memory"))
+            region = Region(dynamic[0], dynamic[1], "dynamic shared memory")
+            if len(open_ended) == 1:
+                (only,) = open_ended
+                count = dynamic[1] // only.itemsize
+                region.name, region.itemsize, region.shape = only.name, only.itemsize, (count,)
+            found.append(region)
         return found
 
 

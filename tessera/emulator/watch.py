@@ -328,6 +328,10 @@ class Watch:
         if write:
             region.written[index] = True
         instruction = self._current()
+        if _is_memory_barrier(instruction, space, size, write=write):
+            waits = any(m in ("test_wait", "try_wait") for m in instruction.modifiers)
+            (self._order.observe if waits else self._order.publish)(space, threads, addresses)
+            return
         if any(m in STRONG for m in instruction.modifiers) and not atomic:
             self._order.strong(space, threads, addresses, writes=write)
             return
@@ -495,6 +499,15 @@ class Watch:
 
 def _count(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _is_memory_barrier(instruction: Instruction, space: str, size: int, *, write: bool) -> bool:
+    """Whether an access is to an mbarrier: by its own instructions, or by a copy that reports there."""
+    if instruction.opcode == "mbarrier":
+        return True
+    copies = "bulk" in instruction.modifiers or "mbarrier" in instruction.modifiers
+    # Copies that report to a barrier move multiples of 16 bytes.
+    return instruction.opcode == "cp" and copies and space == "shared" and size == 8 and not write
 
 
 def _is_barrier(instruction: Instruction) -> bool:

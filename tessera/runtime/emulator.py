@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from tessera.program.arch import is_cpu, parse_arch
 from tessera.program.bind import bind_symbols
 from tessera.program.bytesize import format_bytes
 from tessera.program.dim import Dim, align, evaluate, format_shape
-from tessera.program.errors import DeviceError, OutOfMemoryError
+from tessera.program.errors import CompileError, DeviceError, OutOfMemoryError
 from tessera.program.program import Buffer, Plan, Program
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
 from tessera.runtime.memory import ALIGNMENT
@@ -42,14 +43,15 @@ class Engine(Protocol):
     def read(self, address: int, size: int) -> Array:
         """(size,) uint8: a copy of device memory."""
 
-    def mark(self) -> int:
-        """A place in memory to `rewind` to."""
-
-    def rewind(self, mark: int) -> None:
-        """Give everything back that was allocated since `mark`."""
+    def release(self, addresses: Sequence[int]) -> None:
+        """Give back everything that was allocated since the first of these, which are all of that."""
 
     def load(self, ptx: str) -> Any:
-        """A module; `.module` is its parsed PTX."""
+        """A module; `.module` is its parsed PTX.
+
+        Raises:
+            CompileError: PTX that the engine does not know; names the line.
+        """
 
     def launch_params(
         self,
@@ -61,6 +63,60 @@ class Engine(Protocol):
         shared_bytes: int = 0,
     ) -> Any:
         """Run a kernel to its end."""
+
+
+class CompiledEngine:
+    """PTX compiled by LLVM: fast, and without checks beyond bounds."""
+
+    def __init__(self) -> None:
+        # LLVM costs 0.1 s and more.
+        from tessera.emulator.engine import Emulator
+
+        self._emulator = Emulator()
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes."""
+        return self._emulator.alloc(size)
+
+    def write(self, address: int, values: Array) -> None:
+        """Copy an array to the device."""
+        self._emulator.write(address, values)
+
+    def read(self, address: int, size: int) -> Array:
+        """(size,) uint8: a copy of device memory."""
+        return np.frombuffer(self._emulator.read(address, size), np.uint8).copy()
+
+    def release(self, addresses: Sequence[int]) -> None:
+        """Give allocations back."""
+        for address in addresses:
+            self._emulator.free(address)
+
+    def load(self, ptx: str) -> Any:
+        """A module with its kernels compiled.
+
+        Raises:
+            CompileError: PTX that the engine does not know; names the line.
+        """
+        module = self._emulator.load(ptx)
+        for entry in module.entries:
+            self._emulator.kernel(module, entry)
+        return module
+
+    def launch_params(
+        self,
+        loaded: Any,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Run a kernel to its end.
+
+        Raises:
+            DeviceError: A bad access, a deadlock, or a kernel that does not end.
+        """
+        self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
 
 
 def open_device(index: int, memory_limit_bytes: int | None) -> EmulatorDevice:
@@ -86,7 +142,7 @@ class EmulatorDevice:
         self.limit = memory_limit_bytes
         self.lock = threading.Lock()
         """Held by the one execution that is under way: they share the device's memory."""
-        self.engine: Engine = _open_engine(sanitizer)
+        self._engines: dict[str, Engine] = {}
         self.weights_bytes = 0
         self.in_use_bytes = 0
         self.peak_bytes = 0
@@ -109,7 +165,26 @@ class EmulatorDevice:
         assert plan is not None  # noqa: S101 - best_code looked at it
         constants = {c.name: load_constant(c, source) for c in program.constants}
         with self.lock:
-            return EmulatedProgram(program, plan, self, Code(target, texts), constants)
+            engine = self._engine_for(texts.values())
+            return EmulatedProgram(program, plan, self, engine, Code(target, texts), constants)
+
+    def _engine_for(self, texts: Iterable[str]) -> Engine:
+        """LLVM where it knows all of the code and nobody watches; else the interpreter."""
+        if self.sanitizer is None and importlib.util.find_spec("llvmlite") is not None:
+            if "compiled" not in self._engines:
+                self._engines["compiled"] = CompiledEngine()
+            try:
+                for text in texts:
+                    self._engines["compiled"].load(text)
+            except CompileError:
+                pass
+            else:
+                return self._engines["compiled"]
+        if "interpreter" not in self._engines:
+            from tessera.emulator.interpreter import Interpreter
+
+            self._engines["interpreter"] = Interpreter(self.sanitizer)
+        return self._engines["interpreter"]
 
     def reserve(self, size: int) -> None:
         """Count the working memory of an execution.
@@ -140,13 +215,7 @@ class EmulatorDevice:
 
     def close(self) -> None:
         """Drop the device's memory."""
-        self.engine = _open_engine(self.sanitizer)
-
-
-def _open_engine(sanitizer: Sanitizer | None) -> Engine:
-    from tessera.emulator.interpreter import Interpreter
-
-    return Interpreter(sanitizer)
+        self._engines = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +255,14 @@ class EmulatedProgram(Executable[Frame]):
         program: Program,
         plan: Plan,
         device: EmulatorDevice,
+        engine: Engine,
         code: Code,
         constants: Mapping[str, Array],
     ) -> None:
         super().__init__(program, spread(plan, device.sanitizer.gap) if device.sanitizer else plan)
         self.target = f"{code.target} ptx"
         self._device = device
-        self._engine = device.engine
+        self._engine = engine
         modules = {text: self._engine.load(text) for text in dict.fromkeys(code.texts.values())}
         self._modules = {kernel: modules[text] for kernel, text in code.texts.items()}
         self._sizes_of = {
@@ -215,22 +285,24 @@ class EmulatedProgram(Executable[Frame]):
             self._device.reserve(
                 sum(-(-s // ALIGNMENT) * ALIGNMENT for s in sizes) + frame.schedule.arena_bytes
             )
-            mark = self._engine.mark()
+            placed: list[int] = []
             try:
-                addresses = [self._place(name, value) for name, value in tensors.items()]
-                outputs = self._place_outputs(frame, inputs)
+                for name, value in tensors.items():
+                    placed.append(self._place(name, value))
+                self._place_outputs(frame, inputs, placed)
                 arena = self._engine.alloc(max(frame.schedule.arena_bytes, 1))
+                placed.append(arena)
                 self._carve(arena, self._plan.buffers, self._symbols(tensors, inputs))
-                frame.cells.bind([*addresses, *outputs, arena], inputs)
+                frame.cells.bind(placed, inputs)
                 self._launch_all(frame, recorder)
                 return [
                     self._engine.read(address, size).view(o.dtype).reshape(o.shape)
                     for address, size, o in zip(
-                        outputs, sizes[len(tensors) :], frame.schedule.outputs, strict=True
+                        placed[len(tensors) : -1], sizes[len(tensors) :], frame.schedule.outputs, strict=True
                     )
                 ]
             finally:
-                self._engine.rewind(mark)
+                self._engine.release(placed)
                 self._device.in_use_bytes = 0
 
     def _symbols(self, tensors: Mapping[str, Array], inputs: Sequence[Array]) -> dict[str, int]:
@@ -244,16 +316,14 @@ class EmulatedProgram(Executable[Frame]):
         self._engine.write(address, value)
         return address
 
-    def _place_outputs(self, frame: Frame, inputs: Sequence[Array]) -> list[int]:
-        addresses = []
+    def _place_outputs(self, frame: Frame, inputs: Sequence[Array], placed: list[int]) -> None:
         for output in frame.schedule.outputs:
             if output.initial is not None:
-                addresses.append(self._place(output.name, inputs[output.initial]))
+                placed.append(self._place(output.name, inputs[output.initial]))
                 continue
             size = int(np.prod(output.shape)) * output.dtype.itemsize
-            addresses.append(self._engine.alloc(size))
-            self._describe(addresses[-1], output.name, output.dtype, output.shape)
-        return addresses
+            placed.append(self._engine.alloc(size))
+            self._describe(placed[-1], output.name, output.dtype, output.shape)
 
     def _describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         if self._device.sanitizer:

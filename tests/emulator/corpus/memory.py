@@ -330,7 +330,7 @@ CASES = [
     Case("out-of-bounds", histogram_missing_bin, histogram_all_bins, N, {"x": TEN}, (9,)),
     Case("out-of-bounds", stride_loop_too_far, stride_loop, {"n": 300}, index=(300,)),
     Case("out-of-bounds", last_tile_unguarded, last_tile_guarded, N, index=(100,)),
-    Case("out-of-bounds", dynamic_too_small, dynamic_large_enough),
+    Case("out-of-bounds", dynamic_too_small, dynamic_large_enough, index=(32,)),
     Case("out-of-bounds", bytes_past_the_end, bytes_inside, N, index=(100,)),
     Case("out-of-bounds", matrix_row_too_far, matrix_rows, index=(8, 0)),
     Case(

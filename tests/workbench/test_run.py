@@ -67,6 +67,32 @@ def test_wrong_inputs_are_named(
     assert (said.status, message in said.err) == (status, True), said.err
 
 
+SHARED = """\
+from numba import cuda, float32
+
+import tessera as ts
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 32), block=32)
+def reverse(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    tile = cuda.shared.array(32, float32)
+    tile[cuda.threadIdx.x] = x[cuda.grid(1)]
+    cuda.syncthreads()
+    y[cuda.grid(1)] = tile[31 - cuda.threadIdx.x]
+"""
+
+
+def test_a_kernel_that_needs_a_gpu_says_which_device_runs_it_here(tessera: Tessera, project: Path) -> None:
+    Path("shared.py").write_text(SHARED)
+    words = ("run", "shared.py", "--size", "n=64", "--json")
+    refused = tessera(*words)
+    assert refused.status == 1
+    assert "device emulator" in refused.json["error"]["hint"]
+    said = tessera(*words, "--device", "emulator").json
+    x, y = said["inputs"]["x"]["values"], said["outputs"]["y"]["values"]
+    assert y == [*x[31::-1], *x[:31:-1]]
+
+
 @pytest.mark.parametrize("rank", range(1, 5))
 def test_an_output_of_any_rank_fits_a_screen(rank: int) -> None:
     lines = array_lines("y", np.zeros((8,) * rank, np.float32))

@@ -1,6 +1,6 @@
 """Builds libtessera_rt.so, the runtime for C and C++ programs, into tessera/native/ if it is not up to date.
 
-    python3 scripts/build_native.py [--output PATH] [--require] [--force]
+    python3 scripts/build_native.py [--output PATH] [--require] [--force] [--sanitize]
 
 Compiles with $CXX, c++, g++ or clang++, or else with the ziglang wheel. Where there is no compiler it
 says so and goes on: Tessera works without the library, only C++ programs and `add_runtime_library` need
@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "native"
 OUTPUT = ROOT / "tessera" / "native" / "libtessera_rt.so"
-OBJECTS = NATIVE / "build" / "objects"
+BUILD = NATIVE / "build"
 
 COMPILE = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]
 COMPILE += ["-ffunction-sections", "-fdata-sections", "-ffp-contract=fast", "-pthread", "-DTESSERA_BUILDING"]
@@ -34,6 +34,13 @@ LINK = ["-shared", "-pthread", "-s", "-Wl,--gc-sections", "-Wl,-soname,libtesser
 LINK += [f"-Wl,--version-script={EXPORTS}"]
 # Nothing but libc and libm is needed where the library runs.
 STATIC_RUNTIME = ["-static-libstdc++", "-static-libgcc"]
+SANITIZE = [
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    "-g",
+    "-O1",
+]
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,16 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the library goes")
     parser.add_argument("--require", action="store_true", help="fail where it cannot be built")
     parser.add_argument("--force", action="store_true", help="build even if it is up to date")
+    parser.add_argument(
+        "--sanitize", action="store_true", help="with checks of addresses and undefined behaviour"
+    )
     options = parser.parse_args()
     compiler = find_compiler()
     if compiler is None:
         print("libtessera_rt: no C++ compiler found, so not built; C++ programs need it: apt install g++")
         return int(options.require)
     try:
-        print(build(compiler, options.output, force=options.force))
+        print(build(compiler, options.output, force=options.force, sanitize=options.sanitize))
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"libtessera_rt: not built with {compiler.name}:\n{reason(error)}", file=sys.stderr)
         return int(options.require)
@@ -87,7 +97,7 @@ def find_compiler() -> Compiler | None:
     return None
 
 
-def build(compiler: Compiler, output: Path, *, force: bool = False) -> str:
+def build(compiler: Compiler, output: Path, *, force: bool = False, sanitize: bool = False) -> str:
     """Compile what changed and link; the library appears whole or not at all.
 
     Returns:
@@ -98,22 +108,26 @@ def build(compiler: Compiler, output: Path, *, force: bool = False) -> str:
     """
     sources = sorted((NATIVE / "src").glob("*.cpp"))
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    flags = [*COMPILE, f'-DTESSERA_VERSION="{version[1] if version else "unknown"}"']
-    shared = fingerprint(compiler, flags)
-    objects = {source: OBJECTS / f"{source.stem}-{digest(shared, source)}.o" for source in sources}
-    stamp = digest(shared, *sources)
-    recorded = OBJECTS / f"{hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]}.stamp"
+    checks = SANITIZE if sanitize else []
+    flags = [*COMPILE, f'-DTESSERA_VERSION="{version[1] if version else "unknown"}"', *checks]
+    # Programs with checks bring the C++ library that the checkers know.
+    link = [*LINK, *(checks or compiler.link)]
+    shared, folder = fingerprint(compiler, flags), BUILD / ("sanitized" if sanitize else "objects")
+    objects = {source: folder / f"{source.stem}-{digest(shared, source)}.o" for source in sources}
+    stamp = digest(shared + repr(link), EXPORTS, *sources)
+    recorded = folder / f"{hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]}.stamp"
     if not force and output.is_file() and recorded.is_file() and recorded.read_text() == stamp:
         return f"libtessera_rt: {shown(output)} is up to date"
-    OBJECTS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     compiled = [(source, target) for source, target in objects.items() if force or not target.is_file()]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(lambda pair: compile_one(compiler, flags, *pair), compiled))
     output.parent.mkdir(parents=True, exist_ok=True)
-    run_to(output, [*compiler.command, *map(str, objects.values())], [*LINK, *compiler.link])
+    run_to(output, [*compiler.command, *map(str, objects.values())], link)
     recorded.write_text(stamp)
-    for stale in set(OBJECTS.glob("*.o")) - set(objects.values()):
-        stale.unlink(missing_ok=True)
+    for source, current in objects.items():
+        for stale in set(folder.glob(f"{source.stem}-*.o")) - {current}:
+            stale.unlink(missing_ok=True)
     size = output.stat().st_size
     return f"libtessera_rt: built {shown(output)} with {compiler.name}, {size / 1e6:.1f} MB"
 
@@ -124,7 +138,7 @@ def fingerprint(compiler: Compiler, flags: list[str]) -> str:
         [*compiler.command, "--version"], capture_output=True, text=True, check=True
     ).stdout
     headers = sorted((NATIVE / "src").glob("*.h")) + sorted((NATIVE / "include" / "tessera").glob("*.h"))
-    return digest(repr((compiler, flags, LINK, version)), EXPORTS, *headers)
+    return digest(repr((compiler.command, flags, version)), *headers)
 
 
 def digest(text: str, *files: Path) -> str:

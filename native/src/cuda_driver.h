@@ -77,6 +77,16 @@ struct CudaDriver {
 
     // Throws a `Failure` that begins with `what` unless `result` is success.
     void check(CUresult result, const std::string &what) const;
+
+    // Call `work`, which does not throw, with `context` current: for destructors.
+    template <class Work>
+    void in_context(CUcontext context, Work work) const {
+        CUcontext before = nullptr;
+        cuCtxGetCurrent(&before);
+        cuCtxSetCurrent(context);
+        work();
+        cuCtxSetCurrent(before);
+    }
 };
 
 // Makes a context the calling thread's own, and the old one again at the end.

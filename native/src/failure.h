@@ -4,10 +4,9 @@
 #include <tessera/c_api.h>
 
 #include <exception>
-#include <locale>
-#include <sstream>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace tessera::native {
 
@@ -24,13 +23,22 @@ public:
     std::string hint;
 };
 
-// The parts one after the other. Numbers are written as in C, whatever the process's locale.
+// The parts one after the other: texts, characters and integers.
+// Not a stream: those read the process's locale, and their headers double the time to compile.
 template <class... Parts>
 std::string text(const Parts &...parts) {
-    std::ostringstream out;
-    out.imbue(std::locale::classic());
-    (out << ... << parts);
-    return out.str();
+    std::string out;
+    const auto append = [&out](const auto &part) {
+        using Part = std::decay_t<decltype(part)>;
+        if constexpr (std::is_same_v<Part, char>)
+            out += part;
+        else if constexpr (std::is_integral_v<Part>)
+            out += std::to_string(part);
+        else
+            out += std::string_view(part);
+    };
+    (append(parts), ...);
+    return out;
 }
 
 // `name` in quotes, printable and not endless: names come from strangers.

@@ -182,8 +182,6 @@ def contents_of(
     _check_binaries(artifact)
     extra = json_data(metadata, "metadata")
     requirements = check_requirements(extra.pop("requirements", {}))
-    if not libraries and SHIPPED_RUNTIME.is_file():
-        libraries = (SHIPPED_RUNTIME,)
     return Contents(
         name=name,
         version=version,

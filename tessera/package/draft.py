@@ -154,7 +154,9 @@ def _lay_out(contents: Contents, kind: Kind) -> _Layout:
         if value or kind == "tsd"
     }
     runtime = [add("runtime/launcher.py", LAUNCHER.read_bytes())] if kind == "tsd" else []
-    for library in contents.runtime_libraries:
+    # What nobody asked for goes into deployments alone: a compiled function is 4 KiB without it.
+    shipped = (SHIPPED_RUNTIME,) if kind == "tsd" and SHIPPED_RUNTIME.is_file() else ()
+    for library in contents.runtime_libraries or shipped:
         path = f"runtime/{encode_name(library.name)}"
         blobs[path] = Blob(path, _file_opener(library), deflate=True)
         runtime.append(path)

@@ -51,9 +51,23 @@ def test_the_kind_follows_the_ending_unless_it_is_given(
         ".x": "tsd",
     }
     assert kinds[".tsc"].runtime == ()
-    assert kinds[".tsd"].runtime == ("runtime/launcher.py",)
+    assert "runtime/launcher.py" in kinds[".tsd"].runtime
     fixed = Package.from_artifact(artifact, name="a", kind="tsp")
     assert Package.load(fixed.save(tmp_path / "fixed.tsd")).manifest.kind == "tsp"
+
+
+def test_the_native_runtime_goes_into_deployments_alone(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "libtessera_rt.so"
+    library.write_bytes(b"native")
+    monkeypatch.setattr("tessera.package.draft.SHIPPED_RUNTIME", library)
+    package = Package.from_artifact(artifact, name="a")
+    runtimes = {
+        ending: Package.load(package.save(tmp_path / f"a{ending}")).manifest.runtime
+        for ending in (".tsc", ".tsd")
+    }
+    assert runtimes == {".tsc": (), ".tsd": ("runtime/launcher.py", "runtime/libtessera_rt.so")}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,30 @@ def run_kernel(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Array]:
     return _execute(_runtime(kernel), inputs)
 
 
+def launch_kernel(
+    kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, args: Sequence[Any]
+) -> None:
+    """Launch a kernel with a grid and block: on the GPU, or emulated if there is none.
+
+    Args:
+        kernel: The kernel.
+        grid: Blocks by axis.
+        block: Threads by axis.
+        shared_bytes: Dynamic shared memory per block.
+        args: NumPy arrays, written in place, and NumPy scalars, in order.
+
+    Raises:
+        MissingDependencyError: The compiler is not installed.
+        DeviceError: The kernel failed.
+    """
+    from tessera.emulator.numba_context import jit, launch
+
+    with _lock:
+        if kernel not in _launched:
+            _launched[kernel] = jit(kernel.fn)
+    launch(_launched[kernel], grid, block, args, shared_bytes)
+
+
 def place() -> Place:
     """Where calls run now: as `TESSERA_DEVICE` says, or on the first GPU, or on the CPU."""
     return _place(os.environ.get(DEVICE_VARIABLE, ""))
@@ -115,6 +139,8 @@ def architecture_for(cc: tuple[int, int]) -> str:
     return max(known).name
 
 
+_launched: WeakKeyDictionary[Kernel, Callable[..., Any]] = WeakKeyDictionary()
+"""Kernels that were launched with a grid, as Numba compiles them."""
 _runtimes: WeakKeyDictionary[Traced | Kernel, dict[Place, Runtime]] = WeakKeyDictionary()
 _lock = threading.Lock()
 

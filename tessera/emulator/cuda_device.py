@@ -14,7 +14,7 @@ import numpy as np
 
 from tessera.emulator.cuda_engine import Engine
 from tessera.emulator.machine import size_of
-from tessera.program.arch import SM_LIMITS, Architecture
+from tessera.program.arch import MAX_BLOCK, MAX_BLOCK_THREADS, MAX_GRID, SM_LIMITS, Architecture
 from tessera.program.errors import ArchitectureError, DeviceError
 from tessera.program.occupancy import occupancy
 
@@ -61,13 +61,9 @@ class Device:
             **dict.fromkeys(flags.split(), 1),
             "COMPUTE_CAPABILITY_MAJOR": major,
             "COMPUTE_CAPABILITY_MINOR": minor,
-            "MAX_THREADS_PER_BLOCK": 1024,
-            "MAX_BLOCK_DIM_X": 1024,
-            "MAX_BLOCK_DIM_Y": 1024,
-            "MAX_BLOCK_DIM_Z": 64,
-            "MAX_GRID_DIM_X": 2**31 - 1,
-            "MAX_GRID_DIM_Y": 65535,
-            "MAX_GRID_DIM_Z": 65535,
+            "MAX_THREADS_PER_BLOCK": MAX_BLOCK_THREADS,
+            **{f"MAX_BLOCK_DIM_{axis}": n for axis, n in zip("XYZ", MAX_BLOCK, strict=True)},
+            **{f"MAX_GRID_DIM_{axis}": n for axis, n in zip("XYZ", MAX_GRID, strict=True)},
             "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
             "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": sm.shared_optin_bytes,
             "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": sm.shared_bytes,
@@ -189,8 +185,16 @@ class DeviceKernel:
             constant,
             int(stack[1]) if stack else 0,
             sum(size_of(v) for v in shared),
-            int(np.prod(threads)) if threads else 1024,
+            int(np.prod(threads)) if threads else MAX_BLOCK_THREADS,
         )
+
+    def fits(self, grid: tuple[int, int, int], block: tuple[int, int, int]) -> bool:
+        """Whether a launch of that shape is within the limits of the device and of the kernel."""
+        function = self.module.loaded.module.functions[self.name]
+        bound = function.directives.get("maxntid") or function.directives.get("reqntid")
+        most = min(int(np.prod(bound)) if bound else MAX_BLOCK_THREADS, MAX_BLOCK_THREADS)
+        sizes = zip((*grid, *block), (*MAX_GRID, *MAX_BLOCK), strict=True)
+        return int(np.prod(block)) <= most and all(1 <= size <= limit for size, limit in sizes)
 
     def launch(
         self,
@@ -204,9 +208,8 @@ class DeviceKernel:
 
         Raises:
             CompileError: PTX that the emulator does not know.
-            DeviceError: The launch or the kernel failed.
+            DeviceError: The kernel failed.
         """
-        _check_shape(self.name, grid, block)
         loaded = self.module.loaded
         try:
             loaded.run_kernel(self.name, grid, block, [argument_bytes(a) for a in args], shared_bytes)
@@ -216,14 +219,6 @@ class DeviceKernel:
             if text:
                 output.write(text)
                 output.flush()
-
-
-def _check_shape(name: str, grid: tuple[int, int, int], block: tuple[int, int, int]) -> None:
-    threads = block[0] * block[1] * block[2]
-    if min(*grid, *block) < 1 or threads > 1024 or block[2] > 64:
-        raise DeviceError(
-            f"{name}: grid {grid}, block {block}: sizes are 1 or more, and a block has at most 1024 threads"
-        )
 
 
 def argument_bytes(value: Any) -> bytes:

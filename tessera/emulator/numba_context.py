@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from tessera.emulator.cuda_device import Device
 from tessera.emulator.cuda_engine import EngineName
@@ -31,7 +33,9 @@ def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "lockstep") ->
     if _active and _active[-1][:2] == (cc, engine):
         yield _active[-1][2].device
         return
-    installed = Installed(cc, engine)
+    installed = _installed(cc, engine)
+    if any(installed is outer for _, _, outer in _active):
+        installed = Installed(cc, engine)
     installed.install()
     _active.append((cc, engine, installed))
     try:
@@ -39,3 +43,56 @@ def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "lockstep") ->
     finally:
         _active.pop()
         installed.remove()
+
+
+@cache
+def _installed(cc: tuple[int, int], engine: EngineName) -> Installed:
+    """One device of each kind: kernels that it has loaded are there at the next use."""
+    return Installed(cc, engine)
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function as a `@cuda.jit` kernel, compiled at its first launch.
+
+    Raises:
+        MissingDependencyError: numba-cuda is not installed.
+    """
+    try:
+        from numba import cuda
+    except ImportError:
+        from tessera.program.errors import MissingDependencyError
+
+        raise MissingDependencyError.extra("numba-cuda", "compile", needed_for="launching kernels") from None
+    kernel: Callable[..., Any] = cuda.jit(function)
+    return kernel
+
+
+def launch(
+    kernel: Callable[..., Any],
+    grid: Sequence[int],
+    block: Sequence[int],
+    args: Sequence[Any],
+    shared_bytes: int = 0,
+) -> None:
+    """Launch a `@cuda.jit` kernel on the GPU, or emulated if there is none.
+
+    Args:
+        kernel: The kernel.
+        grid: Blocks by axis, one to three.
+        block: Threads by axis, one to three.
+        args: Arrays (copied to the device and back) and scalars.
+        shared_bytes: Dynamic shared memory per block.
+
+    Raises:
+        CompileError: PTX that the emulator does not know.
+        DeviceError: The kernel failed.
+    """
+    from numba import cuda
+
+    configured: Any = kernel
+    if cuda.is_available():
+        configured[tuple(grid), tuple(block), 0, shared_bytes](*args)
+        cuda.synchronize()
+        return
+    with as_cuda():
+        configured[tuple(grid), tuple(block), 0, shared_bytes](*args)

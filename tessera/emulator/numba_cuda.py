@@ -80,8 +80,12 @@ class Installed:
             self.device, open_engine(engine), self.parts.driver.binding, self._failure
         )
         self._before: list[tuple[Any, str, Any]] = []
-        self._state: dict[str, Any] = {}
+        self._state: dict[str, Any] | None = None
+        """What the `Driver` object held before."""
         self._attached: Any = None
+        # Contexts and loaded kernels outlive `remove`, so that a second `install` finds them again.
+        self._inside: dict[str, Any] | None = None
+        self._threads = threading.local()
         self._functions: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def _failure(self, code: str, text: str) -> Exception:
@@ -129,14 +133,16 @@ class Installed:
             self._set(module, name, types.FunctionType(function.__code__, names, name, function.__defaults__))
         live = module.driver
         self._state = dict(vars(live))
-        calls = {name: getattr(self.driver, name) for name in dir(self.driver) if name.startswith("cu")}
-        fresh = {"devices": {}, "is_initialized": True, "initialization_error": None, "pid": None}
+        if self._inside is None:
+            calls = {name: getattr(self.driver, name) for name in dir(self.driver) if name.startswith("cu")}
+            fresh = {"devices": {}, "is_initialized": True, "initialization_error": None, "pid": None}
+            self._inside = fresh | calls
         vars(live).clear()
-        vars(live).update(fresh | calls)
+        vars(live).update(self._inside)
         self._forget_contexts()
         runtime = self.parts.devices._runtime
         self._attached = runtime._tls
-        runtime._tls = threading.local()
+        runtime._tls = self._threads
 
     def _forget_contexts(self) -> None:
         type(self.parts.devices.gpus).lst.fget.cache_clear()
@@ -150,13 +156,15 @@ class Installed:
                 delattr(owner, name)
             else:
                 setattr(owner, name, value)
-        if self._state:
+        if self._state is not None:
             live = self.parts.driver.driver
+            self._inside = dict(vars(live))
             vars(live).clear()
             vars(live).update(self._state)
-            self._state = {}
+            self._state = None
         if self._attached is not None:
             self.parts.devices._runtime._tls = self._attached
+            self._attached = None
         self._forget_contexts()
 
     # -- compiling and loading --------------------------------------------------------------------
@@ -211,9 +219,15 @@ class Installed:
 
     def _launch(self, stream: Any, config: LaunchConfig, kernel: Any, *args: Any) -> None:
         del stream
+        grid, block = _three(config.grid), _three(config.block)
+        if not kernel.fits(grid, block):
+            from cuda.core._utils.cuda_utils import CUDAError
+
+            text = f"CUDA_ERROR_INVALID_VALUE: {kernel.name} with a grid of {grid} blocks of {block} threads"
+            raise CUDAError(text)
         self.driver.copy_mapped(to_device=True)
         try:
-            kernel.launch(_three(config.grid), _three(config.block), args, int(config.shmem_size), sys.stdout)
+            kernel.launch(grid, block, args, int(config.shmem_size), sys.stdout)
         finally:
             self.driver.copy_mapped(to_device=False)
 

@@ -16,7 +16,8 @@ def _checked(result: tuple[Any, ...], program: Any = None) -> Any:
 
 
 def _sized(size: Callable[..., Any], get: Callable[..., Any], program: Any) -> bytes:
-    text: bytes = b" " * _checked(size(program))
+    # NVRTC writes into this object. Python shares all bytes objects of one byte, so it must not be one.
+    text = bytes(max(_checked(size(program)), 2))
     _checked(get(program, text))
     return text
 

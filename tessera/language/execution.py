@@ -41,29 +41,52 @@ class KernelExecutor(Protocol):
         """The written arrays by name. Arrays come as NumPy arrays, scalars as Python numbers."""
 
 
+class KernelLauncher(Protocol):
+    """Launches a kernel with a grid and block of the caller's choice."""
+
+    def __call__(
+        self,
+        kernel: Kernel,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        args: Sequence[Any],
+    ) -> None:
+        """Arrays come as NumPy arrays and are written in place, scalars as NumPy scalars."""
+
+
 _executors: dict[str, str | Callable[..., Any]] = {
     "function": "tessera.deploy.eager:run",
     "kernel": "tessera.deploy.eager:run_kernel",
+    "launch": "tessera.deploy.eager:launch_kernel",
 }
 
 
 def set_executors(
-    *, function: str | Executor | None = None, kernel: str | KernelExecutor | None = None
+    *,
+    function: str | Executor | None = None,
+    kernel: str | KernelExecutor | None = None,
+    launch: str | KernelLauncher | None = None,
 ) -> None:
     """Put another executor in place: a callable, or its dotted name `module:attribute`."""
     if function is not None:
         _executors["function"] = function
     if kernel is not None:
         _executors["kernel"] = kernel
+    if launch is not None:
+        _executors["launch"] = launch
 
 
 @contextmanager
 def executors(
-    *, function: str | Executor | None = None, kernel: str | KernelExecutor | None = None
+    *,
+    function: str | Executor | None = None,
+    kernel: str | KernelExecutor | None = None,
+    launch: str | KernelLauncher | None = None,
 ) -> Iterator[None]:
     """Within, calls run through these executors."""
     before = dict(_executors)
-    set_executors(function=function, kernel=kernel)
+    set_executors(function=function, kernel=kernel, launch=launch)
     try:
         yield
     finally:
@@ -80,6 +103,12 @@ def kernel_executor() -> KernelExecutor:
     """What runs kernels."""
     executor: KernelExecutor = _resolved("kernel")
     return executor
+
+
+def kernel_launcher() -> KernelLauncher:
+    """What launches kernels with a grid."""
+    launcher: KernelLauncher = _resolved("launch")
+    return launcher
 
 
 def _resolved(kind: str) -> Any:

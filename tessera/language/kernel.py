@@ -12,6 +12,7 @@ from tessera.language.annotations import caller_names
 from tessera.language.builder import active
 from tessera.language.execution import kernel_executor
 from tessera.language.launch import Grid, Size, block_of, grid_of, shared_of
+from tessera.language.launcher import Launcher, launcher
 from tessera.language.location import caller_location, definition_location
 from tessera.language.parameters import KernelParam, kernel_parameters
 from tessera.language.promotion import holds
@@ -160,6 +161,36 @@ class Kernel:
         results = kernel_executor()(self, dict(inputs))
         written = [self._write_back(name, inputs[name], results[name]) for name in self.outputs]
         return written[0] if len(written) == 1 else tuple(written)
+
+    def __getitem__(self, shape: Any) -> Launcher:
+        """The kernel with a grid and block of the caller's choice, as Numba launches: `saxpy[grid, block]`.
+
+        Args:
+            shape: `grid, block[, stream[, shared_bytes]]`. The stream, which orders work on a GPU, is not
+                needed: a launch returns when it is done.
+
+        Raises:
+            KernelError: Not that, or more than the limits of a launch.
+        """
+        return launcher(self, shape, caller_location())
+
+    def arguments(self, args: Sequence[Any]) -> list[Any]:
+        """Arguments of a launch, checked: NumPy arrays and NumPy scalars of the parameters' dtypes.
+
+        Raises:
+            InputError: An argument is missing or of another kind, dtype or rank, or cannot be written to.
+        """
+        if len(args) != len(self.params):
+            names = ", ".join(p.name for p in self.params)
+            raise InputError(
+                f"{self.name} takes {len(self.params)} arguments ({names}), {len(args)} given",
+                location=caller_location(),
+            )
+        values = [self._input(p, value) for p, value in zip(self.params, args, strict=True)]
+        return [
+            p.dtype.numpy.type(v) if p.kind == "scalar" else v
+            for p, v in zip(self.params, values, strict=True)
+        ]
 
     def _input(self, param: KernelParam, value: Any) -> Any:
         import numpy as np

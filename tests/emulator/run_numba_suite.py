@@ -30,10 +30,11 @@ RESULTS = Path(__file__).with_name("numba_suite.json")
 PACKAGE = "numba.cuda.tests.cudapy"
 
 DRIVER_FEATURES: dict[str, str] = {
-    "test_ipc.*": "memory shared between processes by the driver",
+    "*test_ipc.*": "memory shared between processes by the driver",
     "test_multigpu.*": "several GPUs",
     "test_multiprocessing.*": "several processes on one GPU",
-    "test_cupy_bfloat16_interop.*": "CuPy on a GPU",
+    "*cupy*": "CuPy, which has a driver of its own",
+    "test_cuda_array_interface.TestCudaArrayInterface.test_fortran_contiguous": "CuPy",
 }
 """Tests that no emulated device can run, by pattern, with the reason."""
 

@@ -84,7 +84,8 @@ def _warps(ready: Array) -> list[Array]:
 def _shuffle(executor: Executor, instruction: Instruction, ready: Array) -> None:
     mode = next(m for m in instruction.modifiers if m in ("up", "down", "bfly", "idx"))
     source = executor.read(instruction.operands[1], "b32")
-    offset = executor.read(instruction.operands[2], "u32").astype(np.int64)
+    # Five bits of the offset count.
+    offset = executor.read(instruction.operands[2], "u32").astype(np.int64) & 31
     control = executor.read(instruction.operands[3], "u32").astype(np.int64)
     lane = np.arange(executor.count, dtype=np.int64) % WARP
     clamp, segment = control & 31, control >> 8 & 31

@@ -280,6 +280,6 @@ class CupyDriver:
     def _fail(self, what: str, error: Exception) -> NoReturn:
         raise DeviceError(
             f"{what}: {error}",
-            hint="compute-sanitizer finds kernels that go out of bounds; tessera diag checks driver and GPU",
+            hint="tessera check finds kernels that go out of bounds; tessera diag checks driver and GPU",
             status=getattr(error, "status", None),
         ) from error

@@ -6,10 +6,10 @@ Source: PTX ISA 8.8, chapters 4 (syntax), 5 (state spaces and types) and 11 (dir
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import replace
 from typing import NoReturn
 
+from tessera.emulator.lexer import Token, literal, negated, tokenize
 from tessera.emulator.ptx import (
     Address,
     Function,
@@ -28,49 +28,11 @@ from tessera.emulator.ptx import (
 )
 from tessera.program.errors import CompileError
 
-_TOKEN = re.compile(
-    r"""(?P<skip>[ \t\r\f]+|//[^\n]*|/\*.*?\*/)
-      |(?P<newline>\n)
-      |(?P<string>"(?:[^"\\\n]|\\.)*")
-      |(?P<number>0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}|0[xX][0-9a-fA-F]+U?|0[bB][01]+U?
-                 |\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\d+U?)
-      |(?P<directive>\.reg\b|\.[A-Za-z_]\w*(?:(?:\.|::)\w+)*)
-      |(?P<word>[%$_A-Za-z][\w$]*(?:(?:\.|::)[\w$]+)*)
-      |(?P<punct>[][(){}<>,;:@!+\-=|])""",
-    re.VERBOSE | re.DOTALL,
-)
 _SPACES = {".global": "global", ".const": "const", ".shared": "shared", ".local": "local", ".param": "param"}
 _LINKAGE = {".visible", ".extern", ".weak", ".common"}
 _TUNING = {".maxntid", ".reqntid", ".minnctapersm", ".maxnctapersm", ".maxnreg", ".reqnctapercluster",
            ".maxclusterrank"}  # fmt: skip
 _FLAGS = {".explicitcluster", ".noreturn", ".abi_preserve", ".blocksareclusters"}
-
-
-class _Token:
-    __slots__ = ("kind", "line", "text")
-
-    def __init__(self, kind: str, text: str, line: int) -> None:
-        self.kind, self.text, self.line = kind, text, line
-
-
-def tokenize(text: str) -> list[_Token]:
-    """Tokens of PTX text, comments left out.
-
-    Raises:
-        CompileError: A character that PTX does not have; names the line.
-    """
-    tokens: list[_Token] = []
-    position, line = 0, 1
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise CompileError(f"PTX line {line}: unexpected character {text[position]!r}", ptx_line=line)
-        kind, value = match.lastgroup or "", match.group()
-        if kind not in ("skip", "newline"):
-            tokens.append(_Token(kind, value, line))
-        line += value.count("\n")
-        position = match.end()
-    return tokens
 
 
 def parse_ptx(text: str) -> Module:
@@ -83,7 +45,7 @@ def parse_ptx(text: str) -> Module:
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens
         self.at = 0
         self.result = Module()
@@ -100,7 +62,7 @@ class _Parser:
     def line(self) -> int:
         return self.tokens[min(self.at, len(self.tokens) - 1)].line if self.tokens else 1
 
-    def token(self) -> _Token:
+    def token(self) -> Token:
         if self.at >= len(self.tokens):
             self.fail("unexpected end")
         return self.tokens[self.at]
@@ -134,7 +96,7 @@ class _Parser:
         token = self.token()
         if token.kind != "number":
             self.fail(f"expected a number, found {token.text!r}")
-        return _literal(self.take())
+        return literal(self.take())
 
     # -- module ---------------------------------------------------------------------------------
 
@@ -252,7 +214,7 @@ class _Parser:
         token = self.token()
         if token.kind == "number":
             value = self.number()
-            into.append(_negate(value) if negative else value)
+            into.append(negated(value) if negative else value)
             return
         name = self.take()
         if name == "generic" and self.accept("("):
@@ -453,7 +415,7 @@ class _Parser:
         if token.text == "-" or token.kind == "number":
             negative = self.accept("-")
             value = self.number()
-            return _negate(value) if negative else value
+            return negated(value) if negative else value
         if token.kind != "word":
             self.fail(f"expected an operand, found {token.text!r}")
         return self.name_operand()
@@ -497,25 +459,3 @@ class _Parser:
 
 def _register(name: str) -> Register:
     return Register(name)
-
-
-def _negate(value: Immediate) -> Immediate:
-    bits = None if value.bits is None else value.bits ^ (1 << (value.width - 1))
-    return Immediate(-value.value, bits, value.width)
-
-
-def _literal(text: str) -> Immediate:
-    prefix = text[:2].lower()
-    if prefix == "0f":
-        bits = int(text[2:], 16)
-        return Immediate(struct.unpack("<f", struct.pack("<I", bits))[0], bits, 32)
-    if prefix == "0d":
-        bits = int(text[2:], 16)
-        return Immediate(struct.unpack("<d", struct.pack("<Q", bits))[0], bits, 64)
-    digits = text.rstrip("U")
-    if prefix in ("0x", "0b"):
-        return Immediate(int(digits, 0))
-    if re.fullmatch(r"\d+", digits):
-        octal = len(digits) > 1 and digits[0] == "0"
-        return Immediate(int(digits, 8 if octal else 10))
-    return Immediate(float(text))

@@ -89,7 +89,8 @@ CASES: dict[str, Callable[[int, int, int], int]] = {
     "prmt.b32.rc8 %o0, %a0, %a1, %a2": lambda a, b, c: permuted(a, b, [c & 3] * 4),
     "prmt.b32.ecl %o0, %a0, %a1, %a2": lambda a, b, c: permuted(a, b, [max(i, c & 3) for i in range(4)]),
     "prmt.b32.ecr %o0, %a0, %a1, %a2": lambda a, b, c: permuted(a, b, [min(i, c & 3) for i in range(4)]),
-    "prmt.b32.rc16 %o0, %a0, %a1, %a2": lambda a, b, c: permuted(a, b, [(c & 1) * 2 + i % 2 for i in range(4)]),
+    "prmt.b32.rc16 %o0, %a0, %a1, %a2": lambda a, b, c: permuted(
+        a, b, [(c & 1) * 2 + i % 2 for i in range(4)]),
     "vadd4.s32.s32.s32.sat %o0, %a0, %a1, %a2": lambda a, b, c: join(
         [max(-128, min(127, x + y)) for x, y in both(a, b, 8, signed=True)], 8),
     "vavrg2.u32.u32.u32 %o0, %a0, %a1, %a2": lambda a, b, c: join(
@@ -196,6 +197,7 @@ def test_wide_products_quotients_and_carries(kind: str, rng: np.random.Generator
 
 def test_lop3_with_a_predicate() -> None:
     words = np.array([[0xF0, 0x0F, 0]], np.uint32)
-    out = run("setp.eq.u32 %p0, %a2, 0; lop3.and.b32 %o0|%p1, %a0, %a1, %a2, 0xC0, %p0; selp.b32 %o1, 1, 0, %p1;",
-              words)  # fmt: skip
+    body = """setp.eq.u32 %p0, %a2, 0; lop3.and.b32 %o0|%p1, %a0, %a1, %a2, 0xC0, %p0;
+    selp.b32 %o1, 1, 0, %p1;"""
+    out = run(body, words)
     np.testing.assert_array_equal(out[0, :2], [0, 0])

@@ -261,3 +261,12 @@ def test_atomics_locks_and_compare_and_swap_loops(rng: np.random.Generator) -> N
     assert bits[0] == 2**64 - 1
     np.testing.assert_array_equal(pair, [n, n / 2])
     assert guarded[0] == n * (n - 1) // 2
+
+
+def test_producer_and_consumer_warps_share_a_ring_of_buffers(rng: np.random.Generator) -> None:
+    tiles = 7
+    x = rng.integers(-9, 9, (tiles, 64)).astype(np.float32)
+    sums = np.zeros(32, np.float32)
+    run("hopper", (1,), (64,), x, sums, np.int32(tiles))
+    weights = np.arange(1, tiles + 1)[:, None]
+    np.testing.assert_array_equal(sums, (x[:, :32] * weights + x[:, 32:]).sum(axis=0))

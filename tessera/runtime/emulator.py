@@ -170,7 +170,7 @@ class EmulatorDevice:
 
     def _engine_for(self, texts: Iterable[str]) -> Engine:
         """LLVM where it knows all of the code and nobody watches; else the interpreter."""
-        if self.sanitizer is None and importlib.util.find_spec("llvmlite") is not None:
+        if self.sanitizer is None and has_llvm():
             if "compiled" not in self._engines:
                 self._engines["compiled"] = CompiledEngine()
             try:
@@ -216,6 +216,11 @@ class EmulatorDevice:
     def close(self) -> None:
         """Drop the device's memory."""
         self._engines = {}
+
+
+def has_llvm() -> bool:
+    """Whether LLVM is installed; without it the interpreter runs everything."""
+    return importlib.util.find_spec("llvmlite") is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tessera.compiler.quantize import Quantized, quantize
 from tessera.program.artifact import Artifact
 from tessera.program.errors import CompileError, TesseraError
 from tessera.program.graph import Graph
+from tessera.program.program import DEFAULT_PROGRAM
 from tessera.program.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-PROGRAM = "forward"
-"""Name of an exported model's program."""
 BATCH = "batch"
 """Symbol of the first axis of its inputs."""
 
@@ -66,7 +65,7 @@ def export_artifact(
         )
     examples = _examples(example_inputs)
     traced, notes = _trace(model, examples)
-    graph, constants = replace_name(traced.graph, PROGRAM), traced.constants
+    graph, constants = replace_name(traced.graph, DEFAULT_PROGRAM), traced.constants
     if quantization is not None:
         done = quantize(graph, constants, quantization)
         notes += _quantization_notes(graph, constants, done, examples)

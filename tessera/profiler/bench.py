@@ -16,7 +16,7 @@ from tessera.profiler.sizes import batch_symbol, choose_sizes, is_vector, random
 from tessera.profiler.timing import Timing, measure, quantile, summarize
 from tessera.program.artifact import Artifact
 from tessera.program.errors import InputError, OptionError
-from tessera.program.program import Program
+from tessera.program.program import DEFAULT_PROGRAM, Program, default_program
 
 if TYPE_CHECKING:
     import numpy as np
@@ -330,7 +330,7 @@ def _open_source(target: str | Path | Package | Artifact) -> tuple[ProgramSource
 
 def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
     if name is None:
-        name = next(iter(programs)) if len(programs) == 1 else "forward"
+        name = default_program(programs) or DEFAULT_PROGRAM
     if name not in programs:
         raise InputError(
             f"which program to measure? there is none called {name!r}",

@@ -14,6 +14,7 @@ the same time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -25,6 +26,10 @@ from tessera.program.graph import Graph
 SCHEMA_MAJOR = 1
 SCHEMA = "1.0"
 """Schema version that this Tessera writes. A reader accepts every minor of its major."""
+
+
+DEFAULT_PROGRAM = "forward"
+"""What an exported model's program is called, and which of several is meant where none is named."""
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -214,3 +219,10 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     def targets(self) -> tuple[str, ...]:
         """Every architecture that has a plan."""
         return tuple(t for p in self.plans for t in p.targets)
+
+
+def default_program(names: Collection[str]) -> str | None:
+    """Which of these programs is meant where none is named: the only one, or `DEFAULT_PROGRAM`; else None."""
+    if len(names) == 1:
+        return next(iter(names))
+    return DEFAULT_PROGRAM if DEFAULT_PROGRAM in names else None

@@ -14,7 +14,7 @@ import numpy as np
 
 from tessera.program.artifact import Artifact
 from tessera.program.errors import DeviceError, InputError, MissingDependencyError
-from tessera.program.program import Program
+from tessera.program.program import Program, default_program
 from tessera.runtime.batch import as_result, run_batch
 from tessera.runtime.devices import (
     Device,
@@ -32,9 +32,6 @@ from tessera.runtime.source import ArtifactSource, ProgramSource
 
 Array = np.ndarray[Any, Any]
 Result = Array | dict[str, Array]
-
-DEFAULT_PROGRAM = "forward"
-"""The program that `execute` runs if there are several and none is named."""
 
 
 class Runtime:
@@ -193,10 +190,9 @@ class Runtime:
             if given[0] not in self._programs:
                 raise InputError(f"there is no program called {given[0]!r}", hint=self._listing())
             return given[0], given[1:]
-        if len(self._programs) == 1:
-            return next(iter(self._programs)), given
-        if DEFAULT_PROGRAM in self._programs:
-            return DEFAULT_PROGRAM, given
+        default = default_program(self._programs)
+        if default is not None:
+            return default, given
         raise InputError(
             f"there are {len(self._programs)} programs: say which one, as in "
             f"execute({next(iter(self._programs), 'name')!r}, …)",

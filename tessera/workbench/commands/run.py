@@ -65,12 +65,10 @@ def run(
 
 
 def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
+    from tessera.program.program import default_program
     from tessera.workbench.failure import UsageError
 
-    if name is None and len(programs) == 1:
-        return next(iter(programs.values()))
-    if name is None and "forward" in programs:
-        return programs["forward"]
+    name = default_program(programs) if name is None else name
     listing = ", ".join(programs)
     if name is None:
         raise UsageError(

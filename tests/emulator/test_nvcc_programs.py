@@ -270,3 +270,21 @@ def test_producer_and_consumer_warps_share_a_ring_of_buffers(rng: np.random.Gene
     run("hopper", (1,), (64,), x, sums, np.int32(tiles))
     weights = np.arange(1, tiles + 1)[:, None]
     np.testing.assert_array_equal(sums, (x[:, :32] * weights + x[:, 32:]).sum(axis=0))
+
+
+def test_wmma_of_doubles_nibbles_and_bits(rng: np.random.Generator) -> None:
+    a, b, c = rng.standard_normal((8, 4)), rng.standard_normal((4, 8)), rng.standard_normal((8, 8))
+    total = np.ascontiguousarray(c.T)
+    run("wmma_types", (1,), (32,), a, b, total, entry="wmma_double")
+    np.testing.assert_allclose(total.T, a @ b + c, rtol=1e-13, atol=1e-13)
+
+    left, right = rng.integers(-8, 8, (8, 32)), rng.integers(-8, 8, (8, 32))
+    nibbles = [((x[:, ::2] & 15) | (x[:, 1::2] & 15) << 4).astype(np.uint8) for x in (left, right)]
+    found = np.zeros((8, 8), np.int32)
+    run("wmma_types", (1,), (32,), *nibbles, found, entry="wmma_nibbles")
+    np.testing.assert_array_equal(found, left @ right.T + 3)
+
+    left, right = rng.integers(0, 2, (8, 128)), rng.integers(0, 2, (8, 128))
+    bits = [np.packbits(x.astype(np.uint8), axis=1, bitorder="little") for x in (left, right)]
+    run("wmma_types", (1,), (32,), *bits, found, entry="wmma_bits")
+    np.testing.assert_array_equal(found, left @ right.T)

@@ -275,7 +275,7 @@ def needs_gpu(function: Any, uses: str, line: int, column: int | None = None) ->
     what = f"{uses} ({_WHY[last]})" if last else uses
     return CompileError(
         f"{function.__name__} needs a GPU or the emulator: uses {what} at line {line}",
-        hint="run it on the device emulator; to compile it, leave the cpu target out, or write it with @ts.jit",
+        hint="run it on the device emulator; to compile, leave the cpu target out, or write it with @ts.jit",
         location=_where(function, line, column),
         uses=uses,
     )

@@ -75,25 +75,43 @@ class Kernel:
             )
         tree = function_tree(self.fn)
         self.params: tuple[KernelParam, ...] = self._checked(
-            lambda: kernel_parameters(self.name, self.fn, names or {}, tree)
+            self.location, lambda: kernel_parameters(self.name, self.fn, names or {}, tree)
         )
         """Parameters in order."""
-        self.grid: tuple[Dim, Dim, Dim] = self._checked(lambda: grid_of(self.name, grid, self.params))
+        self.grid: tuple[Dim, Dim, Dim] = self._checked(
+            self._said_at(tree, "grid"), lambda: grid_of(self.name, grid, self.params)
+        )
         """Blocks by axis, over symbols of the shapes and integer scalars."""
-        self.block: tuple[int, int, int] = self._checked(lambda: block_of(self.name, block, self.params))
+        self.block: tuple[int, int, int] = self._checked(
+            self._said_at(tree, "block"), lambda: block_of(self.name, block, self.params)
+        )
         """Threads by axis."""
-        self.shared_bytes: Dim = self._checked(lambda: shared_of(self.name, shared_bytes, self.params))
+        self.shared_bytes: Dim = self._checked(
+            self._said_at(tree, "shared_bytes"), lambda: shared_of(self.name, shared_bytes, self.params)
+        )
         """Dynamic shared memory per block."""
-        self.outputs: tuple[str, ...] = self._checked(lambda: self._outputs(tree, outputs))
+        self.outputs: tuple[str, ...] = self._checked(
+            self._said_at(tree, "outputs"), lambda: self._outputs(tree, outputs)
+        )
         """Arrays that the kernel writes, in the order of the parameters."""
         functools.update_wrapper(self, self.fn)
 
-    def _checked(self, make: Callable[[], _T]) -> _T:
-        """What `make` gives; its errors get the kernel's place if they have none of their own."""
+    def _said_at(self, tree: ast.FunctionDef | None, argument: str) -> SourceLocation | None:
+        """Where the decorator says `argument`; the kernel's own place if it does not."""
+        calls = [d for d in tree.decorator_list if hasattr(d, "keywords")] if tree else []
+        value = next((k.value for d in calls for k in d.keywords if k.arg == argument), None)
+        if value is None:
+            return self.location
+        return SourceLocation(
+            self.source_file, value.lineno, value.col_offset, value.end_col_offset, self.fn.__name__
+        )
+
+    def _checked(self, place: SourceLocation | None, make: Callable[[], _T]) -> _T:
+        """What `make` gives; its errors get `place` if they have none of their own."""
         try:
             return make()
         except TesseraError as error:
-            error.location = error.location or self.location
+            error.location = error.location or place
             raise
 
     def _outputs(self, tree: ast.FunctionDef | None, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def equal_hint(a: Dim, b: Dim) -> str | None:
     symbols = [name for name in (as_symbol(a), as_symbol(b)) if name is not None]
     if len(symbols) == 2:
         name = next((s for s in symbols if not s[-1].isdigit()), "batch")
-        return f"if they are always equal, give both axes one name: TensorSpec(shape=({name!r}, 1024))"
+        return f"if they are always equal, give both axes one name, such as {name!r}"
     if symbols:
         fixed = b if as_symbol(a) else a
         if isinstance(fixed, int):

@@ -281,6 +281,21 @@ def test_size_named_like_a_float_parameter_is_refused() -> None:
     assert "also the name of a parameter" in fault(make).message
 
 
+def test_a_launch_rule_is_refused_at_its_own_words() -> None:
+    def make() -> None:
+        @ts.kernel(
+            grid=1,
+            block=(32, 64),
+        )
+        def k(x: ts.Array[ts.f32, "n"]):
+            x[0] = 1
+
+    error = fault(make)
+    assert error.location is not None
+    line = line_of(error)
+    assert line[error.location.column : error.location.end_column] == "(32, 64)"
+
+
 def test_variable_arguments_are_refused() -> None:
     def make() -> None:
         @ts.kernel(grid=1, block=32)

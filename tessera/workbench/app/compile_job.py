@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tessera.workbench.failure import short_path
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledKernel:
@@ -62,7 +64,7 @@ class Failure:
     @property
     def text(self) -> str:
         """All of it, one thing a line."""
-        where = f"\n--> {self.file}:{self.line}" if self.file and self.line else ""
+        where = f"\n--> {short_path(self.file)}:{self.line}" if self.file and self.line else ""
         hint = f"\n\nhint: {self.hint}" if self.hint else ""
         return f"error: {self.message}{where}{hint}"
 

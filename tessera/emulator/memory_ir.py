@@ -7,10 +7,12 @@ before all lanes of the access have been checked.
 
 from __future__ import annotations
 
+import platform
 import re
 
 from tessera.emulator.emit_ir import IOTA, WARP, vector_text
 from tessera.emulator.layout import BLOCK, CONTEXT, FAULT, HOSTS, LOCAL_BASE, SITE_BYTES, SITES
+from tessera.program.errors import CompileError
 
 SPACES = {"global": 0, "shared": 1, "local": 2}
 V64 = f"<{WARP} x i64>"
@@ -21,6 +23,7 @@ _KNOWN = {
     "llvm.cttz.i32": "declare i32 @llvm.cttz.i32(i32, i1)",
     "llvm.ctpop.i32": "declare i32 @llvm.ctpop.i32(i32)",
     "llvm.usub.sat.i64": "declare i64 @llvm.usub.sat.i64(i64, i64)",
+    "fesetround": "declare i32 @fesetround(i32)",
     "llvm.memset.p0.i64": "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
     **{name: f"declare double @{name}(double)" for name in ("exp2", "log2", "sin", "cos", "tanh")},
 }
@@ -29,6 +32,9 @@ _KNOWN = {
 def declarations(text: str) -> set[str]:
     """Declarations of what the text calls beyond what it defines."""
     found = {line for name, line in _KNOWN.items() if f"@{name}(" in text}
+    for name in re.findall(r"@(llvm\.experimental\.constrained\.\w+\.f64)\(", text):
+        operands = ", ".join(["double"] * {"fma": 3, "sqrt": 1}.get(name.split(".")[3], 2))
+        found.add(f"declare double @{name}({operands}, metadata, metadata)")
     for name in re.findall(r"@(llvm\.masked\.[a-z0-9.]+)\(", text):
         found.add(_masked_declaration(name))
     return found
@@ -65,7 +71,7 @@ def _define(name: str) -> str:
     makers = {
         "ld": _load, "uld": _uniform_load, "st": _store, "read": _read_lanes, "write": _write_lanes,
         "hosts": _hosts, "host": _host, "atom": _atomic, "cas": _compare_and_swap, "map": _map, "map2": _map2,
-        "permute": _permute,
+        "permute": _permute, "round": _round,
     }  # fmt: skip
     return makers[operation](name, *rest)
 
@@ -604,3 +610,27 @@ def _permute(name: str, bits: str) -> str:
     """`permute_<bits>`: each lane's value from the lane that it names (in the addresses)."""
     body = f"\n  %from = getelementptr i{bits}, ptr %s0, i64 %hi\n  %r = load i{bits}, ptr %from"
     return _lane_loop(name, f"i{bits}", f"i{bits}", 1, body)
+
+
+# Values of <fenv.h> by machine; the default is rounding to nearest, 0 everywhere.
+_MODES = {
+    "x86_64": {"rm": 0x400, "rp": 0x800, "rz": 0xC00},
+    "aarch64": {"rp": 0x400000, "rm": 0x800000, "rz": 0xC00000},
+}
+
+
+def _round(name: str, operation: str, rounding: str) -> str:
+    """`round_<operation>_<rz, rm, rp>`: f64 arithmetic in another rounding mode of the host."""
+    modes = _MODES.get(platform.machine())
+    if modes is None:
+        raise CompileError(f"directed f64 rounding is not known on {platform.machine()}")
+    count = {"fma": 3, "sqrt": 1}.get(operation, 2)
+    function = operation if operation in ("fma", "sqrt") else f"f{operation}"
+    operands = ", ".join(f"double %x{k}" for k in range(count))
+    mode = 'metadata !"round.dynamic", metadata !"fpexcept.strict"'
+    body = f"""
+  %before = call i32 @fesetround(i32 {modes[rounding]}) strictfp
+  %r = call double @llvm.experimental.constrained.{function}.f64({operands}, {mode}) strictfp
+  %after = call i32 @fesetround(i32 0) strictfp"""
+    text = _lane_loop(name, "double", "double", count, body)
+    return text.replace(") noinline {", ") noinline strictfp {")

@@ -40,8 +40,8 @@ def signed(kind: str) -> bool:
 def operands(t: Translator, instruction: Instruction, kind: str, count: int) -> list[Value]:
     """The sources, right after the destination; subnormals made zeros where `.ftz` asks for it."""
     values = [t.read(op, kind) for op in instruction.operands[1 : 1 + count]]
-    if "ftz" in instruction.modifiers and kind == "f32":
-        values = [floats.flush(t, v) for v in values]
+    if "ftz" in instruction.modifiers:
+        values = [floats.flushed(t, v, kind) for v in values]
     return values
 
 
@@ -170,8 +170,8 @@ def divide(t: Translator, instruction: Instruction) -> None:
     divisor = t.select(unsafe, constant(1, bits), b)
     operation = f"{prefix}{instruction.opcode}"
     result = _integer_division(t, operation, a, divisor)
-    at_zero = constant(-1, bits) if instruction.opcode == "div" else a
-    t.write(instruction.operands[0], t.select(zero, at_zero, result), signed=signed(kind))
+    # By zero: unspecified for both; all ones is what GPUs were seen to give.
+    t.write(instruction.operands[0], t.select(zero, constant(-1, bits), result), signed=signed(kind))
 
 
 def _integer_division(t: Translator, operation: str, a: Value, b: Value) -> Value:
@@ -470,9 +470,12 @@ def compare(t: Translator, instruction: Instruction) -> None:
     """`setp`, `set`."""
     kind, modifiers = kind_of(instruction), instruction.modifiers
     name = next((m for m in modifiers if m in INTEGER_COMPARE or m in FLOAT_COMPARE), "")
-    if kind.endswith("x2") or not name:
+    if not name or kind.endswith("x2") and instruction.opcode == "set":
         raise unsupported(instruction)
     a, b = operands(t, instruction, kind, 2)
+    if kind.endswith("x2"):
+        _compare_halves(t, instruction, FLOAT_COMPARE[name], a, b)
+        return
     if is_float(kind):
         result = floats.compare(t, FLOAT_COMPARE[name], kind, a, b)
     else:
@@ -488,6 +491,21 @@ def compare(t: Translator, instruction: Instruction) -> None:
         t.write(instruction.operands[0], t.select(both[0], one, constant(0, 32)))
     else:
         t.write_pair(instruction.operands[0], both[0], both[-1])
+
+
+def _compare_halves(t: Translator, instruction: Instruction, condition: str, a: Value, b: Value) -> None:
+    """`setp` on packed halves: one predicate for each."""
+    kind = kind_of(instruction)[:-2]
+    upper = constant(16, 32)
+    low = floats.compare(t, condition, kind, t.resize(a, 16), t.resize(b, 16))
+    high = floats.compare(
+        t, condition, kind, t.resize(t.binary("lshr", a, upper), 16), t.resize(t.binary("lshr", b, upper), 16)
+    )
+    combine = next((m for m in instruction.modifiers if m in ("and", "or", "xor")), None)
+    if combine is not None:
+        other = t.read(instruction.operands[3], "pred")
+        low, high = (t.binary(combine, value, other) for value in (low, high))
+    t.write_pair(instruction.operands[0], low, high)
 
 
 def select(t: Translator, instruction: Instruction) -> None:

@@ -37,10 +37,25 @@ def flush(t: Writer, value: Value) -> Value:
     return t.select(t.compare("eq", exponent, constant(0, 32)), sign, value)
 
 
+def flushed(t: Translator, value: Value, kind: str) -> Value:
+    """Subnormal numbers made zeros of the same sign, in the types that have `.ftz`."""
+    if kind == "f32":
+        return flush(t, value)
+    return by_halves(t, kind, [value], lambda k, v: _flush_half(t, v[0], k))
+
+
+def _flush_half(t: Translator, value: Value, kind: str) -> Value:
+    if kind != "f16":
+        return value
+    exponent = t.binary("and", value, constant(0x7C00, 16))
+    sign = t.binary("and", value, constant(0x8000, 16))
+    return t.select(t.compare("eq", exponent, constant(0, 16)), sign, value)
+
+
 def finished(t: Translator, value: Value, kind: str, modifiers: tuple[str, ...]) -> Value:
     """Flushed, clamped to [0, 1], or to what is not negative, as the modifiers say."""
-    if "ftz" in modifiers and kind == "f32":
-        value = flush(t, value)
+    if "ftz" in modifiers:
+        value = flushed(t, value, kind)
     if "sat" in modifiers or "relu" in modifiers:
         value = by_halves(t, kind, [value], lambda k, v: _clamped(t, v[0], k, modifiers))
     return value
@@ -109,7 +124,8 @@ def f32_to(t: Writer, value: Value, kind: str, rounding: str = "rn") -> Value:
         return t.select(nan, constant(0x7FFF, 16), short)
     nearest = t.float_cast("fptrunc", value, "float", "half", 16)
     if rounding == "rn":
-        return nearest
+        nan = compare(t, "uno", "f32", value, value)
+        return t.select(nan, constant(0x7FFF, 16), nearest)
     return towards(t, nearest, "f16", to_f64(t, value, "f32"), rounding)
 
 
@@ -171,9 +187,20 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
         return _native(t, opcode, kind, values)
     if kind in ("f32", "f64"):
         if kind == "f64":
-            raise unsupported(instruction)
+            return _directed(t, opcode, values, rounding)
         return f64_to(t, _exact(t, opcode, [to_f64(t, v, kind) for v in values]), kind, rounding)
     return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
+
+
+def _directed(t: Translator, opcode: str, values: list[Value], rounding: str) -> Value:
+    """f64 arithmetic in the host's own rounding modes, lane by lane."""
+    name = f"round_{opcode}_{rounding}"
+    t.helpers.add(name)
+    kind = f"<{WARP} x double>"
+    texts = [t.as_float(t.spread(v), "double")[1] for v in values]
+    arguments = "".join(f", {kind} {text}" for text in texts)
+    result = t.let(f"call {kind} @{name}({V64} zeroinitializer, i32 -1{arguments})")
+    return t.as_bits(result, "double", 64, vector=True)
 
 
 def _native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
@@ -273,8 +300,9 @@ def function(t: Translator, instruction: Instruction, kind: str, a: Value) -> Va
             t, kind, [a], lambda k, v: f64_to(t, _wide_function(t, opcode, to_f64(t, v[0], k)), k)
         )
     if rounding != "rn":
-        if kind == "f64":
-            raise unsupported(instruction)
+        if kind == "f64" and opcode in ("rcp", "sqrt"):
+            one = [constant(ONE["f64"], 64), a]
+            return _directed(t, "div" if opcode == "rcp" else opcode, one if opcode == "rcp" else [a], rounding)
         return f64_to(t, _odd_function(t, opcode, to_f64(t, a, kind), instruction), kind, rounding)
     if opcode == "sqrt":
         return t.float_intrinsic("sqrt", FLOAT[kind], a)

@@ -8,6 +8,7 @@ help: ## what there is to make
 
 setup: ## a virtual environment in .venv with everything that development needs
 	@$(PYTHON) scripts/setup.py
+	@$(BIN)/python scripts/build_native.py
 
 demo: setup ## the whole way once: compile, package, verify, serve, report
 	@$(BIN)/tessera demo
@@ -39,4 +40,4 @@ docs: setup ## the manual, in site/
 	@$(BIN)/mkdocs build --strict
 
 clean: ## remove what these commands made
-	rm -rf .venv site out report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv site out report.html native/build tessera/native/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

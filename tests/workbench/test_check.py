@@ -1,6 +1,7 @@
 """`tessera check`, and `tessera run --device emulator`."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,14 @@ def test_run_on_the_emulator_equals_the_cpu(tessera: Tessera, folder: Path) -> N
     assert emulator["device"] == "emulator"
     values = [np.array(r["outputs"]["output"]["values"]) for r in (cpu, emulator)]
     np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6)
+
+
+def test_manual_shows_what_is_said(tessera: Tessera, folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+    source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    command, shown = re.findall(r"```text\n\$ tessera (check.*?)\n(.*?)```", page, re.DOTALL)[0]
+    Path("tiles.py").write_text(source)
+    said = tessera(*command.split())
+    # PTX lines depend on the toolchain.
+    plain = [re.sub(r"PTX line \d+", "PTX line", text) for text in (said.out, shown)]
+    assert plain[0].startswith(plain[1]), said.out

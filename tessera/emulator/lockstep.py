@@ -7,6 +7,7 @@ meet again because the lowest basic block among runnable threads always goes nex
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,11 @@ class BlockRun:
         geometry: Geometry,
         shared_bytes: int,
     ) -> None:
+        if math.prod(function.directives.get("reqnctapercluster", ())) > 1:
+            raise CompileError(
+                f"{function.name} asks for clusters of several blocks; the interpreter runs them singly",
+                ptx_line=function.line,
+            )
         self.machine = machine
         self.geometry = geometry
         self.threads: int = geometry.threads
@@ -126,6 +132,8 @@ class BlockRun:
         self.local: Array = np.zeros((self.threads, 256), np.uint8)
         """(threads, bytes): local memory and parameters, a stack of the calls under way."""
         self.local_top: int = 0
+        self.exited: Array = np.zeros(self.threads, np.bool_)
+        """Threads that executed `exit`."""
         self.steps: int = 0
         self.function = function
         self.params = params
@@ -223,6 +231,8 @@ class BlockRun:
                 self.indexed_branch(frame, instruction, taken, pc)
                 going &= ~taken
             elif instruction.opcode in ("ret", "exit"):
+                if instruction.opcode == "exit":
+                    self.exited |= taken
                 pc[taken] = len(frame.flow.blocks)
                 going &= ~taken
             elif instruction.opcode == "trap":
@@ -232,6 +242,9 @@ class BlockRun:
                     raise DeviceError(f"PTX line {instruction.line}: trap")
             elif instruction.opcode == "call":
                 self.call(frame, instruction, taken)
+                # `exit` inside of a function ends the thread, not the call alone.
+                pc[taken & self.exited] = len(frame.flow.blocks)
+                going &= ~self.exited
             elif taken.any():
                 frame.execute(instruction, taken)
         pc[going] = following

@@ -61,7 +61,7 @@ def _load(executor: Executor, instruction: Instruction, mask: Array) -> None:
 
 def _store(executor: Executor, instruction: Instruction, mask: Array) -> None:
     kind, target, source = type_of(instruction), instruction.operands[0], instruction.operands[1]
-    if not isinstance(target, Address):
+    if not isinstance(target, Address) or "async" in instruction.modifiers:
         raise unsupported(instruction)
     parts = source.elements if isinstance(source, Vector) else (source,)
     raw = [

@@ -169,6 +169,76 @@ def test_device_function_with_parameters_and_result() -> None:
     np.testing.assert_array_equal(run(body, declarations=declarations), np.arange(32) ** 2)
 
 
+def test_exit_in_a_device_function_ends_the_thread() -> None:
+    declarations = """
+.func leave(.param .b32 value)
+{
+    .reg .b32 %r<3>;
+    .reg .pred %p<2>;
+    ld.param.u32 %r1, [value];
+    setp.ge.u32 %p1, %r1, 20;
+    @%p1 exit;
+    ret;
+}
+"""
+    body = """
+    {
+    .param .b32 argument;
+    st.param.b32 [argument], %r1;
+    call.uni leave, (argument);
+    }
+    mov.u32 %r2, 5;
+"""
+    np.testing.assert_array_equal(run(body, declarations=declarations), np.where(np.arange(32) < 20, 5, 0))
+
+
+def test_thread_that_spins_lets_the_one_it_waits_for_go_on() -> None:
+    body = """
+    setp.ne.u32 %p1, %r1, 0;
+    @!%p1 bra SET;
+SPIN:
+    ld.volatile.global.u32 %r2, [flag];
+    setp.eq.u32 %p2, %r2, 0;
+    @%p2 bra SPIN;
+    bra DONE;
+SET:
+    mov.u32 %r2, 8;
+    st.volatile.global.u32 [flag], %r2;
+DONE:
+"""
+    found = run(body, threads=48, declarations=".global .align 4 .u32 flag = 0;")
+    np.testing.assert_array_equal(found, 8)
+
+
+def test_functions_may_take_registers_and_addresses_of_parameters() -> None:
+    declarations = """
+.func (.reg .b32 result) add_up(.reg .b32 first, .param .align 4 .b8 pair[8])
+{
+    .reg .b32 t;
+    .reg .b64 p;
+    mov.b64 p, pair;
+    ld.param.b32 t, [p+4];
+    add.u32 result, first, t;
+    ret;
+}
+"""
+    body = """
+    {
+    .param .align 4 .b8 argument[8];
+    st.param.b32 [argument+4], %r1;
+    call (%r2), add_up, (%r1, argument);
+    }
+"""
+    np.testing.assert_array_equal(run(body, declarations=declarations), 2 * np.arange(32))
+
+
+def test_clusters_of_several_blocks_are_refused() -> None:
+    head = ".visible .entry k(.param .u64 out)"
+    text = kernel("").replace(head, head + "\n.reqnctapercluster 2, 1, 1")
+    with pytest.raises(CompileError, match="clusters of several blocks"):
+        launch(text, "k", (2,), (32,), [np.zeros(32, np.uint32)])
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

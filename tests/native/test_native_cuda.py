@@ -262,3 +262,28 @@ def test_auto_takes_the_gpu_where_the_package_has_code_for_it(
     printed, _ = on_stub(save(("sm_90", "cubin")), "auto")
     assert "has no code for this CPU" in printed
     assert "; and on a GPU: program 'forward' has no code for Stub GPU 0" in printed
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_driver(), reason="needs a GPU: there is no NVIDIA driver")
+def test_a_real_gpu_computes_what_the_cpu_does(compile_program: Callable[..., Path], tmp_path: Path) -> None:
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    package = tmp_path / "gpu.tsp"
+    script = ROOT / "tests" / "runtime" / "gpu_package.py"
+    architecture = f"sm_{found.replace('.', '')}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, script, package, architecture, "cpu"], check=True, env=environment)
+    program = compile_program(HERE / "compare_devices.cpp", tmp_path / "compare")
+    done = subprocess.run([program, package, "cuda:0", "cpu"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_comparing_a_device_with_itself_finds_no_difference(
+    compile_program: Callable[..., Path], digits_package: Callable[[str], Path], tmp_path: Path
+) -> None:
+    program = compile_program(HERE / "compare_devices.cpp", tmp_path / "compare")
+    command = [program, digits_package("bf16"), "cpu", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(line.endswith(": 0") for line in done.stdout.splitlines()[1:])

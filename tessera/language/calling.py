@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tessera.language.builder import active
 from tessera.language.execution import function_executor
 from tessera.language.location import caller_location
+from tessera.language.reads import value_key
 from tessera.language.tensor import Tensor
 from tessera.language.tracing import Argument, Source, Traced, trace
 from tessera.program.errors import InputError
@@ -26,8 +27,9 @@ REMEMBERED = 64
 class Caller:
     """Runs one source, and remembers its traces.
 
-    A trace keeps the values that constants had when it was made; replacing a weight
-    through `state` makes a new one.
+    A trace keeps the values that constants had when it was made. Replacing one (`assign`, or
+    another value for a global) changes `state` and makes a new trace; writing into its array
+    does not.
 
     Args:
         source: What to trace and run.
@@ -94,14 +96,18 @@ class Caller:
         )
 
     def _trace(self, arguments: Mapping[str, Argument]) -> Traced:
-        # 1, 1.0 and True are equal but do not trace alike.
-        key = (*((name, type(value), value) for name, value in arguments.items()), *self.state())
+        # 1, 1.0 and True are equal but do not trace alike, nor do 0.0 and -0.0.
+        key = (*((name, _key(value)) for name, value in arguments.items()), *self.state())
         traced = self._traces.get(key)
         if traced is None:
             traced = self._traces[key] = trace(self.source, arguments)
             if len(self._traces) > REMEMBERED:
                 self._traces.popitem(last=False)
         return traced
+
+
+def _key(value: Argument) -> object:
+    return value if isinstance(value, TensorSpec) else value_key(value)
 
 
 def _is_array(value: object) -> bool:

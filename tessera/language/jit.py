@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from tessera.language.annotations import annotated_spec, caller_names, resolve_annotations
 from tessera.language.calling import Caller
 from tessera.language.location import definition_location
+from tessera.language.reads import function_key
 from tessera.language.tensor import Tensor
 from tessera.language.tracing import Source, Traced, arguments_from_specs, as_specs, source_of, trace
 from tessera.program.errors import SourceLocation, TraceError
@@ -64,7 +65,7 @@ class JitFunction:
             given = arguments_from_specs(source, as_specs(input_specs, name=self.name))
             declared = {k: v for k, v in given.items() if isinstance(v, TensorSpec)}
         self._declared = declared
-        self._caller = Caller(self._source, declared)
+        self._caller = Caller(self._source, declared, lambda: function_key(self.fn))
         self._given = input_specs
         functools.update_wrapper(self, fn)
 

@@ -13,6 +13,7 @@ from tessera.language.calling import Caller
 from tessera.language.creation import to_array
 from tessera.language.jit import missing_specs
 from tessera.language.location import caller_location, definition_location
+from tessera.language.reads import function_key, value_key
 from tessera.language.tensor import Tensor
 from tessera.language.tracing import Source, Traced, arguments_from_specs, as_specs, source_of, trace
 from tessera.program.dim import format_shape
@@ -127,8 +128,24 @@ class Module:
             return self.forward(*args, **kwargs)
         caller: Caller | None = vars(self).get(_CALLER)
         if caller is None:
-            caller = vars(self)[_CALLER] = Caller(_source(self), _declared(self), lambda: _identity(self))
+            caller = vars(self)[_CALLER] = Caller(
+                _source(self), _declared(self), lambda: self.state_key(set())
+            )
         return caller(args, kwargs)
+
+    def state_key(self, seen: set[int]) -> tuple[object, ...]:
+        """What the graph of the model depends on: its weights, its plain values, what its code reads.
+
+        Args:
+            seen: Ids of what the key has been taken of already.
+        """
+        found: list[object] = []
+        for name, leaf in _leaves(self, "", type(self).__name__, seen):
+            if isinstance(leaf, Module):
+                found += [(name, type(leaf)), *function_key(type(leaf).forward, seen)]
+            else:
+                found.append((name, value_key(leaf)))
+        return tuple(found)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != _CALLER}
@@ -139,7 +156,7 @@ class Module:
 
 
 def _leaves(value: object, name: str, path: str, seen: set[int]) -> Iterator[tuple[str, object]]:
-    """Every parameter and plain value below `value`, with its name; each object once."""
+    """Every module, parameter and plain value below `value`, with its name; each object once."""
     if value is ...:
         raise TraceError(
             f"{path} is ...: put a Module or a function there",
@@ -158,22 +175,16 @@ def _leaves(value: object, name: str, path: str, seen: set[int]) -> Iterator[tup
         inner = ((str(k), f"[{k!r}]", v) for k, v in value.items())
     elif isinstance(value, (list, tuple)):
         inner = ((str(i), f"[{i}]", v) for i, v in enumerate(value))
-    elif isinstance(value, Tensor) or callable(value) or isinstance(value, (bool, int, float, str)):
+    elif isinstance(value, (Tensor, bool, int, float, str)) or callable(value) or _is_array(value):
+        yield name, value
+    if isinstance(value, Module):
         yield name, value
     for key, step, child in inner:
         yield from _leaves(child, f"{name}.{key}" if name else key, path + step, seen)
 
 
-def _identity(module: Module) -> tuple[object, ...]:
-    """What the graph of `module` depends on: which weights it has, and its plain values."""
-    leaves = _leaves(module, "", type(module).__name__, set())
-    return tuple(
-        (name, id(leaf.numpy()) if isinstance(leaf, Tensor) else _hashable(leaf)) for name, leaf in leaves
-    )
-
-
-def _hashable(leaf: object) -> object:
-    return (type(leaf), leaf) if isinstance(leaf, (bool, int, float, str)) else id(leaf)
+def _is_array(value: object) -> bool:
+    return type(value).__module__ == "numpy" and hasattr(value, "dtype")
 
 
 def _source(module: Module) -> Source:

@@ -40,6 +40,80 @@ def test_one_trace_serves_calls_of_one_kind(recorder: Recorder) -> None:
     assert len({id(t) for t in traces}) == 5
 
 
+SCALE = 2.0
+SHIFT = ts.tensor([1.0, 1.0])
+
+
+def _shifted(x: Any) -> Any:
+    return x * SCALE + SHIFT
+
+
+def test_changed_globals_and_weights_make_a_new_trace(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = ts.jit(lambda x: _shifted(x))
+    x = np.ones(2, np.float32)
+    assert f(x).tolist() == f(x).tolist() == [3, 3]
+    assert recorder.calls[0][0] is recorder.calls[1][0]
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 5.0)
+    assert f(x).tolist() == [6, 6]
+    monkeypatch.setattr(sys.modules[__name__], "SHIFT", ts.tensor([2.0, 3.0]))
+    assert f(x).tolist() == [7, 8]
+    SHIFT.assign([0.0, 4.0])
+    assert f(x).tolist() == [5, 9]
+    monkeypatch.setattr(sys.modules[__name__], "_shifted", lambda x: x - 1)
+    assert f(x).tolist() == [0, 0]
+
+
+def test_changed_closures_lists_and_modules_make_a_new_trace(recorder: Recorder) -> None:
+    class Scaled(ts.Module):
+        def __init__(self) -> None:
+            self.by: Any = np.float32(3)
+
+        def forward(self, x: Any) -> Any:
+            return x * self.by
+
+    scaled, steps, last = Scaled(), [lambda x: x + 1], 1.0
+    inner = ts.jit(lambda x: scaled(x) * last)
+
+    @ts.jit
+    def f(x: Any) -> Any:
+        for step in steps:
+            x = step(x)
+        return inner(x)
+
+    x = np.ones(1, np.float32)
+    assert f(x).tolist() == [6]
+    steps.append(lambda x: x * 10)
+    assert f(x).tolist() == [60]
+    scaled.by = np.full(1, 4, np.float32)
+    assert f(x).tolist() == scaled(x * 20).tolist() == [80]
+    scaled.by = np.full(1, 5, np.float32)
+    assert f(x).tolist() == scaled(x * 20).tolist() == [100]
+    last = 0.5
+    assert f(x).tolist() == [50]
+
+
+class Recursive(ts.Module):
+    def forward(self, x: Any) -> Any:
+        return x + float(len(list(recursive.parameters())))
+
+
+recursive = Recursive()
+
+
+def test_module_whose_forward_names_the_module_is_called(recorder: Recorder) -> None:
+    assert ts.jit(lambda x: recursive(x) + 1)(np.ones(1, np.float32)).tolist() == [2]
+    assert recursive(np.ones(1, np.float32)).tolist() == [1]
+
+
+def test_zero_and_minus_zero_do_not_trace_alike(recorder: Recorder) -> None:
+    f = ts.jit(lambda x, k=0.0: x / k)
+    x = np.ones(1, np.float32)
+    assert [f(x, k).tolist()[0] for k in (0.0, -0.0, 0.0)] == [np.inf, -np.inf, np.inf]
+    assert recorder.calls[0][0] is recorder.calls[2][0]
+
+
 def test_declared_specs_keep_symbols_for_every_shape(recorder: Recorder) -> None:
     @ts.jit
     def f(x: ts.Tensor[ts.f32, "n", 4]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tessera.program.errors import CompileError, MissingDependencyError
 
-VERSION = "1"
+VERSION = "2"
 """Raise when generated code changes meaning for the same IR and state layout."""
 _LOCK = threading.Lock()
 
@@ -126,9 +126,11 @@ def _compile(binding: Any, machine: Any, ir: str, level: int) -> bytes:
 
 
 def _machine(binding: Any, level: int) -> Any:
+    # Code and constants may be mapped further apart than 32-bit references reach, as gigabytes of device
+    # memory lie in between: the large model refers to everything by 64 bits.
     target = binding.Target.from_triple(binding.get_process_triple())
     return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=_features(binding), opt=level, reloc="pic", codemodel="default",
+        cpu=binding.get_host_cpu_name(), features=_features(binding), opt=level, reloc="static", codemodel="large",
         jit=True,
     )  # fmt: skip
 

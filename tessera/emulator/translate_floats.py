@@ -188,7 +188,11 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
     if kind in ("f32", "f64"):
         if kind == "f64":
             return _directed(t, opcode, values, rounding)
-        return f64_to(t, _exact(t, opcode, [to_f64(t, v, kind) for v in values]), kind, rounding)
+        wide = [to_f64(t, v, kind) for v in values]
+        exact = _exact(t, opcode, wide)
+        if rounding == "rm" and opcode in ("add", "sub", "fma"):
+            exact = _zero_downwards(t, opcode, wide, exact)
+        return f64_to(t, exact, kind, rounding)
     return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
 
 
@@ -228,6 +232,17 @@ def _exact(t: Translator, opcode: str, values: list[Value]) -> Value:
     elif opcode == "sub":
         second = t.binary("xor", second, constant(1 << 63, 64))
     return _odd_sum(t, first, second)
+
+
+def _zero_downwards(t: Writer, opcode: str, values: list[Value], total: Value) -> Value:
+    """A sum of zero is -0 when rounding down, unless both terms are +0."""
+    first = _native(t, "mul", "f64", values[:2]) if opcode == "fma" else values[0]
+    second = values[-1]
+    if opcode == "sub":
+        second = t.binary("xor", second, constant(1 << 63, 64))
+    some = t.compare("ne", t.binary("or", first, second), constant(0, 64))
+    zero = t.compare("eq", total, constant(0, 64))
+    return t.select(t.binary("and", zero, some), constant(1 << 63, 64), total)
 
 
 def _odd_sum(t: Translator, first: Value, second: Value) -> Value:

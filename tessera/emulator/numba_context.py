@@ -15,7 +15,7 @@ _active: list[tuple[tuple[int, int], EngineName, Installed]] = []
 
 
 @contextmanager
-def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "lockstep") -> Iterator[Device]:
+def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "llvm") -> Iterator[Device]:
     """Within, `numba.cuda` finds one GPU, which is emulated.
 
     Kernels, device arrays, streams, events and ufuncs are numba-cuda's own; what they launch runs on the CPU.
@@ -23,7 +23,7 @@ def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "lockstep") ->
 
     Args:
         cc: Compute capability of the emulated GPU.
-        engine: What executes the PTX.
+        engine: `llvm` compiles kernels where that pays; `lockstep` interprets all of them.
 
     Raises:
         ArchitectureError: There is no GPU of that compute capability.

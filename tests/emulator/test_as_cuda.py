@@ -22,9 +22,9 @@ from tessera.emulator import as_cuda
 from tessera.program.errors import ArchitectureError, DeviceError
 
 
-@pytest.fixture
-def device() -> Iterator[object]:
-    with as_cuda() as found:
+@pytest.fixture(params=["llvm", "lockstep"])
+def device(request: pytest.FixtureRequest) -> Iterator[object]:
+    with as_cuda(engine=request.param) as found:
         yield found
 
 
@@ -33,6 +33,11 @@ def saxpy(a, x, y):
     i = cuda.grid(1)
     if i < x.size:
         y[i] += a * x[i]
+
+
+@cuda.jit
+def unguarded(x):
+    x[cuda.grid(1)] = 1
 
 
 def test_kernel_on_host_arrays_writes_them(device, rng) -> None:
@@ -115,6 +120,32 @@ def test_atomics_votes_and_shuffles(device, rng) -> None:
     for warp in (slice(0, 32), slice(32, 64)):
         assert set(ballots[warp]) == {sum(1 << i for i, v in enumerate(x[warp]) if v % 2 == 0)}
         assert set(sums[warp]) == {x[warp].sum()}
+
+
+def test_engines_agree_on_many_blocks_with_loops(rng) -> None:
+    @cuda.jit
+    def escape(out, width):
+        x, y = cuda.grid(2)
+        c = complex(-2 + 3 * x / width, -1 + 2 * y / width)
+        z, steps = complex(0, 0), 0
+        while steps < 30 and z.real * z.real + z.imag * z.imag < 4:
+            z, steps = z * z + c, steps + 1
+        out[y, x] = steps
+
+    results = []
+    for engine in ("llvm", "lockstep"):
+        out = np.zeros((16, 16), np.int32)
+        with as_cuda(engine=engine):
+            escape[(4, 4), (4, 4)](out, 16)
+        results.append(out)
+    np.testing.assert_array_equal(*results)
+    assert len(np.unique(results[0])) > 5
+
+
+def test_access_outside_an_array_in_many_blocks_is_an_error() -> None:
+    x = np.zeros(100, np.float32)
+    with as_cuda(engine="llvm"), pytest.raises(DeviceError, match="400 bytes"):
+        unguarded[40, 32](x)
 
 
 def test_blocks_of_a_cooperative_grid_wait_for_each_other(device) -> None:

@@ -19,8 +19,9 @@ test: setup ## the tests, without the slow ones
 test-all: setup ## every test but the soaks
 	@$(BIN)/python -m pytest -m "not soak" -n 2
 
-soak: setup ## long fuzzing and endurance runs
+soak: setup ## long fuzzing and endurance runs, and numba-cuda's own tests on the emulator
 	@$(BIN)/python -m pytest -m soak
+	@$(BIN)/python tests/emulator/run_numba_suite.py
 
 check: setup ## style, types, layers, docs: what CI checks
 	@$(BIN)/ruff check .

@@ -26,8 +26,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+ENGINE = "TESSERA_SUITE_ENGINE"
+"""Environment variable with the engine, for child processes and theirs."""
 RESULTS = Path(__file__).with_name("numba_suite.json")
-PACKAGE = "numba.cuda.tests.cudapy"
+PACKAGE_VARIABLE = "TESSERA_SUITE_PACKAGE"
+PACKAGE = os.environ.get(PACKAGE_VARIABLE, "numba.cuda.tests.cudapy")
 
 DRIVER_FEATURES: dict[str, str] = {
     "*test_ipc.*": "memory shared between processes by the driver",
@@ -129,7 +132,7 @@ def run_module(name: str, path: Path, seconds: int, done: set[str], chosen: str)
     """Run the tests of one module that are not `done`, in this process."""
     from tessera.emulator import as_cuda
 
-    with as_cuda():
+    with as_cuda(engine=os.environ.get(ENGINE, "llvm")):
         suite = unittest.defaultTestLoader.loadTestsFromName(f"{PACKAGE}.{name}")
         result = _Result(path, seconds)
         for case in _cases(suite):
@@ -200,8 +203,9 @@ def run_in_child(name: str, seconds: int, module_seconds: int, chosen: str = "")
 _GRANDCHILD = """
 import sys
 if "run_numba_suite" not in " ".join(sys.orig_argv):
+    import os
     from tessera.emulator import as_cuda
-    emulated = as_cuda()
+    emulated = as_cuda(engine=os.environ["TESSERA_SUITE_ENGINE"])
     emulated.__enter__()
 """
 """Some tests start a Python of their own: it must find the emulated device too."""
@@ -223,6 +227,7 @@ def summary(records: Sequence[dict[str, object]]) -> dict[str, object]:
     counted = len(by_outcome["passed"]) + len(by_outcome["failed"])
     return {
         "numba_cuda": numba_cuda.__version__,
+        "engine": os.environ[ENGINE],
         "percent": round(100 * len(by_outcome["passed"]) / max(counted, 1), 1),
         "counts": {kind: len(items) for kind, items in by_outcome.items()},
         "failed": {r["name"]: _last_line(str(r["reason"])) for r in by_outcome["failed"]},
@@ -247,6 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=60, help="time limit of a test")
     parser.add_argument("--module-seconds", type=int, default=900, help="time limit of a module")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--engine", choices=("llvm", "lockstep"), default="llvm")
     parser.add_argument("--only", default="", help="pattern of test names")
     parser.add_argument("--json", type=Path, help=f"results; {RESULTS.name} if all modules run")
     parser.add_argument("--raw", type=Path, help="every record with its reason in full, as JSON lines")
@@ -256,6 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = set((options.child / "done").read_text().split("\n"))
         run_module(options.modules[0], options.child / "outcomes", options.seconds, done, options.only)
         return 0
+    os.environ[ENGINE] = options.engine
     names = options.modules or modules()
     records: list[dict[str, object]] = []
     with ThreadPoolExecutor(options.jobs) as pool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tessera.program.arch import KNOWN, parse_arch
-from tessera.program.errors import DeviceError, MissingDependencyError
+from tessera.program.errors import CompileError, DeviceError, MissingDependencyError
 from tessera.program.spec import TensorSpec
 from tessera.runtime.devices import DeviceFallbackWarning, parse_device
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 DEVICE_VARIABLE = "TESSERA_DEVICE"
-"""Where called functions run, such as `cpu` or `cuda:1`; otherwise on the first GPU, if there is one."""
+"""Where called functions run, such as `cpu` or `cuda:1`; otherwise on the first GPU, if there is one,
+else on the CPU; kernels whose threads work together are emulated there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,17 @@ class Place:
     """Where called functions run."""
 
     device: str
-    """`cpu`, `cuda:0`."""
+    """`cpu`, `cuda:0`, `emulator`."""
     target: str
     """What to compile for there: `cpu`, `sm_90`."""
+    emulates: bool = False
+    """Whether kernels that need a GPU are emulated: nobody asked for this place, there is just no other."""
 
 
 CPU = Place("cpu", "cpu")
+NO_GPU = Place("cpu", "cpu", emulates=True)
+EMULATOR = Place("emulator", "sm_80")
+_PLACES = {"cpu": CPU, "emulator": EMULATOR}
 
 
 def run(traced: Traced, specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -74,7 +80,7 @@ def run_kernel(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Array]:
         inputs: Arrays and Python numbers by name. Arrays are not written to.
 
     Raises:
-        CompileError: It does not compile, or needs a GPU that is not there.
+        CompileError: It does not compile, or needs a GPU although `TESSERA_DEVICE` says `cpu`.
         MissingDependencyError: The compiler is not installed.
         DeviceError: The device failed.
     """
@@ -113,11 +119,11 @@ def place() -> Place:
 @cache
 def _place(device: str) -> Place:
     name = parse_device(device or "cuda:0")
-    if name.kind == "cpu":
-        return CPU
+    if name.kind in _PLACES:
+        return _PLACES[name.kind]
     if name.kind != "cuda":
         raise DeviceError(
-            f"{DEVICE_VARIABLE}={device}: called functions run on cpu or cuda:N",
+            f"{DEVICE_VARIABLE}={device}: called functions run on cpu, emulator or cuda:N",
             hint="compile and package the function to run it elsewhere",
         )
     from tessera.runtime.cuda_driver import open_driver
@@ -127,8 +133,7 @@ def _place(device: str) -> Place:
     except (DeviceError, MissingDependencyError):
         if device:
             raise
-        # Nobody asked for a GPU.
-        return CPU
+        return NO_GPU
 
 
 def architecture_for(cc: tuple[int, int]) -> str:
@@ -165,11 +170,17 @@ def _compiled(what: Traced | Kernel, where: Place) -> Runtime:
     from tessera.runtime.runtime import open_artifact
 
     config = AOTConfig(targets=(where.target,))
-    artifact = build_artifact([_unit(what, config)], config, CompileCache.default())
+    try:
+        artifact = build_artifact([_unit(what, config)], config, CompileCache.default())
+    except CompileError as error:
+        # What only threads together can do is named in `uses`.
+        if not where.emulates or "uses" not in error.fields:
+            raise
+        return _compiled(what, EMULATOR)
     try:
         return open_artifact(artifact, where.device, strict_device=True)
     except DeviceError as error:
-        if where == CPU:
+        if where.device == CPU.device:
             raise
         warnings.warn(f"{error.message}; running on cpu instead", DeviceFallbackWarning, stacklevel=2)
         return _compiled(what, CPU)

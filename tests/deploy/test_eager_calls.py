@@ -9,10 +9,24 @@ import weakref
 import numpy as np
 import pytest
 from kernels_for_tests import saxpy
+from numba import cuda, float32
 
 import tessera as ts
 from tessera.deploy import eager
-from tessera.program.errors import DeviceError
+from tessera.program.errors import DeviceError, TesseraError
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 32), block=32)
+def block_sums(x: ts.Array[ts.f32, "n"], sums: ts.Array[ts.f32, "cdiv(n, 32)"]):
+    tile = cuda.shared.array(32, float32)
+    t, i = cuda.threadIdx.x, cuda.grid(1)
+    tile[t] = x[i] if i < x.size else float32(0)
+    cuda.syncthreads()
+    if t == 0:
+        total = float32(0)
+        for k in range(32):
+            total += tile[k]
+        sums[cuda.blockIdx.x] = total
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +101,21 @@ def test_kernel_writes_its_argument(compilations: list[object]) -> None:
         np.testing.assert_allclose(result.numpy(), 2 * x + 1)
         np.testing.assert_allclose(y, 2 * x + 1)
     assert len(compilations) <= 1
+
+
+def test_kernel_whose_threads_work_together_is_emulated_unless_the_cpu_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TESSERA_DEVICE")
+    x = np.arange(100, dtype=np.float32)
+    sums = np.zeros(4, np.float32)
+    result = block_sums(x, sums)
+    np.testing.assert_array_equal(sums, [x[i : i + 32].sum() for i in range(0, 100, 32)])
+    np.testing.assert_array_equal(result.numpy(), sums)
+    monkeypatch.setenv("TESSERA_DEVICE", "cpu")
+    with pytest.raises(TesseraError, match="needs a GPU") as caught:
+        block_sums(x, sums)
+    assert "device emulator" in str(caught.value.hint)
 
 
 def test_threads_that_call_first_compile_once(compilations: list[object]) -> None:

@@ -29,10 +29,13 @@ class GraphBuilder:
 
     Args:
         name: Name of the function.
+        snapshots: Whether to copy arrays that have no name: the function may write into one of its own
+            between two uses.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, snapshots: bool = False) -> None:
         self.name = name
+        self._snapshots = snapshots
         self.nodes: list[Node] = []
         self.constants: dict[str, Array] = {}
         self.line: tuple[str | None, int | None] = (None, None)
@@ -58,17 +61,28 @@ class GraphBuilder:
             self._names.setdefault(id(array), (name, array))
 
     def constant(self, array: Array, dtype: DType) -> int:
-        """The node of a constant; the same array gives the same node."""
+        """The node of a constant; the same array gives the same node, unless it was written to since."""
         key = (id(array), dtype)
+        named = id(array) in self._names
+        if self._snapshots and not named and not self._still_holds(key, array):
+            self._constant_nodes.pop(key, None)
         if key not in self._constant_nodes:
-            name = self._names[id(array)][0] if id(array) in self._names else "constant"
+            name = self._names[id(array)][0] if named else "constant"
             # Weights become files of this name.
             name = self._unused(_UNSAFE.sub("_", name))
-            self.constants[name] = array
+            self.constants[name] = array if named or not self._snapshots else array.copy()
             self._constant_nodes[key] = self.add(
                 "constant", (), tuple(int(size) for size in array.shape), dtype, name=name
             )
         return self._constant_nodes[key]
+
+    def _still_holds(self, key: tuple[int, DType], array: Array) -> bool:
+        if key not in self._constant_nodes:
+            return False
+        # An id may also have passed to another array by now.
+        kept = self.constants[str(self.nodes[self._constant_nodes[key]].attrs["name"])]
+        same = kept.shape == array.shape and kept.dtype == array.dtype
+        return same and kept.tobytes() == array.tobytes()
 
     def _unused(self, name: str) -> str:
         candidate, number = ("constant_0" if name == "constant" else name), 0

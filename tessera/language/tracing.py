@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,7 +89,7 @@ def trace(source: Source, arguments: Mapping[str, Argument]) -> Traced:
         TraceError: The function cannot become a graph; `location` is the user's line.
         ShapeError: Shapes inside do not fit together; `location` is the user's line.
     """
-    builder = GraphBuilder(source.name)
+    builder = GraphBuilder(source.name, snapshots=True)
     builder.line = (source.location.file, source.location.line) if source.location else (None, None)
     values = {name: _placeholder(builder, name, value, source) for name, value in arguments.items()}
     with recording(builder):
@@ -155,6 +156,13 @@ def _outputs(source: Source, builder: GraphBuilder, result: Any) -> tuple[Struct
         structure, named = "tuple", dict(zip(fields, result, strict=True))
     if not named:
         raise TraceError(f"{source.name} returns no tensor", hint="return at least one", location=where)
+    twice = [name for name, count in Counter(map(str, named)).items() if count > 1]
+    if twice:
+        raise TraceError(
+            f"{source.name} returns two outputs called {twice[0]!r}",
+            hint="outputs are called by the text of their keys; give each another one",
+            location=where,
+        )
     return structure, {str(k): _output(source, builder, str(k), v, where) for k, v in named.items()}
 
 

@@ -170,6 +170,21 @@ def test_nested_jit_and_helper_functions_become_one_graph() -> None:
 TABLE = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
+def test_array_that_the_function_writes_into_keeps_its_value_at_each_use() -> None:
+    def one_hot_sums(x: Any) -> Any:
+        mask, total = np.zeros(3, np.float32), x * 0.0
+        for i in range(3):
+            mask[:] = 0
+            mask[i] = i + 1
+            total = total + x * mask
+        return total - mask - mask
+
+    traced = ts.jit(one_hot_sums).trace([spec(3)])
+    found = run_graph(traced.graph, {"x": np.full(3, 10, np.float32)}, traced.constants)
+    assert found["output"].tolist() == [10, 20, 24]
+    assert len(traced.constants) == 3
+
+
 def test_closures_become_constants_by_their_names() -> None:
     bias = ts.tensor([1.0, 2.0, 3.0, 4.0])
     unnamed = [np.ones(4, np.float32)]

@@ -354,3 +354,8 @@ def test_kernel_in_a_traced_function_is_refused() -> None:
 def test_name_that_is_no_file_name_is_refused(name: str) -> None:
     with pytest.raises(TraceError, match="cannot be called"):
         ts.jit(lambda x: x, name=name)
+
+
+def test_two_outputs_of_one_name_are_refused() -> None:
+    with pytest.raises(TraceError, match="two outputs called '1'"):
+        ts.jit(lambda x: {1: x, "1": x + 1}).trace([ts.TensorSpec((3,))])

@@ -136,7 +136,7 @@ class Interpreter:
         function = entry_of(loaded, entry)
         bound: dict[str, bytes] = {v.name: bytes(raw) for v, raw in zip(function.params, params, strict=True)}
         if self.sanitizer:
-            self.sanitizer.begin_launch()
+            self.sanitizer.begin_launch(loaded.module)
         for z, y, x in itertools.product(range(grid[2]), range(grid[1]), range(grid[0])):
             run = BlockRun(loaded, function, bound, Geometry(grid, block, (x, y, z)), shared_bytes)
             _run(run)

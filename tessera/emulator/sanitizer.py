@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tessera.emulator.findings import Finding, Findings
+from tessera.emulator.idioms import optimistic_loads
 from tessera.emulator.ptx import TYPE_BYTES, Module, Variable
 from tessera.emulator.shadow import Region, Regions
 from tessera.emulator.watch import BlockView, LaunchState, Watch
@@ -99,9 +100,9 @@ class Sanitizer:
 
     # -- launches ---------------------------------------------------------------------------------
 
-    def begin_launch(self) -> None:
-        """A kernel starts: what happened before is in order with everything it does."""
-        self._launch = LaunchState()
+    def begin_launch(self, module: Module) -> None:
+        """A kernel of a module starts: what happened before is in order with everything it does."""
+        self._launch = LaunchState(optimistic=optimistic_loads(module))
         self.regions.forget_touches()
 
     def watch(self, view: BlockView) -> Watch:

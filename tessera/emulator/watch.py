@@ -39,6 +39,8 @@ class LaunchState:
     order: GridOrder = field(default_factory=GridOrder)
     sites: list[Instruction] = field(default_factory=list)
     """Instructions that accessed memory, by the number that the shadow stores."""
+    optimistic: frozenset[int] = frozenset()
+    """Identities of loads that are no part of a race."""
     _numbers: dict[int, int] = field(default_factory=dict)
 
     def site_of(self, instruction: Instruction) -> int:
@@ -334,6 +336,8 @@ class Watch:
             return
         if any(m in STRONG for m in instruction.modifiers) and not atomic:
             self._order.strong(space, threads, addresses, writes=write)
+            return
+        if id(instruction) in self._launch.optimistic:
             return
         kind = "atomic" if atomic else "write" if write else "read"
         self._race(region, space, kind, threads, offsets, size)

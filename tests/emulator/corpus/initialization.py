@@ -139,7 +139,33 @@ def diagonal_too(x: ts.Array[ts.f32, 8, 8], y: ts.Array[ts.f32, 8, 8]):
     y[i, j] = tile[j, i]
 
 
+@ts.kernel(grid=1, block=64)
+def maximum_never_set(x: ts.Array[ts.i32, 64], y: ts.Array[ts.i32, 1]):
+    best = cuda.shared.array(1, int32)
+    t = cuda.threadIdx.x
+    if x[t] > 100:
+        cuda.atomic.exch(best, 0, x[t])
+    cuda.syncthreads()
+    if t == 0:
+        y[0] = best[0]  # BUG
+
+
+@ts.kernel(grid=1, block=64)
+def maximum_set(x: ts.Array[ts.i32, 64], y: ts.Array[ts.i32, 1]):
+    best = cuda.shared.array(1, int32)
+    t = cuda.threadIdx.x
+    if t == 0:
+        best[0] = -1
+    cuda.syncthreads()
+    if x[t] > 100:
+        cuda.atomic.exch(best, 0, x[t])
+    cuda.syncthreads()
+    if t == 0:
+        y[0] = best[0]
+
+
 CASES = [
+    Case("uninitialized", maximum_never_set, maximum_set, index=(0,)),
     Case("uninitialized", half_written, fully_written, index=(63,)),
     Case("uninitialized", counts_not_zeroed, counts_zeroed),
     Case("uninitialized", halo_not_loaded, halo_loaded),

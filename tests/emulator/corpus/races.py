@@ -365,6 +365,105 @@ def lock_with_fences(count: ts.Array[ts.i32, 1], lock: ts.Array[ts.i32, 1]):
     cuda.atomic.exch(lock, 0, 0)
 
 
+@ts.kernel(grid=1, block=64)
+def max_without_swap(x: ts.Array[ts.i32, 64], best: ts.Array[ts.i32, 1]):
+    value = x[cuda.threadIdx.x]
+    if value > best[0]:
+        best[0] = value  # BUG
+
+
+@ts.kernel(grid=1, block=64)
+def max_by_compare_and_swap(x: ts.Array[ts.i32, 64], best: ts.Array[ts.i32, 1]):
+    value = x[cuda.threadIdx.x]
+    old = best[0]
+    while value > old:
+        seen = cuda.atomic.cas(best, 0, old, value)
+        if seen == old:
+            break
+        old = seen
+
+
+@ts.kernel(grid=1, block=64)
+def pipeline_one_buffer(x: ts.Array[ts.f32, 4, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array((1, 64), float32)
+    t = cuda.threadIdx.x
+    total = float32(0)
+    for k in range(4):
+        tile[0, t] = x[k, t]  # BUG
+        cuda.syncthreads()
+        total += tile[0, 63 - t]
+    y[t] = total
+
+
+@ts.kernel(grid=1, block=64)
+def pipeline_two_buffers(x: ts.Array[ts.f32, 4, 64], y: ts.Array[ts.f32, 64]):
+    tile = cuda.shared.array((2, 64), float32)
+    t = cuda.threadIdx.x
+    total = float32(0)
+    for k in range(4):
+        tile[k % 2, t] = x[k, t]
+        cuda.syncthreads()
+        total += tile[k % 2, 63 - t]
+    y[t] = total
+
+
+@ts.kernel(grid=lambda n, m: (ts.cdiv(m, 8), ts.cdiv(n, 8)), block=(8, 8))
+def column_sums_plain(a: ts.Array[ts.f32, "n", "m"], sums: ts.Array[ts.f32, "m"]):
+    j, i = cuda.grid(2)
+    if i < a.shape[0] and j < a.shape[1]:
+        sums[j] += a[i, j]  # BUG
+
+
+@ts.kernel(grid=lambda n, m: (ts.cdiv(m, 8), ts.cdiv(n, 8)), block=(8, 8))
+def column_sums_atomic(a: ts.Array[ts.f32, "n", "m"], sums: ts.Array[ts.f32, "m"]):
+    j, i = cuda.grid(2)
+    if i < a.shape[0] and j < a.shape[1]:
+        cuda.atomic.add(sums, j, a[i, j])
+
+
+@ts.kernel(grid=1, block=64)
+def warp_sums_read_too_early(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 1]):
+    sums = cuda.shared.array(2, float32)
+    t = cuda.threadIdx.x
+    value = x[t]
+    for step in (16, 8, 4, 2, 1):
+        value += cuda.shfl_down_sync(0xFFFFFFFF, value, step)
+    if t % 32 == 0:
+        sums[t // 32] = value
+    if t == 0:
+        y[0] = sums[0] + sums[1]  # BUG
+
+
+@ts.kernel(grid=1, block=64)
+def warp_sums_behind_barrier(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 1]):
+    sums = cuda.shared.array(2, float32)
+    t = cuda.threadIdx.x
+    value = x[t]
+    for step in (16, 8, 4, 2, 1):
+        value += cuda.shfl_down_sync(0xFFFFFFFF, value, step)
+    if t % 32 == 0:
+        sums[t // 32] = value
+    cuda.syncthreads()
+    if t == 0:
+        y[0] = sums[0] + sums[1]
+
+
+@ts.kernel(grid=blocks, block=64)
+def halo_written_by_neighbour(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = x[i]  # BUG
+        if cuda.threadIdx.x == 63 and i + 1 < x.size:
+            y[i + 1] = 0  # BUG
+
+
+@ts.kernel(grid=blocks, block=64)
+def halo_written_by_owner(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = 0 if cuda.threadIdx.x == 0 and i > 0 else x[i]
+
+
 N = {"n": 200}
 ZERO = np.zeros(1, np.int32)
 LOCK = {"lock": ZERO, "count": ZERO}
@@ -385,5 +484,10 @@ CASES = [
     Case("race-between-blocks", last_block_without_fence, last_block_with_fence, inputs={"done": ZERO}),
     Case("race-between-blocks", bytes_of_two_blocks, bytes_of_one_block, index=(63,)),
     Case("race", atomic_then_read, atomic_barrier_read, index=(0,)),
+    Case("race", max_without_swap, max_by_compare_and_swap, index=(0,)),
+    Case("race", pipeline_one_buffer, pipeline_two_buffers),
+    Case("race", column_sums_plain, column_sums_atomic, {"n": 20, "m": 12}),
+    Case("race", warp_sums_read_too_early, warp_sums_behind_barrier, index=(1,)),
+    Case("race-between-blocks", halo_written_by_neighbour, halo_written_by_owner, N, index=(64,)),
     Case("race", lock_without_fence, lock_with_fences, inputs=LOCK, index=(0,)),
 ]

@@ -178,8 +178,69 @@ def waits_for_a_thread(flag: ts.Array[ts.i32, 1], y: ts.Array[ts.i32, 1]):
         y[0] = 1
 
 
+@ts.kernel(grid=1, block=64)
+def barrier_for_one_warp(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    t = cuda.threadIdx.x
+    y[t] = x[t]
+    if t // 32 == 0:
+        cuda.syncthreads()  # BUG
+        x[t] = y[t ^ 1]
+
+
+@ts.kernel(grid=1, block=64)
+def warp_barrier_for_one_warp(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 64]):
+    t = cuda.threadIdx.x
+    y[t] = x[t]
+    if t // 32 == 0:
+        cuda.syncwarp()
+        x[t] = y[t ^ 1]
+
+
+@ts.kernel(grid=1, block=32)
+def sum_of_half_with_full_step(x: ts.Array[ts.f32, 32], y: ts.Array[ts.f32, 1]):
+    t = cuda.threadIdx.x
+    if t < 16:
+        value = x[t]
+        for step in (16, 8, 4, 2, 1):
+            value += cuda.shfl_xor_sync(0x0000FFFF, value, step)  # BUG
+        if t == 0:
+            y[0] = value
+
+
+@ts.kernel(grid=1, block=32)
+def sum_of_half(x: ts.Array[ts.f32, 32], y: ts.Array[ts.f32, 1]):
+    t = cuda.threadIdx.x
+    if t < 16:
+        value = x[t]
+        for step in (8, 4, 2, 1):
+            value += cuda.shfl_xor_sync(0x0000FFFF, value, step)
+        if t == 0:
+            y[0] = value
+
+
+@ts.kernel(grid=1, block=32)
+def syncwarp_of_other_half(x: ts.Array[ts.f32, 32], y: ts.Array[ts.f32, 32]):
+    t = cuda.threadIdx.x
+    y[t] = x[t]
+    if t < 16:
+        cuda.syncwarp(0x0000FF00)  # BUG
+        x[t] = y[t]
+
+
+@ts.kernel(grid=1, block=32)
+def syncwarp_of_own_half(x: ts.Array[ts.f32, 32], y: ts.Array[ts.f32, 32]):
+    t = cuda.threadIdx.x
+    y[t] = x[t]
+    if t < 16:
+        cuda.syncwarp(0x0000FFFF)
+        x[t] = y[t ^ 1]
+
+
 FLAG = {"flag": np.zeros(1, np.int32)}
 CASES = [
+    Case("divergent-barrier", barrier_for_one_warp, warp_barrier_for_one_warp),
+    Case("inactive-lane", sum_of_half_with_full_step, sum_of_half),
+    Case("bad-mask", syncwarp_of_other_half, syncwarp_of_own_half),
     Case("divergent-barrier", barrier_in_branch, barrier_behind_branch),
     Case("divergent-barrier", return_before_barrier, no_return_before_barrier, {"n": 100}),
     Case("divergent-barrier", barriers_in_both_branches, one_barrier_for_both),

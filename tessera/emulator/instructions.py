@@ -212,30 +212,31 @@ class Executor:
         align = size if align is None else align
         if place == "generic":
             window = addresses >> np.uint64(56)
-            spaces = np.where(window == 0x7E, "shared", np.where(window == 0x7F, "local", "global"))
+            shared, local = window == SHARED_WINDOW >> 56, window == LOCAL_WINDOW >> 56
+            groups = {"global": mask & ~shared & ~local, "local": mask & local, "shared": mask & shared}
         else:
-            spaces = np.full(self.count, "global" if place == "const" else place)
+            groups = {"global" if place == "const" else place: mask}
         found = []
-        for space in np.unique(spaces[mask]):
-            threads = np.flatnonzero(mask & (spaces == space))
+        for space, members in groups.items():
+            threads = np.flatnonzero(members)
+            if not threads.size:
+                continue
             offsets = addresses[threads]
             if place == "generic":
                 offsets = offsets & np.uint64((1 << 56) - 1) if space != "global" else offsets
             if self.run.watch is not None and place != "param":
-                going = self.run.watch.access(self, str(space), threads, offsets, size, align, write=write)
+                going = self.run.watch.access(self, space, threads, offsets, size, align, write=write)
                 base = GLOBAL_BASE if space == "global" else 0
-                found.append(
-                    (str(space), threads[going], (offsets[going] - np.uint64(base)).astype(np.int64))
-                )
+                found.append((space, threads[going], (offsets[going] - np.uint64(base)).astype(np.int64)))
                 continue
-            limit = self.storage(str(space)).shape[-1]
+            limit = self.storage(space).shape[-1]
             if space == "global":
                 offsets = offsets - np.uint64(GLOBAL_BASE)
                 inside = offsets < np.uint64(limit)
                 signed = np.where(inside, offsets, 0).astype(np.int64)
                 inside &= self.run.machine.memory.allocated(signed, size)
             else:
-                inside = offsets + np.uint64(size) <= np.uint64(limit)
+                inside = (offsets <= np.uint64(max(limit - size, 0))) & (size <= limit)
                 signed = np.where(inside, offsets, 0).astype(np.int64)
             if not inside.all():
                 bad = int(threads[~inside][0])
@@ -252,7 +253,7 @@ class Executor:
                     f"of {space} memory at {int(addresses[bad]):#x}, which is not a multiple of {align}",
                     ptx_line=line,
                 )
-            found.append((str(space), threads, signed))
+            found.append((space, threads, signed))
         return found
 
     # -- dispatch -------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,7 +13,18 @@ from tessera.emulator.cuda_device import Device
 from tessera.emulator.cuda_engine import EngineName
 from tessera.emulator.numba_cuda import Installed
 
-_active: list[tuple[tuple[int, int], EngineName, Installed]] = []
+
+@dataclass(slots=True)
+class _Active:
+    """A device in place, and how many are using it: contexts of other threads may share it."""
+
+    kind: tuple[tuple[int, int], EngineName]
+    installed: Installed
+    users: int = 1
+
+
+_active: list[_Active] = []
+_lock = threading.RLock()
 
 
 @contextmanager
@@ -19,7 +32,7 @@ def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "llvm") -> Ite
     """Within, `numba.cuda` finds one GPU, which is emulated.
 
     Kernels, device arrays, streams, events and ufuncs are numba-cuda's own; what they launch runs on the CPU.
-    Afterwards everything is as before. May be nested.
+    Afterwards everything is as before. May be nested; threads share the device.
 
     Args:
         cc: Compute capability of the emulated GPU.
@@ -30,19 +43,28 @@ def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "llvm") -> Ite
         MissingDependencyError: numba-cuda is not installed.
         DeviceError: Numba's simulator is switched on, or the device's memory cannot be mapped.
     """
-    if _active and _active[-1][:2] == (cc, engine):
-        yield _active[-1][2].device
-        return
-    installed = _installed(cc, engine)
-    if any(installed is outer for _, _, outer in _active):
-        installed = Installed(cc, engine)
-    installed.install()
-    _active.append((cc, engine, installed))
+    entry = _enter(cc, engine)
     try:
-        yield installed.device
+        yield entry.installed.device
     finally:
-        _active.pop()
-        installed.remove()
+        with _lock:
+            entry.users -= 1
+            # One that another thread has put on top goes first, whoever ends earlier.
+            while _active and not _active[-1].users:
+                _active.pop().installed.remove()
+
+
+def _enter(cc: tuple[int, int], engine: EngineName) -> _Active:
+    with _lock:
+        if _active and _active[-1].kind == (cc, engine):
+            _active[-1].users += 1
+            return _active[-1]
+        installed = _installed(cc, engine)
+        if any(installed is outer.installed for outer in _active):
+            installed = Installed(cc, engine)
+        installed.install()
+        _active.append(_Active((cc, engine), installed))
+        return _active[-1]
 
 
 @cache

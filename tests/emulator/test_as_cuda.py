@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -351,6 +352,28 @@ def test_contexts_nest() -> None:
         saxpy[1, 4](np.float32(1), np.ones(4, np.float32), x)
         assert cuda.get_current_device().compute_capability == (8, 0)
         assert (x == 2).all()
+
+
+def test_threads_share_the_device_until_the_last_has_left() -> None:
+    was_available = cuda.is_available()
+    inside, leave, outcomes = threading.Barrier(2), threading.Event(), []
+
+    def stay() -> None:
+        with as_cuda():
+            inside.wait()
+            leave.wait()
+            x = np.zeros(4, np.float32)
+            saxpy[1, 4](np.float32(1), np.ones(4, np.float32), x)
+            outcomes.append(x.tolist())
+
+    thread = threading.Thread(target=stay)
+    with as_cuda():
+        thread.start()
+        inside.wait()
+    leave.set()
+    thread.join()
+    assert outcomes == [[1.0] * 4]
+    assert cuda.is_available() == was_available
 
 
 _TEST_FILE = """

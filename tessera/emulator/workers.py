@@ -154,7 +154,9 @@ class Grid:
             full = len(parked) * state.size > PARKED_BYTES
             first, last = (0, 0) if full else self.take()
             while first < last:
-                code = self.code().run_blocks(context, state.address, first, last)
+                # Held by name while it runs: better code may take its place, and free it, meanwhile.
+                native = self.code()
+                code = native.run_blocks(context, state.address, first, last)
                 if code == at.DONE:
                     break
                 if code != at.YIELD:
@@ -168,7 +170,8 @@ class Grid:
                     return
                 continue
             resumed = parked.popleft()
-            code = self.code().run_block(context, resumed.address)
+            native = self.code()
+            code = native.run_block(context, resumed.address)
             if code == at.YIELD:
                 parked.append(resumed)
             elif code != at.DONE:

@@ -108,7 +108,8 @@ def default_sizes(program: Program) -> dict[str, int]:
 
     symbols = sorted(bound_symbols(program))
     blocks = [block for plan in program.plans for step in plan.steps for block in _blocks(step)]
-    vectors = all(len(p.shape) <= 1 for p in program.inputs) or len(symbols) == 1
+    # Code that was generated takes whole rows; of hand-written kernels one size is often that of the grid.
+    vectors = all(len(p.shape) <= 1 for p in program.inputs) or (program.graph is None and len(symbols) == 1)
     if not vectors or any(block[1:] != (1, 1) for block in blocks):
         return {name: PRIMES[i % len(PRIMES)] for i, name in enumerate(symbols)}
     block = max((b[0] for b in blocks), default=1)

@@ -150,6 +150,7 @@ def test_limit_ends_the_run(tessera: Tessera, folder: Path) -> None:
     ("words", "status", "message"),
     [
         (["no.py"], 2, "no.py"),
+        (["model.tsd"], 2, "model.tsd is a package"),
         (["bugs.py:nothing"], 2, "nothing"),
         (["bugs.py", "--input", "x.npy"], 2, "4 things to check"),
         (["bugs.py:double", "--arch", "cpu"], 2, "check runs GPU code"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tessera.emulator.findings import Finding
     from tessera.workbench.checking import Checked
 
+_EXAMPLE = "tessera check kernels.py"
+
 
 def check(
     target: Target,
@@ -42,8 +44,11 @@ def check(
     from tessera.workbench.compilation import compile_request, make_request
     from tessera.workbench.failure import UsageError
     from tessera.workbench.output import emit
+    from tessera.workbench.source import is_package
     from tessera.workbench.specs import parse_sizes
 
+    if is_package(target):
+        raise UsageError(f"{target} is a package: check compiles source, to name its lines", hint=_EXAMPLE)
     sizes = parse_sizes(size or ())
     request = make_request(target, [arch], spec, lineinfo=True)
     if any(is_cpu(name) for name in request.arch):

@@ -6,6 +6,7 @@ and local memory otherwise.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -36,7 +37,7 @@ def flatten(module: Module, entry: Function) -> Function:
     Raises:
         CompileError: A call of a function without a body, through a pointer, or of a caller.
     """
-    flat = Function(entry.name, True, entry.params, (), line=entry.line)
+    flat = Function(entry.name, is_entry=True, params=entry.params, results=(), line=entry.line)
     flat.registers = dict(entry.registers)
     flat.variables = list(entry.variables)
     flat.branch_tables = dict(entry.branch_tables)
@@ -130,11 +131,10 @@ class _Expansion:
         else:
             self.flat.variables.append(replace(variable, name=formal))
             place = Address(Symbol(formal))
-            opcode = "st" if into else "ld"
-            operands = (place, other) if into else (other, place)
-            return [Instruction(opcode, ("param", variable.type), operands, at.line)]
         operands = (place, other) if into else (other, place)
-        return [Instruction("mov", (variable.type,), operands, at.line)]
+        if variable.space == "reg":
+            return [Instruction("mov", (variable.type,), operands, at.line)]
+        return [Instruction("st" if into else "ld", ("param", variable.type), operands, at.line)]
 
     def declare(self, function: Function, names: dict[str, str], suffix: str) -> None:
         for register, kind in function.registers.items():
@@ -152,8 +152,9 @@ def call_parts(item: Instruction) -> tuple[tuple[Operand, ...], str, tuple[Opera
     """Results, function name and arguments of a `call`."""
     operands = list(item.operands)
     results: tuple[Operand, ...] = ()
-    if isinstance(operands[0], ParamList):
-        results = operands.pop(0).elements  # type: ignore[union-attr]
+    if isinstance(first := operands[0], ParamList):
+        results = first.elements
+        del operands[0]
     target = operands.pop(0)
     arguments: tuple[Operand, ...] = ()
     if operands and isinstance(operands[0], ParamList):
@@ -187,9 +188,10 @@ def rename(operand: Operand, new: Callable[[str], str]) -> Operand:
         case ParamList(elements):
             return ParamList(tuple(rename(e, new) for e in elements))
         case Address(base=base, coordinates=coordinates):
-            moved = rename(base, new)
-            assert isinstance(moved, Register | Symbol) or not isinstance(base, Register | Symbol)
-            inner = rename(coordinates, new) if coordinates is not None else None
+            moved = replace(base, name=new(base.name)) if isinstance(base, Register | Symbol) else base
+            inner = coordinates
+            if coordinates is not None:
+                inner = Vector(tuple(rename(e, new) for e in coordinates.elements))
             return replace(operand, base=moved, coordinates=inner)
         case _:
             return operand
@@ -244,7 +246,7 @@ def _symbols(operand: Operand) -> Iterator[str]:
 
 def _overlap(pieces: set[tuple[int, int]]) -> bool:
     ordered = sorted(pieces)
-    return any(a[0] + a[1] > b[0] for a, b in zip(ordered, ordered[1:], strict=False))
+    return any(a[0] + a[1] > b[0] for a, b in itertools.pairwise(ordered))
 
 
 def _param_access(item: Instruction, declared: dict[str, Variable]) -> tuple[str, int, int, int] | None:

@@ -5,10 +5,13 @@ last, so the check is one comparison; a miss searches the table of allocations. 
 before all lanes of the access have been checked.
 """
 
+# ruff: noqa: E501 - a call in LLVM IR is one line
+
 from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Callable
 
 from tessera.emulator.emit_ir import IOTA, WARP, vector_text
 from tessera.emulator.layout import BLOCK, CONTEXT, FAULT, HOSTS, LOCAL_BASE, SITE_BYTES, SITES
@@ -68,7 +71,7 @@ def helpers_text(names: set[str]) -> str:
 
 def _define(name: str) -> str:
     operation, *rest = name.split("_")
-    makers = {
+    makers: dict[str, Callable[..., str]] = {
         "ld": _load, "uld": _uniform_load, "st": _store, "read": _read_lanes, "write": _write_lanes,
         "hosts": _hosts, "host": _host, "atom": _atomic, "cas": _compare_and_swap, "map": _map, "map2": _map2,
         "permute": _permute, "round": _round,

@@ -65,7 +65,7 @@ class _ObjectCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
                 file.write(hashlib.sha256(body).digest() + body)
-            os.replace(file.name, self.path)
+            Path(file.name).replace(self.path)
         except OSError:
             return
 
@@ -130,8 +130,8 @@ def _machine(binding: Any, level: int) -> Any:
     # memory lie in between: the large model refers to everything by 64 bits.
     target = binding.Target.from_triple(binding.get_process_triple())
     return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=_features(binding), opt=level, reloc="static", codemodel="large",
-        jit=True,
+        cpu=binding.get_host_cpu_name(), features=_features(binding), opt=level, reloc="static",
+        codemodel="large", jit=True,
     )  # fmt: skip
 
 

@@ -43,8 +43,8 @@ def fault_error(
     if kind == "budget":
         line = translation.blocks[state.word("fault_site")]
         return DeviceError(
-            f"{function.name} does not end: block {block} made {state.word('steps')} jumps backwards, the budget "
-            f"is {budget}; thread {thread} is in the loop at PTX line {line}",
+            f"{function.name} does not end: block {block} made {state.word('steps')} jumps backwards, the "
+            f"budget is {budget}; thread {thread} is in the loop at PTX line {line}",
             hint="give the Emulator a larger step_budget if the kernel is only long",
             kind="runaway", ptx_line=line, block=block, thread=thread,
         )  # fmt: skip

@@ -1,5 +1,7 @@
 """The fixed part of a kernel's LLVM IR: running the blocks of a grid, barriers, waiting lanes, faults."""
 
+# ruff: noqa: E501 - a call in LLVM IR is one line
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

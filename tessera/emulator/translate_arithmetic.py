@@ -138,10 +138,8 @@ def carry(t: Translator, instruction: Instruction) -> None:
         flag = t.resize(t.register("%carry"), wide)
     if opcode.startswith("mad"):
         unsigned = f"u{bits}"
-        if "hi" in instruction.modifiers:
-            product = high_product(t, a, b, kind)
-        else:
-            product = t.binary("mul", a, b)
+        high = "hi" in instruction.modifiers
+        product = high_product(t, a, b, kind) if high else t.binary("mul", a, b)
         a, b = product, t.read(instruction.operands[3], unsigned)
     first, second = t.resize(a, wide), t.resize(b, wide)
     operation = "sub" if opcode.startswith("sub") else "add"
@@ -470,7 +468,7 @@ def compare(t: Translator, instruction: Instruction) -> None:
     """`setp`, `set`."""
     kind, modifiers = kind_of(instruction), instruction.modifiers
     name = next((m for m in modifiers if m in INTEGER_COMPARE or m in FLOAT_COMPARE), "")
-    if not name or kind.endswith("x2") and instruction.opcode == "set":
+    if not name or (kind.endswith("x2") and instruction.opcode == "set"):
         raise unsupported(instruction)
     a, b = operands(t, instruction, kind, 2)
     if kind.endswith("x2"):

@@ -317,7 +317,9 @@ def function(t: Translator, instruction: Instruction, kind: str, a: Value) -> Va
     if rounding != "rn":
         if kind == "f64" and opcode in ("rcp", "sqrt"):
             one = [constant(ONE["f64"], 64), a]
-            return _directed(t, "div" if opcode == "rcp" else opcode, one if opcode == "rcp" else [a], rounding)
+            return _directed(
+                t, "div" if opcode == "rcp" else opcode, one if opcode == "rcp" else [a], rounding
+            )
         return f64_to(t, _odd_function(t, opcode, to_f64(t, a, kind), instruction), kind, rounding)
     if opcode == "sqrt":
         return t.float_intrinsic("sqrt", FLOAT[kind], a)

@@ -34,7 +34,7 @@ def multiply(t: Translator, instruction: Instruction) -> None:
     m, n, k = shape_of(instruction)
     known = FLOAT_KINDS if d in FLOAT_KINDS else INTEGER_KINDS
     unknown = any(kind not in known for kind in (a, b, c))
-    if unknown or m == 8 and k == 4 and a == "f16" or "popc" in instruction.modifiers:
+    if unknown or (m == 8 and k == 4 and a == "f16") or "popc" in instruction.modifiers:
         raise unsupported(instruction)
     values = [
         [t.spread(t.read(r, f"b{_register_bits(kind)}")) for r in _elements(operand)]
@@ -79,7 +79,9 @@ def _function(t: Translator, name: str, instruction: Instruction, counts: list[i
     per_a, per_b = (_register_bits(kind) // ELEMENT_BITS[kind] for kind in (a, b))
     layouts = fragments.operand_a(m, k, per_a), fragments.operand_b(k, n, per_b)
     rows, columns = fragments.accumulator(m, n)
-    picks = _Picks(w, elements[0], elements[1], layouts, exact=exact, wide="satfinite" in instruction.modifiers)
+    picks = _Picks(
+        w, elements[0], elements[1], layouts, exact=exact, wide="satfinite" in instruction.modifiers
+    )
     results = []
     for e in range(rows.shape[1]):
         row, column = rows[:, e].tolist(), columns[:, e].tolist()
@@ -92,16 +94,22 @@ def _function(t: Translator, name: str, instruction: Instruction, counts: list[i
     for i, value in enumerate(packed):
         last = w.let(f"insertvalue {result} {last}, {kind} {value.text}, {i}")
     body = "\n".join(w.lines)
-    return (
-        f"define internal {result} @{name}({', '.join(parameters)}) noinline {{\n{body}\n  ret {result} {last}\n}}"
-    )
+    head = f"define internal {result} @{name}({', '.join(parameters)}) noinline"
+    return f"{head} {{\n{body}\n  ret {result} {last}\n}}"
 
 
 class _Picks:
     """Sums of products of elements that other lanes hold."""
 
     def __init__(
-        self, w: Writer, a: list[Value], b: list[Value], layouts: tuple[Layout, Layout], *, exact: bool, wide: bool
+        self,
+        w: Writer,
+        a: list[Value],
+        b: list[Value],
+        layouts: tuple[Layout, Layout],
+        *,
+        exact: bool,
+        wide: bool,
     ) -> None:
         self.w, self.values = w, (a, b)
         self.exact, self.wide = exact, wide and not exact
@@ -283,7 +291,9 @@ def move_matrix(t: Translator, instruction: Instruction) -> None:
         # Element (row, column) of the result lies at (column, row) of the source.
         homes = [((lane % 4 * 2 + half) * 4 + lane // 4 // 2, lane // 4 % 2) for lane in range(WARP)]
         order = ", ".join(f"i32 {home}" for home, _ in homes)
-        moved = t.let(f"shufflevector {value.type} {value.text}, {value.type} poison, <{WARP} x i32> <{order}>")
+        moved = t.let(
+            f"shufflevector {value.type} {value.text}, {value.type} poison, <{WARP} x i32> <{order}>"
+        )
         shifts = lanes_of([16 * side for _, side in homes], 32)
         halves.append(t.resize(t.binary("lshr", Value(moved, 32, vector=True), shifts), 16))
     t.write(instruction.operands[0], floats.pack(t, *halves))

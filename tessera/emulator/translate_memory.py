@@ -16,7 +16,8 @@ WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0, "const":
 PLACES = {"global": "global", "generic": "global", "const": "global", "shared": "shared", "local": "local"}
 """How the address of each state space is checked."""
 ATOMIC = {
-    "and": "and", "or": "or", "xor": "xor", "exch": "xchg", "inc": "uincwrap", "dec": "udecwrap", "add": "add",
+    "and": "and", "or": "or", "xor": "xor", "exch": "xchg", "inc": "uincwrap", "dec": "udecwrap",
+    "add": "add",
 }  # fmt: skip
 V64 = f"<{WARP} x i64>"
 
@@ -74,7 +75,8 @@ def check(t: Translator, failed: str) -> None:
 def _load_param(t: Translator, instruction: Instruction, source: Address, parts: tuple[Operand, ...]) -> None:
     kind = instruction.modifiers[-1]
     bits = BITS[kind]
-    assert isinstance(source.base, Symbol)
+    if not isinstance(source.base, Symbol):
+        raise unsupported(instruction)
     start = t.params[source.base.name] + source.base.offset + source.offset
     buffer = t.let(f"inttoptr i64 {t.header('ctx', CONTEXT['params']).text} to ptr")
     for k, part in enumerate(parts):

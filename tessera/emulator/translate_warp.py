@@ -48,7 +48,8 @@ def _needs_others(instruction: Instruction) -> bool:
 
 def _skip_unguarded(t: Translator, block: Block, instruction: Instruction) -> None:
     """Lanes whose guard is off go on without waiting."""
-    assert instruction.guard is not None
+    if instruction.guard is None:
+        return
     guard = t.read(instruction.guard, "pred")
     guard = t.invert(guard) if instruction.guard_negated else guard
     here = t.let(f"and i32 {t.mask}, {t.lane_bits(guard)}", "m")
@@ -202,7 +203,8 @@ def _pick(mode: str, lane: int, offset: int, control: int) -> tuple[int, bool]:
     lowest = lane & segment
     highest = lowest | (clamp & ~segment)
     place = {
-        "up": lane - offset, "down": lane + offset, "bfly": lane ^ offset, "idx": lowest | (offset & ~segment),
+        "up": lane - offset, "down": lane + offset, "bfly": lane ^ offset,
+        "idx": lowest | (offset & ~segment),
     }[mode]  # fmt: skip
     valid = place >= highest if mode == "up" else place <= highest
     return place & 31, valid

@@ -1,5 +1,7 @@
 """The engine on programs that go wrong: every one ends in an error that says where, never in a crash."""
 
+# ruff: noqa: E501 - lines of PTX
+
 import signal
 import subprocess
 import sys
@@ -263,3 +265,21 @@ def test_interrupt_ends_a_launch_at_once() -> None:
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert out == "stopped\n", err
+
+
+def test_kernels_load_anywhere_in_memory() -> None:
+    # Gigabytes between the pieces of a module once broke references of 32 bits, and with them the process.
+    script = f"""
+        import mmap
+        import numpy as np
+        from tessera.emulator import Emulator
+        text = {kernel("add.u32 %r2, %r1, 1065353216; st.global.u32 [%rd1], %r2;")!r}
+        kept = []
+        for i in range(6):
+            out = np.zeros(32, np.uint32)
+            kept.append(Emulator(level=0))
+            kept[-1].launch(text, "k", 1, 32, [out])
+            assert (out == np.arange(32) + 1065353216).all()
+            kept.append(mmap.mmap(-1, 3 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)

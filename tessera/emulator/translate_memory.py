@@ -48,7 +48,9 @@ def load_from(
 ) -> list[Value]:
     """Elements from memory, checked."""
     address = t.address(source)
-    vector = address.vector or t.guard is not None or place == "local"
+    # One generic address may be local memory, where every lane has its own.
+    own = place == "local" or space_of(instruction) == "generic"
+    vector = address.vector or t.guard is not None or own
     if vector:
         address = t.spread(address)
     name = f"{'ld' if vector else 'uld'}_{place}_{bits}_{count}"

@@ -90,7 +90,8 @@ def _write_entry(t: Translator, index: int) -> None:
         calm = t.let(f"icmp eq i32 {code}, 0")
         t.raw(f"  br i1 {calm}, label %calm{index}, label %pause{index}")
         t.label(f"pause{index}")
-        t.raw(f"  call void @park(ptr %warp, i32 {index}, i32 {mask})")
+        # Lanes that have looped for long let the others of their warp go first: they may wait for them.
+        t.raw(f"  call void @stall(ptr %warp, i32 {index}, i32 {mask})")
         t.raw(f"  ret i32 {code}")
         t.label(f"calm{index}")
     pending = t.let("load i32, ptr %pend.at")

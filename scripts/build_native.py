@@ -50,6 +50,7 @@ class Compiler:
     command: tuple[str, ...]
     link: tuple[str, ...]
     name: str
+    version: str
 
 
 def main() -> int:
@@ -86,15 +87,23 @@ def find_compiler() -> Compiler | None:
     """The compiler to use; a wheel's only where the system has none."""
     for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
         words = shlex.split(name)
-        if words and shutil.which(words[0]):
-            return Compiler(tuple(words), tuple(STATIC_RUNTIME), name)
+        if words and shutil.which(words[0]) and (version := answer([*words, "--version"])):
+            return Compiler(tuple(words), tuple(STATIC_RUNTIME), name, version)
     for python in (sys.executable, str(ROOT / ".venv" / "bin" / "python")):
         command = (python, "-m", "ziglang")
-        if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+        if version := answer([*command, "version"]):
             # zig links its own libc++; 2.17 is the glibc of the oldest systems in use.
             target = f"{os.uname().machine}-linux-gnu.2.17"
-            return Compiler((*command, "c++", "-target", target), (), "ziglang")
+            return Compiler((*command, "c++", "-target", target), (), "ziglang", version)
     return None
+
+
+def answer(command: list[str]) -> str:
+    """What a command prints; empty where it fails or is not there."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def build(compiler: Compiler, output: Path, *, force: bool = False, sanitize: bool = False) -> str:
@@ -134,11 +143,8 @@ def build(compiler: Compiler, output: Path, *, force: bool = False, sanitize: bo
 
 def fingerprint(compiler: Compiler, flags: list[str]) -> str:
     """What every object depends on: the compiler, the flags, the headers."""
-    version = subprocess.run(
-        [*compiler.command, "--version"], capture_output=True, text=True, check=True
-    ).stdout
     headers = sorted((NATIVE / "src").glob("*.h")) + sorted((NATIVE / "include" / "tessera").glob("*.h"))
-    return digest(repr((compiler.command, flags, version)), *headers)
+    return digest(repr((compiler.command, compiler.version, flags)), *headers)
 
 
 def digest(text: str, *files: Path) -> str:

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tessera.emulator.engine import Emulator, LaunchResult, LoadedModule
+    from tessera.emulator.findings import Finding
     from tessera.emulator.numba_context import as_cuda
     from tessera.emulator.parser import parse_ptx
+    from tessera.emulator.sanitizer import Sanitizer
 
-__all__ = ["Emulator", "LaunchResult", "LoadedModule", "as_cuda", "parse_ptx"]
+__all__ = ["Emulator", "Finding", "LaunchResult", "LoadedModule", "Sanitizer", "as_cuda", "parse_ptx"]
 
 _HOMES = {
     "Emulator": "tessera.emulator.engine",
+    "Finding": "tessera.emulator.findings",
     "LaunchResult": "tessera.emulator.engine",
     "LoadedModule": "tessera.emulator.engine",
+    "Sanitizer": "tessera.emulator.sanitizer",
     "as_cuda": "tessera.emulator.numba_context",
     "parse_ptx": "tessera.emulator.parser",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,10 @@ from tessera.emulator.sanitizer import Sanitizer
 from tessera.program.errors import CompileError, DeviceError
 
 Sizes = tuple[int, int, int]
+RESERVED = 1 << 30
+"""Bytes of address space that watched memory begins with."""
+WIDE_GAP = 1 << 24
+"""Bytes between allocations while there is room: an index far off still tells which array was meant."""
 
 
 class WatchedMemory(Memory):
@@ -27,11 +32,14 @@ class WatchedMemory(Memory):
     def __init__(self, sanitizer: Sanitizer) -> None:
         super().__init__()
         self.sanitizer = sanitizer
+        # Pages that nobody touches cost nothing, but copying them when the array grows does.
+        with contextlib.suppress(MemoryError):
+            self.data = np.zeros(RESERVED, np.uint8)
 
     def allocate(self, size: int) -> int:
         """Device address of `size` bytes whose contents are arbitrary."""
         address = super().allocate(size)
-        self.top += self.sanitizer.gap
+        self.top += WIDE_GAP if self.top < RESERVED // 2 else self.sanitizer.gap
         self.sanitizer.allocated(address, size)
         return address
 
@@ -86,7 +94,9 @@ class Interpreter:
         if not addresses:
             return
         memory, mark = self.memory, min(addresses) - GLOBAL_BASE
-        memory.data[mark : memory.top] = 0
+        for start, end in memory.ranges:
+            if start >= mark:
+                memory.data[start:end] = 0
         memory.ranges = [r for r in memory.ranges if r[0] < mark]
         memory.top = mark
         if self.sanitizer:

@@ -22,7 +22,8 @@ ATOMIC_OPCODES = ("atom", "red", "multimem")
 STRONG = ("volatile", "relaxed", "acquire", "release", "mmio")
 """Qualifiers of loads and stores that are never part of a race: they are there to synchronize."""
 FENCES = ("membar", "fence")
-_REACH = 1 << 17
+_REACH = 1 << 23
+"""How far outside an array an access may lie to be taken for one of it."""
 
 
 class Locals(Protocol):

@@ -28,7 +28,7 @@ from tessera.runtime.source import ProgramSource
 if TYPE_CHECKING:
     from tessera.emulator.sanitizer import Sanitizer
 
-POINTER_BYTES = 8
+CHECK_HINT = "tessera check FILE names the array and the line of the source"
 
 
 class Engine(Protocol):
@@ -367,9 +367,12 @@ class EmulatedProgram(Executable[Frame]):
             )
         pointers = (ctypes.c_uint64 * max(len(sizes), 1)).from_address(cells) if sizes else ()
         params = [ctypes.string_at(p, size) for p, size in zip(pointers, sizes, strict=False)]
-        self._engine.launch_params(
-            self._modules[call.kernel], call.kernel, call.grid, call.block, params, call.shared_bytes
-        )
+        module = self._modules[call.kernel]
+        try:
+            self._engine.launch_params(module, call.kernel, call.grid, call.block, params, call.shared_bytes)
+        except DeviceError as error:
+            error.hint = error.hint or CHECK_HINT
+            raise
 
     def _frame(self, schedule: Schedule) -> Frame:
         return Frame(schedule, self._cells(schedule))

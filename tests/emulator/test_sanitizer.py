@@ -76,6 +76,11 @@ def test_finding_says_everything_once() -> None:
     assert finding.file == "memory.py"
 
 
+def test_array_is_named_also_far_outside_of_it() -> None:
+    (finding,) = check(memory.far_off)
+    assert (finding.array, finding.index) == ("x", (1_000_000,))
+
+
 def test_race_names_the_other_thread() -> None:
     (finding,) = check(races.no_barrier)
     other = finding.other

@@ -160,7 +160,7 @@ def test_bad_access_is_an_error_of_the_device(engine: str) -> None:
 
     with (
         open_artifact(compiled(far), "emulator", strict_device=True) as runtime,
-        pytest.raises(DeviceError),
+        pytest.raises(DeviceError, match="tessera check FILE"),
     ):
         runtime.execute(np.zeros(32, np.float32))
 

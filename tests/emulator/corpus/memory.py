@@ -313,6 +313,11 @@ def shared_atomic_inside(x: ts.Array[ts.i32, 32], bins: ts.Array[ts.i32, 8]):
         bins[t] = counts[t]
 
 
+@ts.kernel(grid=1, block=1)
+def far_off(y: ts.Array[ts.f32, 100], x: ts.Array[ts.f32, 100], z: ts.Array[ts.f32, 100]):
+    x[1_000_000] = y[0] + z[0]
+
+
 N = {"n": 100}
 TEN = np.arange(100, dtype=np.int32) % 10
 CASES = [

@@ -99,6 +99,10 @@ def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Trans
     return Translator(module, flatten(module, entry), symbols).run()
 
 
+NOT_TRANSLATED = frozenset({"xorsign", "satfinite"})
+"""Modifiers that no emitter heeds: an instruction that has one is refused, not computed without it."""
+
+
 class Translator(Writer):
     """Writes the function of one kernel."""
 
@@ -206,7 +210,7 @@ class Translator(Writer):
         from tessera.emulator.translate_tables import EMITTERS
 
         emitter = EMITTERS.get(instruction.opcode)
-        if emitter is None:
+        if emitter is None or NOT_TRANSLATED & set(instruction.modifiers):
             raise unsupported(instruction)
         self.guard = None
         if instruction.guard is not None:

@@ -100,7 +100,7 @@ def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Trans
 
 
 NOT_TRANSLATED = frozenset({"xorsign", "satfinite"})
-"""Modifiers that no emitter heeds: an instruction that has one is refused, not computed without it."""
+"""Modifiers that no emitter but that of `mma` heeds: an instruction that has one is refused, not computed without it."""
 
 
 class Translator(Writer):
@@ -210,7 +210,8 @@ class Translator(Writer):
         from tessera.emulator.translate_tables import EMITTERS
 
         emitter = EMITTERS.get(instruction.opcode)
-        if emitter is None or NOT_TRANSLATED & set(instruction.modifiers):
+        ignored = instruction.opcode != "mma" and NOT_TRANSLATED & set(instruction.modifiers)
+        if emitter is None or ignored:
             raise unsupported(instruction)
         self.guard = None
         if instruction.guard is not None:

@@ -100,7 +100,7 @@ def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Trans
 
 
 NOT_TRANSLATED = frozenset({"xorsign", "satfinite"})
-"""Modifiers that no emitter but that of `mma` heeds: an instruction that has one is refused, not computed without it."""
+"""Modifiers that no emitter but that of `mma` heeds: instructions that have one are refused."""
 
 
 class Translator(Writer):

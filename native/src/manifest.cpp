@@ -167,8 +167,8 @@ void check_rows(const Manifest &manifest) {
             fits = fits && !__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes);
         const uint64_t stored = manifest.entry(weight.path)->size;
         if (empty ? stored != 0 : !fits || bytes != stored)
-            fail_integrity(kManifest, text("weight ", quoted(weight.name), " has another size than its entry of ",
-                                           stored, " bytes"));
+            fail_integrity(kManifest, text("weight ", quoted(weight.name),
+                                           " has another size than its entry of ", stored, " bytes"));
     }
 }
 

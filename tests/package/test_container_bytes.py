@@ -17,7 +17,9 @@ from tessera.program.errors import IntegrityError, PackageError
 
 
 @pytest.fixture
-def package(artifact: Artifact, tmp_path: Path) -> Path:
+def package(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # The same content whether or not the native runtime has been built on this machine.
+    monkeypatch.setattr("tessera.package.draft.SHIPPED_RUNTIME", tmp_path / "none.so")
     return Package.from_artifact(artifact, name="demo").save(tmp_path / "demo.tsd")
 
 

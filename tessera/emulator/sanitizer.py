@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from tessera.emulator.findings import Finding, Findings
 from tessera.emulator.idioms import optimistic_loads
+from tessera.emulator.observed import BlockView, LaunchState
 from tessera.emulator.ptx import TYPE_BYTES, Module, Variable
 from tessera.emulator.shadow import Region, Regions
-from tessera.emulator.watch import BlockView, LaunchState, Watch
+from tessera.emulator.watch import Watch
 
 if TYPE_CHECKING:
     from tessera.emulator.lockstep import BlockRun

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,6 +18,7 @@ from tessera.program.bytesize import format_bytes
 from tessera.program.dim import Dim, align, evaluate, format_shape
 from tessera.program.errors import CompileError, DeviceError, OutOfMemoryError
 from tessera.program.program import Buffer, Plan, Program
+from tessera.runtime.emulator_engine import CompiledEngine, Engine, has_llvm
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
 from tessera.runtime.memory import ALIGNMENT
 from tessera.runtime.profile import Recorder
@@ -29,94 +29,6 @@ if TYPE_CHECKING:
     from tessera.emulator.sanitizer import Sanitizer
 
 CHECK_HINT = "tessera check FILE names the array and the line of the source"
-
-
-class Engine(Protocol):
-    """What runs PTX, with its own device memory."""
-
-    def alloc(self, size: int) -> int:
-        """Address of `size` fresh bytes."""
-
-    def write(self, address: int, values: Array) -> None:
-        """Copy an array to the device."""
-
-    def read(self, address: int, size: int) -> Array:
-        """(size,) uint8: a copy of device memory."""
-
-    def release(self, addresses: Sequence[int]) -> None:
-        """Give back everything that was allocated since the first of these, which are all of that."""
-
-    def load(self, ptx: str) -> Any:
-        """A module; `.module` is its parsed PTX.
-
-        Raises:
-            CompileError: PTX that the engine does not know; names the line.
-        """
-
-    def launch_params(
-        self,
-        loaded: Any,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        params: Sequence[bytes],
-        shared_bytes: int = 0,
-    ) -> Any:
-        """Run a kernel to its end."""
-
-
-class CompiledEngine:
-    """PTX compiled by LLVM: fast, and without checks beyond bounds."""
-
-    def __init__(self) -> None:
-        # LLVM costs 0.1 s and more.
-        from tessera.emulator.engine import Emulator
-
-        self._emulator = Emulator()
-
-    def alloc(self, size: int) -> int:
-        """Address of `size` fresh bytes."""
-        return self._emulator.alloc(size)
-
-    def write(self, address: int, values: Array) -> None:
-        """Copy an array to the device."""
-        self._emulator.write(address, values)
-
-    def read(self, address: int, size: int) -> Array:
-        """(size,) uint8: a copy of device memory."""
-        return np.frombuffer(self._emulator.read(address, size), np.uint8).copy()
-
-    def release(self, addresses: Sequence[int]) -> None:
-        """Give allocations back."""
-        for address in addresses:
-            self._emulator.free(address)
-
-    def load(self, ptx: str) -> Any:
-        """A module with its kernels compiled.
-
-        Raises:
-            CompileError: PTX that the engine does not know; names the line.
-        """
-        module = self._emulator.load(ptx)
-        for entry in module.entries:
-            self._emulator.kernel(module, entry)
-        return module
-
-    def launch_params(
-        self,
-        loaded: Any,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        params: Sequence[bytes],
-        shared_bytes: int = 0,
-    ) -> None:
-        """Run a kernel to its end.
-
-        Raises:
-            DeviceError: A bad access, a deadlock, or a kernel that does not end.
-        """
-        self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
 
 
 def open_device(index: int, memory_limit_bytes: int | None) -> EmulatorDevice:
@@ -216,11 +128,6 @@ class EmulatorDevice:
     def close(self) -> None:
         """Drop the device's memory."""
         self._engines = {}
-
-
-def has_llvm() -> bool:
-    """Whether LLVM is installed; without it the interpreter runs everything."""
-    return importlib.util.find_spec("llvmlite") is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,104 @@
+"""What runs PTX for the emulator device, and holds its memory."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tessera.runtime.executable import Array
+
+
+class Engine(Protocol):
+    """What runs PTX, with its own device memory."""
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes."""
+
+    def write(self, address: int, values: Array) -> None:
+        """Copy an array to the device."""
+
+    def read(self, address: int, size: int) -> Array:
+        """(size,) uint8: a copy of device memory."""
+
+    def release(self, addresses: Sequence[int]) -> None:
+        """Give back everything that was allocated since the first of these, which are all of that."""
+
+    def load(self, ptx: str) -> Any:
+        """A module; `.module` is its parsed PTX.
+
+        Raises:
+            CompileError: PTX that the engine does not know; names the line.
+        """
+
+    def launch_params(
+        self,
+        loaded: Any,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> Any:
+        """Run a kernel to its end."""
+
+
+class CompiledEngine:
+    """PTX compiled by LLVM: fast, and without checks beyond bounds."""
+
+    def __init__(self) -> None:
+        # LLVM costs 0.1 s and more.
+        from tessera.emulator.engine import Emulator
+
+        self._emulator = Emulator()
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes."""
+        return self._emulator.alloc(size)
+
+    def write(self, address: int, values: Array) -> None:
+        """Copy an array to the device."""
+        self._emulator.write(address, values)
+
+    def read(self, address: int, size: int) -> Array:
+        """(size,) uint8: a copy of device memory."""
+        return np.frombuffer(self._emulator.read(address, size), np.uint8).copy()
+
+    def release(self, addresses: Sequence[int]) -> None:
+        """Give allocations back."""
+        for address in addresses:
+            self._emulator.free(address)
+
+    def load(self, ptx: str) -> Any:
+        """A module with its kernels compiled.
+
+        Raises:
+            CompileError: PTX that the engine does not know; names the line.
+        """
+        module = self._emulator.load(ptx)
+        for entry in module.entries:
+            self._emulator.kernel(module, entry)
+        return module
+
+    def launch_params(
+        self,
+        loaded: Any,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Run a kernel to its end.
+
+        Raises:
+            DeviceError: A bad access, a deadlock, or a kernel that does not end.
+        """
+        self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
+
+
+def has_llvm() -> bool:
+    """Whether LLVM is installed; without it the interpreter runs everything."""
+    return importlib.util.find_spec("llvmlite") is not None

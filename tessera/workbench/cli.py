@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from tessera.program.errors import TesseraError
-from tessera.workbench.failure import UsageError, error_data, show_error, visible
+from tessera.workbench.failure import (
+    InterruptError,
+    UsageError,
+    error_data,
+    failure_of_machine,
+    show_error,
+    text_of,
+    visible,
+)
 from tessera.workbench.output import emit, note, only_json_on_stdout
 from tessera.workbench.registry import COMMANDS
+from tessera.workbench.streams import flush_stdout, forget_stdout, make_usable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -37,21 +45,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = _take_flag(arguments, "--debug")
     as_json = "--json" in _options(arguments)
-    with warnings.catch_warnings(), only_json_on_stdout() if as_json else contextlib.nullcontext():
+    whole_process = argv is None
+    if whole_process:
+        make_usable()
+    only_json = only_json_on_stdout(to_the_end=whole_process) if as_json else contextlib.nullcontext()
+    with warnings.catch_warnings(), only_json:
         warnings.showwarning = _show_warning
-        try:
-            status = _run(arguments)
-            sys.stdout.flush()
-            return status
-        except BrokenPipeError:
-            return _forget_stdout()
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return INTERRUPTED
-        except TesseraError as error:
-            return _report(error, as_json, debug)
-        except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a traceback
-            return _report_unexpected(error, as_json, debug)
+        status = _guarded(arguments, as_json, debug)
+        return status if flush_stdout() or status else 1
+
+
+def _guarded(arguments: list[str], as_json: bool, debug: bool) -> int:
+    """The status of one command, its failure reported."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        forget_stdout()
+        return 1
+    except KeyboardInterrupt:
+        _report(InterruptError("interrupted"), as_json, debug=False)
+        return INTERRUPTED
+    except TesseraError as error:
+        return _report(error, as_json, debug)
+    except (OSError, MemoryError, ModuleNotFoundError) as error:
+        known = failure_of_machine(error)
+        return _report_unexpected(error, as_json, debug) if known is None else _report(known, as_json, debug)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a traceback
+        return _report_unexpected(error, as_json, debug)
 
 
 def workbench_main() -> int:
@@ -68,7 +90,7 @@ def _run(arguments: list[str]) -> int:
     try:
         result = command.main(arguments, prog_name="tessera", standalone_mode=False)
     except typer.Abort:
-        return INTERRUPTED
+        raise KeyboardInterrupt from None
     except SystemExit as stop:
         # Typer ends this way on a closed pipe and after shell completion.
         return stop.code if isinstance(stop.code, int) else 1
@@ -80,6 +102,9 @@ def _run(arguments: list[str]) -> int:
         if usage is None:
             raise
         raise usage from None
+    if result == INTERRUPTED:
+        # What Typer makes of Ctrl-C.
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 
@@ -129,9 +154,7 @@ def _take_flag(arguments: list[str], flag: str) -> bool:
 def _report(error: TesseraError, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    if as_json:
-        emit({"error": error_data(error)})
-    else:
+    if not (as_json and _emitted(error_data(error))):
         show_error(error)
     return error.exit_status
 
@@ -139,22 +162,23 @@ def _report(error: TesseraError, as_json: bool, debug: bool) -> int:
 def _report_unexpected(error: Exception, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    if as_json:
-        emit({"error": {"kind": type(error).__name__, "message": text, "hint": _AGAIN, "location": None}})
-    else:
+    text = text_of(error).splitlines()[0]
+    data = {"kind": type(error).__name__, "message": text, "hint": _AGAIN, "location": None}
+    if not (as_json and _emitted(data)):
         print(f"error: {visible(text)} ({_AGAIN})", file=sys.stderr)
     return 1
 
 
+def _emitted(error: dict[str, Any]) -> bool:
+    try:
+        emit({"error": error})
+    except (OSError, ValueError):
+        # stdout itself has failed: stderr will have to do.
+        return False
+    return True
+
+
 _AGAIN = "run again with --debug"
-
-
-def _forget_stdout() -> int:
-    """After the reader of our output has gone: nothing more is written, also not at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
 
 
 def _show_warning(

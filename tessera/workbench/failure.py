@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import linecache
 import os
 import sys
 import unicodedata
 from typing import Any, TextIO
 
-from tessera.program.errors import SourceLocation, TesseraError
+from tessera.program.errors import MissingDependencyError, SourceLocation, TesseraError
 
 _TAB = 4
 _CODES = {"red": "1;31", "blue": "1;34", "green": "1;32", "yellow": "1;33", "dim": "2"}
@@ -18,6 +19,60 @@ class UsageError(TesseraError):
     """A call of the command line that cannot be meant: a file that is not there, a wrong option."""
 
     exit_status = 2
+
+
+class InterruptError(TesseraError):
+    """Ctrl-C."""
+
+
+class MachineError(TesseraError):
+    """A file, disk or memory of this machine that does not do what is asked of it."""
+
+
+_EXTRAS = {
+    **dict.fromkeys(("numba", "numba_cuda", "llvmlite", "cuda"), "compile"),
+    **dict.fromkeys(("textual", "tree_sitter"), "workbench"),
+    **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
+    **dict.fromkeys(("jinja2", "plotly", "pynvml"), "profile"),
+}
+"""Packages by their import names, and the extra that brings them."""
+
+_MACHINE_HINTS = {
+    errno.ENOSPC: "df -h shows which disk is full",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EFBIG: "ulimit -f limits the size of files",
+    errno.EACCES: "choose a place you may write to",
+    errno.EROFS: "choose a place you may write to",
+}
+
+
+def missing_package(error: ImportError, *, needed_for: str) -> MissingDependencyError | None:
+    """The error for a package that an extra of Tessera brings; None if it is another one."""
+    package = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(package)
+    return None if extra is None else MissingDependencyError.extra(package, extra, needed_for=needed_for)
+
+
+def failure_of_machine(error: OSError | MemoryError | ImportError) -> TesseraError | None:
+    """What an error of Python's own means to the caller of a command; None if nothing better is known."""
+    if isinstance(error, MemoryError):
+        what = f"not enough memory: {text_of(error).partition(': ')[2] or 'an array does not fit'}"
+        return MachineError(what, hint="give smaller sizes, such as --size n=1000")
+    if isinstance(error, ImportError):
+        return missing_package(error, needed_for="this command")
+    if error.strerror is None:
+        return None
+    place = f"{error.filename}: " if error.filename is not None else ""
+    hint = _MACHINE_HINTS.get(error.errno or 0, "run again with --debug to see where")
+    return MachineError(f"{place}{error.strerror}", hint=hint)
+
+
+def text_of(error: BaseException) -> str:
+    """`Kind: message` of an error that may be a stranger's: its message may fail, too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - whatever a stranger's __str__ does
+        return f"{type(error).__name__}, whose message cannot be shown"
 
 
 def colored(stream: TextIO) -> bool:

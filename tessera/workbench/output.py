@@ -15,6 +15,7 @@ import typer
 
 from tessera.program.bytesize import format_bytes
 from tessera.workbench.failure import colored, paint, visible
+from tessera.workbench.streams import data_stream
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,15 +29,14 @@ _data_stream: TextIO | None = None
 
 
 @contextlib.contextmanager
-def only_json_on_stdout() -> Iterator[None]:
-    """Send every `print`, also of the user's own files, to stderr; only `emit` writes to stdout."""
+def only_json_on_stdout(*, to_the_end: bool = False) -> Iterator[None]:
+    """Send to stderr all that is written to stdout, except by `emit`; see `streams.data_stream`."""
     global _data_stream
-    _data_stream = sys.stdout
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
+    with data_stream(to_the_end=to_the_end) as _data_stream:
+        try:
             yield
-    finally:
-        _data_stream = None
+        finally:
+            _data_stream = None
 
 
 def emit(data: Mapping[str, Any]) -> None:

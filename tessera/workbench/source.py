@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tessera.program.errors import CompileError, SourceLocation, TesseraError
 from tessera.program.spec import TensorSpec
-from tessera.workbench.failure import UsageError, short_path
+from tessera.workbench.failure import UsageError, missing_package, short_path, text_of
 from tessera.workbench.specs import order_specs
 
 if TYPE_CHECKING:
@@ -122,12 +123,21 @@ def load_module(path: Path) -> ModuleType:
         sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    process = os.getpid()
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
+        _end_if_forked(process)
         sys.modules.pop(name, None)
         raise _as_failure(error, path) from error
+    _end_if_forked(process)
     return module
+
+
+def _end_if_forked(process: int) -> None:
+    """End here if the file has forked and this is the child: the command is done by the parent alone."""
+    if os.getpid() != process:
+        os._exit(0)
 
 
 def _as_failure(error: BaseException, path: Path) -> BaseException:
@@ -146,15 +156,19 @@ def _as_failure(error: BaseException, path: Path) -> BaseException:
             error.location = place
         return error
     if isinstance(error, ImportError):
+        ours = missing_package(error, needed_for=short_path(str(path)))
+        if ours is not None:
+            ours.location = place
+            return ours
         missing = isinstance(error, ModuleNotFoundError) and error.name
         hint = f"pip install {error.name}, or correct the name" if missing else None
-        return CompileError(f"{type(error).__name__}: {error}", hint=hint, location=place)
+        return CompileError(text_of(error), hint=hint, location=place)
     if isinstance(error, SystemExit):
         hint = "put what is not a definition under  if __name__ == '__main__':"
         return CompileError("the file ends the program when it is loaded", hint=hint, location=place)
-    if isinstance(error, Exception):
-        return CompileError(f"{type(error).__name__}: {error}", location=place)
-    return error
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    return CompileError(text_of(error), location=place)
 
 
 def _last_line_of_user(trace: TracebackType | None, path: Path) -> SourceLocation | None:

@@ -1,6 +1,7 @@
 """`tessera compile` and `tessera inspect`."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,31 @@ def test_inspect_lists_what_a_file_defines(tessera: Tessera, project: Path) -> N
     said = tessera("inspect", "kernels.py")
     assert "a: f32, x: f32(n), y: f32(n)" in said.out
     assert "x: f32[batch, 8], W: f32[8, 4]" in said.out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise GeneratorExit", "GeneratorExit: "),
+        ("class E(BaseException): pass\nraise E('no')", "E: no"),
+        ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E", "E, whose message cannot be shown"),
+    ],
+)
+def test_whatever_a_file_raises_has_its_place(
+    tessera: Tessera, project: Path, text: str, message: str
+) -> None:
+    (project / "odd.py").write_text(text)
+    said = tessera("compile", "odd.py", "--json")
+    assert (said.status, said.json["error"]["message"]) == (1, message)
+    assert said.json["error"]["location"]["line"] == len(text.splitlines())
+
+
+def test_file_without_its_compiler_says_what_brings_it(
+    tessera: Tessera, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    said = tessera("compile", "kernels.py", "--json")
+    assert said.status == 1
+    assert said.json["error"]["kind"] == "MissingDependencyError"
+    assert said.json["error"]["hint"] == "pip install 'tessera[compile]'"
+    assert said.json["error"]["location"]["file"].endswith("kernels.py")

@@ -24,6 +24,39 @@ def test_run_equals_numpy_and_saves(tessera: Tessera, project: Path, rng: np.ran
     assert said.json["seed"] is None
 
 
+def test_outputs_stay_in_the_folder_whatever_they_are_called(tessera: Tessera, project: Path) -> None:
+    names = ["../../outside", "/absolute", "..", "", "file", "a/b", "a_b", "語" * 200]
+    (project / "named.py").write_text(
+        "import tessera as ts\n@ts.jit\n"
+        'def f(x: ts.Tensor[ts.f32, "n"]):\n'
+        f"    return {{name: x + i for i, name in enumerate({names!r})}}\n"
+    )
+    for place in ("folder/in", "all.npz"):
+        said = tessera("run", "named.py", "--size", "n=2", "-o", place, "--json")
+        assert said.status == 0, said.err
+        assert list(said.json["outputs"]) == names
+    assert len(list((project / "folder/in").iterdir())) == len(names)
+    assert sorted(p.name for p in project.iterdir()) == ["all.npz", "folder", "kernels.py", "named.py"]
+    with np.load("all.npz") as found:
+        first = found[found.files[0]]
+        assert [round(float((found[n] - first)[0])) for n in found.files] == list(range(len(names)))
+
+
+@pytest.mark.parametrize("place", ["kernels.py/y.npz", "kernels.py/folder", "no/folder/y.npy", "f" * 300])
+def test_place_that_cannot_be_written_is_named(tessera: Tessera, project: Path, place: str) -> None:
+    said = tessera("run", "kernels.py:linear_relu", "-o", place, "--json")
+    assert said.status == 1
+    assert place[:9] in said.json["error"]["message"]
+    assert "--debug to" not in said.json["error"]["message"]
+
+
+def test_sizes_beyond_memory_say_what_to_do(tessera: Tessera, project: Path) -> None:
+    said = tessera("run", "kernels.py:linear_relu", "--size", "batch=9999999999999", "--json")
+    assert said.status == 1
+    assert "not enough memory: Unable to allocate" in said.json["error"]["message"]
+    assert "--size" in said.json["error"]["hint"]
+
+
 def test_random_inputs_are_said_and_repeat_with_the_seed(tessera: Tessera, project: Path) -> None:
     words = ("run", "kernels.py:linear_relu", "--size", "batch=3")
     said = tessera(*words)

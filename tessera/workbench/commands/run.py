@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +27,9 @@ Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda:0, refere
 Size = Annotated[
     list[str] | None, typer.Option("--size", metavar="NAME=N", help="A symbolic size; may be repeated.")
 ]
+
+_LONGEST_NAME = 80
+"""Letters of a file's name; at three bytes each, within the 255 bytes of file systems."""
 
 
 def run(
@@ -89,26 +94,45 @@ def _say_drawn(inputs: Inputs, seed: int) -> None:
 
 
 def _save(outputs: Mapping[str, np.ndarray[Any, Any]], place: Path) -> list[Path]:
-    import numpy as np
-
+    from tessera.package.atomic import atomic_file
     from tessera.workbench.failure import UsageError
 
     if place.suffix == ".npz":
-        np.savez(place, allow_pickle=False, **outputs)
+        with atomic_file(place) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, value in _by_file(outputs).items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    _write_array(entry, value)
         return [place]
     if place.suffix == ".npy":
         if len(outputs) > 1:
             raise UsageError(
                 f"{place} holds one array, but there are {len(outputs)} outputs", hint="-o outputs.npz"
             )
-        np.save(place, next(iter(outputs.values())), allow_pickle=False)
+        with atomic_file(place) as file:
+            _write_array(file, next(iter(outputs.values())))
         return [place]
     place.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, value in outputs.items():
-        np.save(place / f"{name}.npy", value, allow_pickle=False)
+    for name, value in _by_file(outputs).items():
         written.append(place / f"{name}.npy")
+        with atomic_file(written[-1]) as file:
+            _write_array(file, value)
     return written
+
+
+def _by_file(outputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """The outputs by names that are safe for files: a stranger's package may call one `../../.profile`."""
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for index, (name, value) in enumerate(outputs.items()):
+        safe = re.sub(r"[^\w.-]", "_", name).strip(".")[:_LONGEST_NAME] or f"output_{index}"
+        found[f"{safe}_{index}" if safe in found else safe] = value
+    return found
+
+
+def _write_array(file: IO[bytes], value: np.ndarray[Any, Any]) -> None:
+    import numpy as np
+
+    np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
 
 
 def _tell(

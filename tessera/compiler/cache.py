@@ -100,12 +100,14 @@ class CompileCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-            try:
-                Path(file.name).replace(path)
-            except OSError:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+                try:
+                    file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+                    file.flush()
+                    Path(file.name).replace(path)
+                except BaseException:
+                    # No space, or Ctrl-C.
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
             self._prune_sometimes()
         except OSError as error:
             self.failure = f"the compile cache {self.folder} could not be written: {error}"

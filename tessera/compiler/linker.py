@@ -18,6 +18,8 @@ from tessera.program.errors import ToolchainError
 
 _TRIPLES = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 _TIMEOUT_S = 120
+_LONGEST_NAME = 80
+"""Letters of a library's name; its file's has 255 bytes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def _describe(command: tuple[str, ...]) -> str:
     version = command if command[-1] == "version" else (*command, "--version")
     try:
         done = subprocess.run(version, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except OSError as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolchainError(f"{command[0]} does not start: {error}") from None
     return (done.stdout or done.stderr).split("\n", 1)[0].strip()
 
@@ -91,7 +93,7 @@ def link_shared(objects: list[bytes], name: str, machine: str) -> bytes:
         ToolchainError: There is no linker, or it failed; the message holds what it said.
     """
     linker = find_linker(machine)
-    name = re.sub(r"[^\w.-]", "_", name)
+    name = re.sub(r"[^\w.-]", "_", name)[:_LONGEST_NAME]
     with tempfile.TemporaryDirectory(prefix="tessera-link-") as folder:
         inputs = [f"{i}.o" for i in range(len(objects))]
         for file, data in zip(inputs, objects, strict=True):
@@ -109,9 +111,11 @@ def link_shared(objects: list[bytes], name: str, machine: str) -> bytes:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ToolchainError(f"linking {name} with {linker.description} failed: {error}") from None
-        if done.returncode != 0:
+        library = Path(folder, f"{name}.so")
+        if done.returncode != 0 or not library.is_file():
+            said = (done.stderr or done.stdout).strip() or f"it ended with status {done.returncode}"
             raise ToolchainError(
-                f"linking {name} with {linker.description} failed: {(done.stderr or done.stdout).strip()}",
+                f"linking {name} with {linker.description} failed: {said}",
                 hint="set TESSERA_CC to another C compiler, or pip install 'tessera[toolchain]'",
             )
-        return Path(folder, f"{name}.so").read_bytes()
+        return library.read_bytes()

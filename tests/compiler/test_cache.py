@@ -1,6 +1,7 @@
 """What counts as the same kernel, and what a cache survives."""
 
 import enum
+import errno
 import linecache
 import os
 import subprocess
@@ -283,3 +284,14 @@ def test_function_that_reads_an_unknown_object_has_none():
 
     with pytest.raises(UnknownValueError, match="Settings"):
         function_digest(kernel)
+
+
+def test_entry_that_finds_no_space_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    cache = CompileCache(tmp_path)
+    cache.put(entry_key(ToolOptions("sm_80"), {"name": "x"}), Entry(files={"ptx": b"text"}))
+    assert "No space left" in cache.failure
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

@@ -1,5 +1,6 @@
 import ctypes
 import math
+import os
 import subprocess
 
 import numpy as np
@@ -179,3 +180,14 @@ def test_machine_without_a_compiler_gets_the_remedy(monkeypatch, tmp_path):
 def test_failing_linker_is_quoted():
     with pytest.raises(ToolchainError, match="linking program with"):
         link_program([b"not an object"], "program", ToolOptions(HERE[0]))
+
+
+def test_linker_that_makes_nothing_is_an_error(monkeypatch):
+    monkeypatch.setenv("TESSERA_CC", "true")
+    with pytest.raises(ToolchainError, match=r"linking program with .*: it ended with status 0"):
+        linker.link_shared([b"not an object"], "program", "x86_64")
+
+
+def test_long_name_is_linked():
+    found = linker.link_shared([], "n" * 300, os.uname().machine)
+    assert found.startswith(b"\x7fELF")

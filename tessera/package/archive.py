@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
-from tessera.package.content import Finding, check_digest, inflate, map_file
+from tessera.package.content import Finding, check_digest, check_whole, inflate, map_file
 from tessera.package.limits import Limits
 from tessera.package.manifest import MANIFEST, Entry, Manifest, manifest_from_json
 from tessera.package.names import check_names
@@ -53,6 +53,7 @@ class Archive:
 
     def content(self, entry: Entry) -> memoryview:
         """The content of `entry`: a view of the file, or inflated."""
+        check_whole(self._map, what=entry.path)
         slot = self._slots[entry.path]
         packed = self._map[slot.data_offset : slot.end]
         return packed if slot.method == STORED else inflate(entry, packed)
@@ -72,6 +73,7 @@ class Archive:
     def recheck(self) -> Iterator[Finding]:
         """Whether the ZIP records and the manifest are still what they were, and the CRCs right."""
         try:
+            check_whole(self._map, what=END)
             slots = read_directory(self._map, self._limits)
             _read_manifest(self._map, {slot.name: slot for slot in slots}, self._limits)
         except PackageError as error:

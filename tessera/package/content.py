@@ -126,6 +126,24 @@ def map_file(path: Path, *, what: str, most: int | None = None, follow: bool = F
         raise unreadable(path, error) from error
 
 
+def check_whole(mapped: memoryview, *, what: str) -> None:
+    """See that the file behind `map_file`'s bytes is still as long as they are.
+
+    Reading behind the end of a file that was cut short since ends the process (SIGBUS).
+
+    Raises:
+        IntegrityError: It was cut short: most likely a new file is being copied over it.
+    """
+    # A mapping keeps a descriptor of its own and asks it.
+    size = mapped.obj.size() if isinstance(mapped.obj, mmap.mmap) else len(mapped)
+    if size < len(mapped):
+        raise IntegrityError(
+            f"{what}: the file had {len(mapped)} bytes when it was opened and has {size} now",
+            hint="write a new package beside it and rename it (mv), instead of copying over it",
+            entry=what,
+        )
+
+
 def unreadable(path: Path, error: OSError) -> PackageError:
     """The error for a file that the system does not let us read."""
     reason = error.strerror or str(error)

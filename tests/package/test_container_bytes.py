@@ -1,5 +1,6 @@
 """What is in the file: readable by any unzip, reproducible, aligned, and every byte of it guarded."""
 
+import os
 import random
 import subprocess
 import zipfile
@@ -103,6 +104,17 @@ def test_a_weight_outlives_its_package_and_its_file(package: Path, artifact: Art
     weight = Package.load(package).constant("layers.0.weight")
     package.unlink()
     np.testing.assert_array_equal(weight, artifact.constants["layers.0.weight"])
+
+
+def test_a_file_cut_short_after_loading_is_an_error_and_no_bus_error(package: Path) -> None:
+    loaded = Package.load(package)
+    os.truncate(package, 3000)
+    with pytest.raises(IntegrityError, match="has 3000 now") as raised:
+        loaded.constant("layers.0.weight")
+    assert "mv" in (raised.value.hint or "")
+    assert [f.entry for f in loaded.verify()] == ["zip end record"]
+    with pytest.raises(IntegrityError, match="has 3000 now"):
+        loaded.save(package.with_name("copy.tsd"))
 
 
 def test_every_dtype_and_rank_survives(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ def to_array(data: object, dtype: DType | str | None) -> tuple[np.ndarray[Any, A
     # numpy costs 60 ms; only those who make tensors pay.
     import numpy as np
 
+    from tessera.reference.rounding import FP8_MAX, round_to
+
     if isinstance(data, Tensor):
         wanted = data.dtype if dtype is None else as_dtype(dtype, what="tensor")
-        return np.asarray(data.numpy(), dtype=wanted.numpy), wanted
+        return to_array(data.numpy(), wanted)
     try:
         array = np.asarray(data)
     except ValueError as error:
@@ -34,8 +36,14 @@ def to_array(data: object, dtype: DType | str | None) -> tuple[np.ndarray[Any, A
         wanted = found if not plain or found == i64 or not found.is_float else f32
     else:
         wanted = as_dtype(dtype, what="tensor")
-    with np.errstate(all="ignore"):
-        return np.asarray(array, dtype=wanted.numpy), wanted
+    try:
+        with np.errstate(all="ignore"):
+            # 8-bit floats saturate, as in a cast.
+            if wanted in FP8_MAX:
+                return round_to(array, wanted), wanted
+            return np.asarray(array, dtype=wanted.numpy), wanted
+    except (ValueError, TypeError, OverflowError) as error:
+        raise SpecError(f"tensor: {error}", hint=f"numbers that {wanted} can hold") from None
 
 
 def tensor(data: object, dtype: DType | str | None = None) -> Tensor:

@@ -59,13 +59,12 @@ def promote_weak(dtype: DType, value: Number) -> DType:
         return dtype
     if isinstance(value, float):
         return dtype if dtype.is_float else f64
-    if dtype == bool_:
-        return i64
-    if not dtype.is_float and not holds(dtype, value):
+    met = i64 if dtype == bool_ else dtype
+    if not met.is_float and not holds(met, value):
         raise SpecError(
-            f"the number {value} does not fit {dtype}", hint="cast the tensor to a wider dtype first"
+            f"the number {value} does not fit {met}", hint="cast the tensor to a wider dtype first"
         )
-    return dtype
+    return met
 
 
 def holds(dtype: DType, value: int) -> bool:

@@ -284,7 +284,10 @@ class Tensor:
     def _compare(self, other: object, symbol: str, compare: Callable[[Any, Any], Any]) -> Tensor:
         wanted = f"the comparison {symbol}"
         theirs = other._known(wanted) if isinstance(other, Tensor) else other  # noqa: SLF001 - our own kind
-        return Tensor(compare(self._known(wanted), theirs))
+        try:
+            return Tensor(compare(self._known(wanted), theirs))
+        except ValueError as error:
+            raise ShapeError(f"{wanted}: {error}", location=caller_location()) from None
 
     def __lt__(self, other: object) -> Tensor:
         return self._compare(other, "<", operator.lt)

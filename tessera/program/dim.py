@@ -181,7 +181,8 @@ def _combine(lhs: Dim, rhs: Dim, sign: int) -> Dim:
 
 def _call(op: str, lhs: Dim, rhs: Dim) -> Dim:
     if not (_is_dim(lhs) and _is_dim(rhs)):
-        raise SpecError(f"{op}: sizes are integers, not {type(rhs).__name__}")
+        wrong = lhs if not _is_dim(lhs) else rhs
+        raise SpecError(f"{op}: sizes are integers, not {wrong!r}")
     if isinstance(lhs, int) and isinstance(rhs, int):
         return int(_evaluate_call(op, lhs, rhs))
     if op in ("floordiv", "ceildiv", "mod") and isinstance(rhs, int):

@@ -11,6 +11,7 @@ from tessera.program.dim import format_shape
 from tessera.program.dtype import DType, as_dtype
 from tessera.program.errors import InputError, SpecError
 from tessera.program.program import Port, Program
+from tessera.reference.rounding import round_to
 
 Array = np.ndarray[Any, Any]
 
@@ -125,8 +126,8 @@ def _cast(port: Port, array: Array, dtype: np.dtype[Any], *, weak: bool) -> Arra
         _fail(port, f"holds {array.dtype} values, which do not convert to {port.dtype} without loss")
     if not port.dtype.is_float:
         _check_range(port, array)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(dtype)
+    # As a cast within the program would: 8-bit floats saturate.
+    return round_to(array, port.dtype)
 
 
 def _kind(dtype: np.dtype[Any]) -> str | None:

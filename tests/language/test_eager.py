@@ -22,6 +22,23 @@ def test_tensor_of_python_numbers_has_the_default_dtypes() -> None:
     assert ts.tensor(ts.tensor([1.0], "tf32")).dtype is ts.tf32
 
 
+def test_eight_bit_floats_saturate_wherever_they_are_made() -> None:
+    wide = np.array([1000.0, -np.inf, np.nan, 3.0], np.float32)
+    for made in (ts.tensor(wide, ts.f8e4m3), ts.tensor(ts.tensor(wide), ts.f8e4m3), ts.cast(wide, ts.f8e4m3)):
+        np.testing.assert_array_equal(made.numpy().astype(np.float32), [448, -448, np.nan, 3])
+
+
+def test_numbers_and_shapes_that_do_not_fit_are_errors() -> None:
+    with pytest.raises(SpecError, match=f"{2**70} does not fit i64"):
+        ts.tensor([True]) * 2**70
+    with pytest.raises(ShapeError, match="comparison <: "):
+        _ = ts.tensor([1.0, 2.0]) < ts.tensor([1.0, 2.0, 3.0])
+    with pytest.raises(SpecError, match=r"sizes are integers, not 5\.5"):
+        ts.cdiv(5.5, 2)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="tensor: "):
+        ts.tensor("text", ts.f32)
+
+
 @pytest.mark.parametrize("data", [[[1], [2, 3]], "text", object(), [1j]])
 def test_tensor_of_what_is_no_array_is_an_error(data: Any) -> None:
     with pytest.raises(SpecError, match="tensor: "):

@@ -165,6 +165,11 @@ def test_values_that_fit_are_converted(dtype: ts.DType, value: object) -> None:
         np.testing.assert_array_equal(result.astype(np.float64), expected)
 
 
+def test_values_beyond_an_eight_bit_float_saturate() -> None:
+    result = reference(graph_program("p", ts.f8e4m3, "abs")).execute([[1000.0, -np.inf, 3.0]])
+    assert result.astype(float).tolist() == [[448, 448, 3]]
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "message"),
     [

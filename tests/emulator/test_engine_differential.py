@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - lines of PTX
 
+import os
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,12 @@ Array = np.ndarray[Any, Any]
 THREADS = 40
 REGISTERS = 6
 ENGINE = Emulator(workers=1, memory_bytes=1 << 24, level=0)
+EXAMPLES = int(os.environ.get("TESSERA_FUZZ_EXAMPLES", "12"))
+"""Random programs per test; `make soak` asks for thousands."""
 COMMON = settings(
-    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None,
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 

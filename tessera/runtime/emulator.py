@@ -98,6 +98,11 @@ class EmulatorDevice:
             self._engines["interpreter"] = Interpreter(self.sanitizer)
         return self._engines["interpreter"]
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The implementations in use: `compiled` (LLVM), `interpreter`."""
+        return tuple(self._engines)
+
     def reserve(self, size: int) -> None:
         """Count the working memory of an execution.
 

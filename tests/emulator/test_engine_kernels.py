@@ -14,10 +14,9 @@ import tessera as ts
 from tessera.deploy import AOTCompiler
 from tessera.emulator import Emulator
 from tessera.program.artifact import Artifact
-from tessera.program.dim import evaluate
-from tessera.program.program import Launch, Step
 from tessera.reference import run_graph
-from tests.emulator import programs
+from tessera.runtime import ArtifactSource
+from tessera.runtime.emulator import EmulatorDevice
 
 Array = np.ndarray[Any, Any]
 F1, F2 = types.Array(float32, 1, "C"), types.Array(float32, 2, "C")
@@ -225,53 +224,14 @@ def test_double_precision_functions(emulator: Emulator, rng: np.random.Generator
 # -- what the compiler generates ----------------------------------------------------------------
 
 
-class _Memory:
-    """The engine's memory, as the runner of a plan wants it."""
-
-    def __init__(self, engine: Emulator) -> None:
-        self.engine = engine
-
-    def allocate(self, size: int) -> int:
-        return self.engine.alloc(size)
-
-    def store(self, address: int, values: Array) -> None:
-        self.engine.write(address, values)
-
-    def load(self, address: int, like: Array) -> Array:
-        return np.frombuffer(self.engine.read(address, like.nbytes), like.dtype).reshape(like.shape)
-
-
-class _OnEngine(programs._Emulation):
-    """A Program's plan, its kernels run by the engine."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.engine = Emulator(workers=2, memory_bytes=1 << 26, level=0)
-        self.memory = _Memory(self.engine)  # type: ignore[assignment]
-
-    def _step(self, step: Step) -> None:
-        if not isinstance(step, Launch):
-            super()._step(step)
-            return
-        (binary,) = (
-            b
-            for b in self.artifact.binaries
-            if b.format == "ptx" and b.target == self.target and step.kernel in b.kernels
-        )
-        self.engine.launch_params(
-            self.engine.load(binary.data.decode()),
-            step.kernel,
-            tuple(evaluate(d, self.symbols) for d in step.grid),
-            step.block,
-            [self._bytes(a) for a in step.args],
-            evaluate(step.shared_bytes, self.symbols),
-        )
-
-
 def run_on_engine(artifact: Artifact, inputs: dict[str, Array]) -> dict[str, Array]:
+    """The outputs of the only program by the emulator device, which must choose the LLVM engine."""
     (program,) = artifact.programs
-    plan = program.plan_for("sm_80")
-    return _OnEngine(artifact, program, plan, "sm_80", inputs).run()
+    device = EmulatorDevice()
+    loaded = device.load(program, ArtifactSource(artifact))
+    assert device.engines == ("compiled",)
+    results = loaded.run([inputs[port.name] for port in program.inputs], None)
+    return {port.name: value for port, value in zip(program.outputs, results, strict=True)}
 
 
 GRAPHS: dict[str, tuple[Callable[..., Any], list[tuple[Any, ...]]]] = {

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tessera.emulator import translate_arithmetic, translate_convert, translate_memory, translate_warp
+from tessera.emulator import (
+    translate_arithmetic,
+    translate_bits,
+    translate_choices,
+    translate_convert,
+    translate_memory,
+    translate_warp,
+)
 
 if TYPE_CHECKING:
     from tessera.emulator.ptx import Instruction
@@ -13,6 +20,8 @@ if TYPE_CHECKING:
 
 EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
     **translate_arithmetic.TABLE,
+    **translate_bits.TABLE,
+    **translate_choices.TABLE,
     **translate_convert.TABLE,
     **translate_memory.TABLE,
     **translate_warp.TABLE,

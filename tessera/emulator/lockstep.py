@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tessera.emulator import collectives
+from tessera.emulator.activation import Activation, Call
 from tessera.emulator.builtins import BUILTINS, RETURNED
-from tessera.emulator.instructions import Executor
-from tessera.emulator.lanes import BITS, Array
+from tessera.emulator.frame import Frame
+from tessera.emulator.lanes import Array
 from tessera.emulator.machine import Machine, Memory, size_of
 from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import (
@@ -27,9 +27,7 @@ from tessera.emulator.ptx import (
     Module,
     Operand,
     ParamList,
-    Register,
     Symbol,
-    Variable,
 )
 from tessera.program.errors import CompileError, DeviceError
 
@@ -136,8 +134,10 @@ class BlockRun:
         """Threads that executed `exit`."""
         self.steps: int = 0
         self.function = function
-        self.params = params
         self.watch = machine.sanitizer.watch_block(self) if machine.sanitizer else None
+        everyone = np.ones(self.threads, np.bool_)
+        self.stack: list[Activation] = [Activation(Frame(self, function, dict(params)), everyone)]
+        """The calls under way, the kernel's own first."""
 
     def reserve_local(self, size: int, align: int) -> int:
         """Offset of `size` bytes on the stack of every thread."""
@@ -168,47 +168,66 @@ class BlockRun:
         Raises:
             DeviceError: Threads wait for each other for ever, or the step limit is reached.
         """
-        everyone = np.ones(self.threads, np.bool_)
-        frame = Frame(self, self.function, dict(self.params))
-        self.run_frame(frame, everyone)
+        while self.step():
+            pass
 
-    def run_frame(self, frame: Frame, mask: Array) -> None:
-        """Run a function for the threads in `mask` until all have returned."""
-        blocks = frame.flow.blocks
-        pc = np.where(mask, 0, len(blocks))
-        waiting = np.full(self.threads, -1)
-        stuck = np.zeros(self.threads, np.bool_)
-        last_run = np.zeros(self.threads, np.int64)
+    def step(self) -> bool:
+        """Execute one instruction, for all threads that stand there; False once every thread has returned.
+
+        Raises:
+            DeviceError: Threads wait for each other for ever, or the step limit is reached.
+        """
+        if not self.prepare():
+            return False
+        self.execute()
+        return True
+
+    def prepare(self) -> bool:
+        """Settle which instruction is next, and for which threads: that of the last activation.
+
+        To ask twice changes nothing. False once every thread has returned.
+
+        Raises:
+            DeviceError: Threads wait for each other for ever, or the step limit is reached.
+        """
+        while self.stack:
+            top = self.stack[-1]
+            if top.block is not None or self.choose(top):
+                return True
+            self.stack.pop()
+            if self.stack:
+                self.returned(self.stack[-1], top.frame)
+        return False
+
+    def choose(self, top: Activation) -> bool:
+        """Choose the basic block that goes next; False if all threads of the call have returned."""
+        blocks, pc = top.frame.flow.blocks, top.pc
         while True:
-            runnable = (pc < len(blocks)) & (waiting < 0) & ~stuck
+            runnable = top.alive & (top.waiting < 0) & ~top.stuck
             if not runnable.any():
-                alive = pc < len(blocks)
+                alive = top.alive
                 if not alive.any():
-                    return
-                if not self.release(frame, pc, waiting, alive):
+                    return False
+                if not self.release(top.frame, pc, top.waiting, alive):
                     if self.watch is not None:
                         self.watch.stuck(
                             {b.index: b.instructions[0] for b in blocks if b.collective}, pc, alive
                         )
-                    raise DeviceError(frame.deadlock(pc, alive))
-                stuck[:] = False
+                    raise DeviceError(top.frame.deadlock(pc, alive))
+                top.stuck[:] = False
                 continue
             index = int(pc[runnable].min())
-            self.count_step(frame)
+            self.count_step(top.frame)
             if self.steps % PATIENCE == 0:
                 # Whoever spins at a low address may wait for threads behind: the most patient go first.
-                index = int(pc[runnable][last_run[runnable].argmin()])
+                index = int(pc[runnable][top.last_run[runnable].argmin()])
             active = runnable & (pc == index)
-            last_run[active] = self.steps
-            block = blocks[index]
-            if block.collective:
-                done = self.collective(frame, block.instructions[0], active, pc, waiting, blocks)
-                stuck |= active & ~done
-                if done.any():
-                    stuck &= ~done
-            else:
-                self.plain(frame, block, active, pc)
-                stuck[:] = False
+            top.last_run[active] = self.steps
+            if blocks[index].instructions:
+                top.begin(blocks[index], active)
+                return True
+            pc[active] = index + 1
+            top.stuck[:] = False
 
     def count_step(self, frame: Frame) -> None:
         """Count one basic block against the step limit."""
@@ -218,45 +237,58 @@ class BlockRun:
         if self.steps > STEP_LIMIT:
             raise DeviceError(f"{frame.function.name} did not end within {STEP_LIMIT} steps")
 
-    def plain(self, frame: Frame, block: Any, active: Array, pc: Array) -> None:
-        """Run a basic block and move the program counters on."""
-        following = block.index + 1
-        going = active.copy()
-        for instruction in block.instructions:
-            taken = going & frame.guard(instruction)
-            if instruction.opcode == "bra":
-                pc[taken] = frame.flow.labels[_label(instruction)]
-                going &= ~taken
-            elif instruction.opcode == "brx":
-                self.indexed_branch(frame, instruction, taken, pc)
-                going &= ~taken
-            elif instruction.opcode in ("ret", "exit"):
-                if instruction.opcode == "exit":
-                    self.exited |= taken
-                pc[taken] = len(frame.flow.blocks)
-                going &= ~taken
-            elif instruction.opcode == "trap":
-                if taken.any():
-                    if self.watch is not None:
-                        self.watch.executing(instruction, np.flatnonzero(taken))
-                    raise DeviceError(f"PTX line {instruction.line}: trap")
-            elif instruction.opcode == "call":
-                self.call(frame, instruction, taken)
-                # `exit` inside of a function ends the thread, not the call alone.
-                pc[taken & self.exited] = len(frame.flow.blocks)
-                going &= ~self.exited
-            elif taken.any():
-                frame.execute(instruction, taken)
-        pc[going] = following
+    def execute(self) -> None:
+        """Execute the instruction that `prepare` settled."""
+        top = self.stack[-1]
+        block = top.block
+        assert block is not None  # noqa: S101 - prepare has run
+        instruction = block.instructions[top.at]
+        if block.collective:
+            top.block = None
+            done = self.collective(top.frame, instruction, top.going, top.pc, top.waiting)
+            top.stuck |= top.going & ~done
+            if done.any():
+                top.stuck &= ~done
+            return
+        taken = top.going
+        if instruction.guard is not None:
+            taken = taken & top.frame.guard(instruction)
+        special = _CONTROL.get(instruction.opcode)
+        if special is not None:
+            special(self, top, instruction, taken)
+        elif taken.any():
+            top.frame.execute(instruction, taken)
+        if top.call is None:
+            top.advance()
 
-    def indexed_branch(self, frame: Frame, instruction: Instruction, taken: Array, pc: Array) -> None:
+    def branch(self, top: Activation, instruction: Instruction, taken: Array) -> None:
+        """`bra`."""
+        top.pc[taken] = top.frame.flow.labels[_label(instruction)]
+        top.going = top.going & ~taken
+
+    def indexed_branch(self, top: Activation, instruction: Instruction, taken: Array) -> None:
         """`brx.idx`: each thread goes where its index says."""
-        table = frame.function.branch_tables[_label(instruction)]
-        chosen = frame.read(instruction.operands[0], "u32")
+        table = top.frame.function.branch_tables[_label(instruction)]
+        chosen = top.frame.read(instruction.operands[0], "u32")
         for position, name in enumerate(table):
-            pc[taken & (chosen == position)] = frame.flow.labels[name]
+            top.pc[taken & (chosen == position)] = top.frame.flow.labels[name]
+        top.going = top.going & ~taken
 
-    def call(self, frame: Frame, instruction: Instruction, taken: Array) -> None:
+    def end(self, top: Activation, instruction: Instruction, taken: Array) -> None:
+        """`ret` and `exit`."""
+        if instruction.opcode == "exit":
+            self.exited |= taken
+        top.pc[taken] = len(top.frame.flow.blocks)
+        top.going = top.going & ~taken
+
+    def trap(self, _top: Activation, instruction: Instruction, taken: Array) -> None:
+        """`trap`."""
+        if taken.any():
+            if self.watch is not None:
+                self.watch.executing(instruction, np.flatnonzero(taken))
+            raise DeviceError(f"PTX line {instruction.line}: trap")
+
+    def call(self, top: Activation, instruction: Instruction, taken: Array) -> None:
         """Call a device function by name, or by the pointer that each thread holds."""
         if not taken.any():
             return
@@ -265,44 +297,57 @@ class BlockRun:
         target = operands.pop(0)
         arguments = _elements(operands[0]) if operands else ()
         if isinstance(target, Symbol):
-            self.call_function(frame, instruction, target.name, arguments, results, taken)
-            return
-        pointers = frame.read(target, "u64")
-        for pointer in np.unique(pointers[taken]):
-            name = self.machine.function_at(int(pointer))
-            chosen = taken & (pointers == pointer)
-            self.call_function(frame, instruction, name, arguments, results, chosen)
+            targets = [(target.name, taken)]
+        else:
+            pointers = top.frame.read(target, "u64")
+            named = {int(p): self.machine.function_at(int(p)) for p in np.unique(pointers[taken])}
+            targets = [(name, taken & (pointers == pointer)) for pointer, name in named.items()]
+        top.call = Call(instruction, taken, targets, arguments, results)
+        self.call_next(top, top.call)
 
-    def call_function(
-        self, frame: Frame, instruction: Instruction, name: str, arguments: tuple[Operand, ...],
-        results: tuple[Operand, ...], taken: Array,
-    ) -> None:  # fmt: skip
-        """Call a device function with its parameters by value."""
-        function = self.machine.module.functions.get(name)
-        if name in BUILTINS and (function is None or not function.body):
-            answer = BUILTINS[name](frame, arguments, taken)
-            if answer is not None and results:
-                frame.take_result(results[0], answer, RETURNED, taken)
+    def call_next(self, top: Activation, call: Call) -> None:
+        """Begin the next function of a call; or end the call, if all have returned."""
+        frame, line = top.frame, call.instruction.line
+        while call.targets:
+            name, callers = call.targets.pop(0)
+            function = self.machine.module.functions.get(name)
+            if name in BUILTINS and (function is None or not function.body):
+                answer = BUILTINS[name](frame, call.arguments, callers)
+                if answer is not None and call.results:
+                    frame.take_result(call.results[0], answer, RETURNED, callers)
+                continue
+            if function is None or not function.body:
+                raise CompileError(
+                    f"PTX line {line}: call of {name or 'a pointer'}, which has no body", ptx_line=line
+                )
+            call.top, call.returns, call.callers = self.local_top, function.results, callers
+            callee = Frame(self, function, {})
+            for variable, argument in zip(function.params, call.arguments, strict=True):
+                callee.take_argument(frame.argument(argument, variable), variable)
+            self.stack.append(Activation(callee, callers))
             return
-        if function is None or not function.body:
-            raise CompileError(
-                f"PTX line {instruction.line}: call of {name or 'a pointer'}, which has no body",
-                ptx_line=instruction.line,
-            )
-        top = self.local_top
-        callee = Frame(self, function, {})
-        for variable, argument in zip(function.params, arguments, strict=True):
-            callee.take_argument(frame.argument(argument, variable), variable)
-        self.run_frame(callee, taken)
+        # `exit` inside of a function ends the thread, not the call alone.
+        top.call = None
+        top.pc[call.taken & self.exited] = len(frame.flow.blocks)
+        top.going = top.going & ~self.exited
+
+    def returned(self, top: Activation, callee: Frame) -> None:
+        """A function has returned to `top`: take its results and go on."""
+        call = top.call
+        assert call is not None  # noqa: S101 - somebody called
         # A caller may expect a result of a function that, linked from elsewhere, has none.
-        for variable, result in zip(function.results, results, strict=False):
-            frame.take_result(result, callee.result(variable), variable, taken)
-        self.local_top = top
+        for variable, result in zip(call.returns, call.results, strict=False):
+            top.frame.take_result(result, callee.result(variable), variable, call.callers)
+        self.local_top = call.top
+        self.call_next(top, call)
+        if top.call is None:
+            top.advance()
 
     def collective(
-        self, frame: Frame, instruction: Instruction, active: Array, pc: Array, waiting: Array, blocks: Any
+        self, frame: Frame, instruction: Instruction, active: Array, pc: Array, waiting: Array
     ) -> Array:
         """Run a warp-wide instruction for the warps whose lanes have all arrived; returns who did."""
+        blocks = frame.flow.blocks
         here = active & frame.guard(instruction)
         skipped = active & ~here
         at = int(pc[active][0])
@@ -381,37 +426,12 @@ def _barrier_operand(instruction: Instruction) -> int:
     return 1 if "red" in instruction.modifiers else 0
 
 
-class Frame(Executor):
-    """Registers and variables of one function call, for every thread of a block."""
-
-    def __init__(self, run: BlockRun, function: Function, params: dict[str, Any]) -> None:
-        super().__init__(run, function, params)
-        self.arrivals: dict[int, int] = {}
-        """Threads that did `bar.arrive`, by barrier."""
-        self.barriers: dict[int, Instruction] = {}
-        """The barrier instruction of each block where threads wait."""
-        self.flow = run.machine.flow(function)
-
-    def take_argument(self, raw: Array, variable: Variable) -> None:
-        """Take a parameter's (threads, bytes) from the caller."""
-        if variable.space == "reg":
-            values = np.ascontiguousarray(raw).view(np.dtype(BITS[variable.type])).reshape(-1)
-            self.write(Register(variable.name), values, np.ones(self.count, np.bool_))
-        else:
-            self.param(variable.name, size_of(variable))[:] = raw
-
-    def result(self, variable: Variable) -> Array:
-        """(threads, bytes): what the function returned."""
-        if variable.space == "reg":
-            values = np.ascontiguousarray(self.read(Register(variable.name), variable.type))
-            return values.view(np.uint8).reshape(self.count, -1)
-        return self.param(variable.name, size_of(variable)).copy()
-
-    def deadlock(self, pc: Array, alive: Array) -> str:
-        """Who waits where, in words."""
-        places = []
-        for index in np.unique(pc[alive]):
-            instruction = self.flow.blocks[int(index)].instructions[0]
-            threads = np.flatnonzero(alive & (pc == index))
-            places.append(f"{len(threads)} threads (first: {threads[0]}) at PTX line {instruction.line}")
-        return f"{self.function.name} is deadlocked: " + "; ".join(places)
+_CONTROL: dict[str, Callable[[BlockRun, Activation, Instruction, Array], None]] = {
+    "bra": BlockRun.branch,
+    "brx": BlockRun.indexed_branch,
+    "ret": BlockRun.end,
+    "exit": BlockRun.end,
+    "trap": BlockRun.trap,
+    "call": BlockRun.call,
+}
+"""Opcodes that say where threads go next."""

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tessera.language.creation import randn, tensor
+    from tessera.language.cuda_source import CudaKernel, cuda_kernel
     from tessera.language.jit import JitFunction, jit
     from tessera.language.kernel import Kernel, kernel
     from tessera.language.layers import GELU, LayerNorm, Linear, ReLU, Sequential
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         tanh,
         transpose,
     )
-    from tessera.language.tensor import Array, Tensor
+    from tessera.language.tensor import Array, Size, Tensor
     from tessera.program.dtype import (
         DType,
         bf16,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 
 _EXPORTS: dict[str, str] = {
     "tessera.language.creation": "randn tensor",
+    "tessera.language.cuda_source": "CudaKernel cuda_kernel",
     "tessera.language.jit": "JitFunction jit",
     "tessera.language.kernel": "Kernel kernel",
     "tessera.language.layers": "GELU LayerNorm Linear ReLU Sequential",
@@ -77,7 +79,7 @@ _EXPORTS: dict[str, str] = {
         "abs add cast cdiv div erf exp gelu layernorm log matmul max maximum mean min minimum mul neg "
         "relu reshape rsqrt sigmoid silu softmax sqrt sub sum tanh transpose"
     ),
-    "tessera.language.tensor": "Array Tensor",
+    "tessera.language.tensor": "Array Size Tensor",
     "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u8",
     "tessera.program.errors": "TesseraError",
     "tessera.program.spec": "TensorSpec",
@@ -92,6 +94,7 @@ _NAMES_THERE = {"bool": "bool_"}
 __all__ = [
     "GELU",
     "Array",
+    "CudaKernel",
     "DType",
     "JitFunction",
     "Kernel",
@@ -101,6 +104,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Sequential",
+    "Size",
     "Tensor",
     "TensorSpec",
     "TesseraError",
@@ -111,6 +115,7 @@ __all__ = [
     "bool",
     "cast",
     "cdiv",
+    "cuda_kernel",
     "div",
     "erf",
     "exp",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 from tessera.compiler.cache import CompileCache, Entry, entry_key
 from tessera.compiler.cubin import check_shared, ptx_to_cubin, with_launch
+from tessera.compiler.cuda_cpp import CppKernel
 from tessera.compiler.diagnose import explain
+from tessera.compiler.job import Job
 from tessera.compiler.numba_adapter import CudaIR
 from tessera.compiler.options import AOTConfig, ToolOptions
 from tessera.compiler.ptx import CudaKernel, Ptx, ir_to_ptx, lower, lowering_class
 from tessera.program.arch import is_cpu
 from tessera.program.artifact import KernelBinary, Resources
-from tessera.program.errors import MissingDependencyError, SourceLocation, TesseraError
+from tessera.program.errors import MissingDependencyError, TesseraError
 
 LINK_THREADS = 2
 """nvJitLink runs outside Python's lock: two threads ran 1.6 times as fast as one."""
@@ -26,27 +28,6 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, label: str) -> None:
         """Take note."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One kernel to build for one kind of target."""
-
-    name: str
-    """Entry name."""
-    kind: Literal["cuda", "cpu"]
-    parts: Mapping[str, Any] | None
-    """JSON data that says what the kernel is, for the cache; None if nothing says it fully."""
-    load: Callable[[], Any] = field(repr=False)
-    """Makes the `CudaKernel` or `CpuKernel`; called only when the cache has no answer."""
-    threads: int | None = None
-    dynamic_shared_bytes: int | None = None
-    """Dynamic shared memory of a launch, if it is fixed."""
-    locations: Mapping[int, SourceLocation] = field(default_factory=dict, repr=False)
-
-    def key(self, options: ToolOptions, **more: Any) -> str | None:
-        """Cache key of this kernel for one target."""
-        return None if self.parts is None else entry_key(options, {**self.parts, **more})
 
 
 class Builder:
@@ -84,7 +65,7 @@ class Builder:
     def _kernel(
         self, job: Job, targets: Sequence[ToolOptions], pool: ThreadPoolExecutor
     ) -> Iterable[_Pending]:
-        kernel: CudaKernel | None = None
+        kernel: CudaKernel | CppKernel | None = None
         lowered: dict[tuple[object, ...], CudaIR] = {}
         for options in targets:
             key = job.key(options, cubin=self._config.generate_cubin)
@@ -102,8 +83,13 @@ class Builder:
                 yield _Pending(job, options, key, ptx=ptx)
 
     def _ptx(
-        self, kernel: CudaKernel, options: ToolOptions, lowered: dict[tuple[object, ...], CudaIR]
+        self, kernel: CudaKernel | CppKernel, options: ToolOptions, lowered: dict[tuple[object, ...], CudaIR]
     ) -> Ptx:
+        if isinstance(kernel, CppKernel):
+            try:
+                return kernel.to_ptx(options)
+            except ImportError as error:
+                raise _missing(error) from None
         shared = lowering_class(kernel, options)
         try:
             if shared not in lowered:

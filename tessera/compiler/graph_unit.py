@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from tessera.compiler.build import Job, split_targets
+from tessera.compiler.build import split_targets
+from tessera.compiler.job import Job
 from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.native import CpuKernel
 from tessera.compiler.numba_adapter import Function

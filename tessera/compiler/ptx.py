@@ -109,9 +109,9 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
         )
     except NvvmError as error:
         raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
-    main, *others = (_virtual_lines(text, kernel.locations) for text in texts)
+    main, *others = (virtual_lines(text, kernel.locations) for text in texts)
     if options.max_registers is not None:
-        main = _with_register_limit(main, options.max_registers)
+        main = with_register_limit(main, options.max_registers)
     shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
     if options.debug:
         # Each module has its own debug sections, so they stay apart.
@@ -119,9 +119,9 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     return Ptx(_merge(main, shims))
 
 
-def _with_register_limit(text: str, limit: int) -> str:
+def with_register_limit(text: str, limit: int) -> str:
     """The limit as a directive: the assembler ignores its flag for a kernel that says its block size."""
-    entry = text.index(".visible .entry")
+    entry = text.index(".entry ")
     body = text.index("{", entry)
     return f"{text[:body]}.maxnreg {limit}\n{text[body:]}"
 
@@ -151,7 +151,7 @@ def virtual_file(path: str) -> str:
     return name.strip("<>") if name.startswith("<") else name
 
 
-def _virtual_lines(text: str, locations: Mapping[int, SourceLocation]) -> str:
+def virtual_lines(text: str, locations: Mapping[int, SourceLocation]) -> str:
     """`.file` without folder, size and time, which the assembler would embed; `.loc` in the user's source."""
     files = {m[2]: int(m[1].split()[1]) for m in _FILE.finditer(text)}
     if not files:
@@ -179,7 +179,7 @@ def shim_to_ptx(source: str, arch: str) -> str:
     """
     from cuda.bindings import nvrtc
 
-    options = [f"--gpu-architecture={arch}", "-rdc=true", *(f"-I{folder}" for folder in _include_folders())]
+    options = [f"--gpu-architecture={arch}", "-rdc=true", *(f"-I{folder}" for folder in toolkit_folders())]
     status, program = nvrtc.nvrtcCreateProgram(source.encode(), b"shim.cu", 0, [], [])
     if status == nvrtc.nvrtcResult.NVRTC_SUCCESS:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
@@ -194,7 +194,8 @@ def shim_to_ptx(source: str, arch: str) -> str:
     return str(text.decode().strip("\x00"))
 
 
-def _include_folders() -> Sequence[str]:
+def toolkit_folders() -> Sequence[str]:
+    """Folders of the CUDA headers: the runtime's, libcu++'s, numba-cuda's."""
     from importlib.util import find_spec
     from pathlib import Path
 

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tessera.compiler import abi
-from tessera.compiler.build import Job, split_targets
+from tessera.compiler.build import split_targets
+from tessera.compiler.cuda_cpp import cpp_job, not_for_the_cpu
 from tessera.compiler.diagnose import check_names
 from tessera.compiler.fingerprint import UnknownValueError, function_digest
+from tessera.compiler.job import Job
 from tessera.compiler.native import CpuKernel
 from tessera.compiler.options import ToolOptions
-from tessera.compiler.ptx import CudaKernel
+from tessera.compiler.ptx import CudaKernel as NumbaKernel
 from tessera.compiler.serial import serial_form
 from tessera.compiler.unit import Unit
+from tessera.language.cuda_source import CudaKernel
 from tessera.program.dim import product
 from tessera.program.errors import CompileError, KernelError
 from tessera.program.program import Arg, Extent, Launch, Plan, Pointer, Port, Program, ScalarInput
@@ -40,8 +43,13 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
             the kernel needs a GPU.
         KernelError: An argument has a dtype that Numba does not know.
     """
-    check_names(kernel.fn)
     gpu, cpu = split_targets(targets)
+    if isinstance(kernel, CudaKernel):
+        if not gpu:
+            raise not_for_the_cpu(kernel)
+        job, notes = cpp_job(kernel, _kinds(kernel))
+        return _unit(kernel, name, [_gpu_plan(kernel, gpu)], [job], gpu, [], notes + _left_out(kernel, cpu))
+    check_names(kernel.fn)
     digest, notes = _digest(kernel, targets)
     plans, jobs = [], []
     if gpu:
@@ -58,14 +66,30 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
         else:
             plans.append(_cpu_plan(kernel, cpu))
             jobs.append(job)
+    return _unit(kernel, name, plans, jobs, gpu, cpu, notes)
+
+
+def _unit(
+    kernel: Kernel,
+    name: str | None,
+    plans: Sequence[Plan],
+    jobs: Sequence[Job],
+    gpu: Sequence[ToolOptions],
+    cpu: Sequence[ToolOptions],
+    notes: Sequence[str],
+) -> Unit:
     program = Program(
         name=name or kernel.name,
-        inputs=tuple(_port(p) for p in kernel.params),
+        inputs=tuple(_port(p) for p in kernel.given),
         outputs=tuple(_port(p, initial=p.name) for p in kernel.params if p.name in kernel.outputs),
         plans=tuple(plans),
     )
     validate(program)
     return Unit(program=program, jobs=tuple(jobs), gpu=tuple(gpu), cpu=tuple(cpu), notes=tuple(notes))
+
+
+def _left_out(kernel: Kernel, cpu: Sequence[ToolOptions]) -> list[str]:
+    return [f"not compiled for the cpu: {not_for_the_cpu(kernel).message}"] if cpu else []
 
 
 def _digest(kernel: Kernel, targets: Sequence[ToolOptions]) -> tuple[str | None, list[str]]:
@@ -86,9 +110,13 @@ def _port(param: KernelParam, *, initial: str | None = None) -> Port:
 
 
 def _kinds(kernel: Kernel) -> tuple[str, ...]:
+    """What each parameter is: CUDA C++ takes bare pointers, Numba its arrays."""
+    pointers = isinstance(kernel, CudaKernel)
     return tuple(
-        abi.array_kind(p.dtype, len(p.shape)) if p.kind == "array" else p.dtype.name for p in kernel.params
-    )
+        p.dtype.name if p.kind != "array" else f"{p.dtype.name}*" if pointers else
+        abi.array_kind(p.dtype, len(p.shape))
+        for p in kernel.params
+    )  # fmt: skip
 
 
 def _args(kernel: Kernel) -> tuple[Arg, ...]:
@@ -96,11 +124,16 @@ def _args(kernel: Kernel) -> tuple[Arg, ...]:
     for param in kernel.params:
         if param.kind == "scalar":
             found.append(ScalarInput(name=param.name, dtype=param.dtype))
+        elif param.kind == "size":
+            found.append(Extent(value=param.shape[0], dtype=param.dtype))
         else:
             # What is written is the output, which starts as a copy of the input.
             space: Any = "output" if param.name in kernel.outputs else "input"
             pointer = Pointer(space=space, name=param.name)
-            found += abi.flatten_array(pointer, param.dtype, tuple(param.shape))
+            if isinstance(kernel, CudaKernel):
+                found.append(pointer)
+            else:
+                found += abi.flatten_array(pointer, param.dtype, tuple(param.shape))
     return tuple(found)
 
 
@@ -137,9 +170,9 @@ def _parts(kernel: Kernel, digest: str | None, form: str) -> dict[str, Any] | No
 def _gpu_job(kernel: Kernel, digest: str | None) -> Job:
     threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
 
-    def load() -> CudaKernel:
+    def load() -> NumbaKernel:
         # What a hand-written kernel's intrinsics look at is not known: lower for each architecture.
-        return CudaKernel(kernel.name, kernel.fn, _kinds(kernel), threads=threads, cc_dependent=True)
+        return NumbaKernel(kernel.name, kernel.fn, _kinds(kernel), threads=threads, cc_dependent=True)
 
     shared = kernel.shared_bytes
     return Job(

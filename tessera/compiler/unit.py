@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tessera.compiler.build import Job
+from tessera.compiler.job import Job
 from tessera.compiler.options import ToolOptions
 from tessera.program.program import Program
 

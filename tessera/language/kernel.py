@@ -12,13 +12,13 @@ from tessera.language.annotations import caller_names
 from tessera.language.builder import active
 from tessera.language.execution import kernel_executor
 from tessera.language.launch import Grid, Size, block_of, grid_of, shared_of
-from tessera.language.launcher import Launcher, launcher
+from tessera.language.launcher import launcher
 from tessera.language.location import caller_location, definition_location
 from tessera.language.parameters import KernelParam, kernel_parameters
 from tessera.language.promotion import holds
 from tessera.language.tensor import Tensor
 from tessera.language.written import Written, function_tree, written_arrays
-from tessera.program.dim import Dim, format_dim, format_shape
+from tessera.program.dim import Dim, as_symbol, evaluate, format_dim, format_shape
 from tessera.program.errors import InputError, KernelError, SourceLocation, TesseraError, TraceError
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Kernel:
             self.location, lambda: kernel_parameters(self.name, self.fn, names or {}, tree)
         )
         """Parameters in order."""
+        self.given: tuple[KernelParam, ...] = tuple(p for p in self.params if p.kind != "size")
+        """Those that callers give an argument for."""
         self.grid: tuple[Dim, Dim, Dim] = self._checked(
             self._said_at(tree, "grid"), lambda: grid_of(self.name, grid, self.params)
         )
@@ -171,16 +173,16 @@ class Kernel:
                 location=caller_location(),
             )
         try:
-            bound = inspect.signature(self.fn).bind(*args, **kwargs)
+            bound = self._signature().bind(*args, **kwargs)
         except TypeError as error:
             raise InputError(f"{self.name}: {error}", location=caller_location()) from None
         bound.apply_defaults()
-        inputs = {p.name: self._input(p, bound.arguments[p.name]) for p in self.params}
+        inputs = {p.name: self._input(p, bound.arguments[p.name]) for p in self.given}
         results = kernel_executor()(self, dict(inputs))
         written = [self._write_back(name, inputs[name], results[name]) for name in self.outputs]
         return written[0] if len(written) == 1 else tuple(written)
 
-    def __getitem__(self, shape: Any) -> Launcher:
+    def __getitem__(self, shape: Any) -> Callable[..., None]:
         """The kernel with a grid and block of the caller's choice, as Numba launches: `saxpy[grid, block]`.
 
         Args:
@@ -198,17 +200,35 @@ class Kernel:
         Raises:
             InputError: An argument is missing or of another kind, dtype or rank, or cannot be written to.
         """
-        if len(args) != len(self.params):
-            names = ", ".join(p.name for p in self.params)
+        if len(args) != len(self.given):
+            names = ", ".join(p.name for p in self.given)
             raise InputError(
-                f"{self.name} takes {len(self.params)} arguments ({names}), {len(args)} given",
+                f"{self.name} takes {len(self.given)} arguments ({names}), {len(args)} given",
                 location=caller_location(),
             )
-        values = [self._input(p, value) for p, value in zip(self.params, args, strict=True)]
+        values = {p.name: self._input(p, value) for p, value in zip(self.given, args, strict=True)}
         return [
-            p.dtype.numpy.type(v) if p.kind == "scalar" else v
-            for p, v in zip(self.params, values, strict=True)
+            values[p.name] if p.kind == "array" else p.dtype.numpy.type(self._value(p, values))
+            for p in self.params
         ]
+
+    def _signature(self) -> inspect.Signature:
+        """What a caller gives."""
+        whole = inspect.signature(self.fn)
+        names = {p.name for p in self.given}
+        return whole.replace(parameters=[p for p in whole.parameters.values() if p.name in names])
+
+    def _value(self, param: KernelParam, values: Mapping[str, Any]) -> Any:
+        """A scalar as it was given; a size from the shapes of the arrays."""
+        if param.kind == "scalar":
+            return values[param.name]
+        known = {
+            p.name: int(values[p.name]) for p in self.given if p.kind == "scalar" and not p.dtype.is_float
+        }
+        for p in self.given:
+            axes = zip(p.shape, values[p.name].shape, strict=True) if p.kind == "array" else ()
+            known |= {name: size for dim, size in axes if (name := as_symbol(dim))}
+        return evaluate(param.shape[0], known)
 
     def _input(self, param: KernelParam, value: Any) -> Any:
         import numpy as np

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from tessera.language.annotations import annotated_spec, resolve_annotations
 from tessera.language.location import definition_location
-from tessera.language.tensor import Array, Tensor
+from tessera.language.tensor import Array, Size, Tensor
 from tessera.program.dim import Dim, as_symbol, format_shape, symbols_of
 from tessera.program.dtype import DType, as_dtype
 from tessera.program.errors import KernelError, SourceLocation, SpecError
+from tessera.program.spec import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,11 @@ class KernelParam:
     """One parameter of a kernel."""
 
     name: str
-    kind: Literal["array", "scalar"]
+    kind: Literal["array", "scalar", "size"]
+    """`size`: an integer that is filled in; callers do not give it."""
     dtype: DType
     shape: tuple[Dim, ...] = ()
-    """Sizes by axis; empty for a scalar."""
+    """Sizes by axis; empty for a scalar; the one value of a size."""
 
 
 def kernel_parameters(
@@ -84,6 +86,9 @@ def _parameter(
                 f"{kernel}: array {name!r} has no axes", hint=hint, location=where, parameter=name
             )
         return KernelParam(name, "array", spec.dtype, spec.dims(name))
+    size = annotated_spec(annotation, Size)
+    if size is not None:
+        return _size(kernel, name, size, where)
     if isinstance(annotation, DType) or annotation in (int, float, bool):
         return KernelParam(name, "scalar", as_dtype(annotation))
     if annotated_spec(annotation, Tensor) is not None or annotation is Tensor:
@@ -96,6 +101,17 @@ def _parameter(
     )
 
 
+def _size(kernel: str, name: str, spec: TensorSpec, where: SourceLocation | None) -> KernelParam:
+    if len(spec.shape) != 1 or spec.shape[0] is None or spec.dtype.kind not in ("int", "uint"):
+        raise KernelError(
+            f"{kernel}: the size {name!r} is {spec.dtype}{list(spec.shape)}, not one integer",
+            hint=f'{name}: ts.Size[ts.i32, "n"]',
+            location=where,
+            parameter=name,
+        )
+    return KernelParam(name, "size", spec.dtype, spec.dims(name))
+
+
 def _text(annotation: Any) -> str:
     if isinstance(annotation, str):
         return annotation
@@ -104,7 +120,7 @@ def _text(annotation: Any) -> str:
 
 def _check_symbols(kernel: str, params: list[KernelParam], places: Mapping[str, SourceLocation]) -> None:
     for param in params:
-        clash = next((p for p in params if p.name in symbols_of(*param.shape) and not _is_size(p)), None)
+        clash = next((p for p in params if p.name in symbols_of(*param.shape) and not _may_share(p)), None)
         if clash is not None:
             raise KernelError(
                 f"{kernel}: the size {clash.name!r} of array {param.name!r} is also the name of a parameter "
@@ -113,7 +129,7 @@ def _check_symbols(kernel: str, params: list[KernelParam], places: Mapping[str, 
                 location=places.get(param.name),
                 parameter=param.name,
             )
-    given = {name for p in params for d in p.shape if (name := as_symbol(d))}
+    given = {name for p in params if p.kind == "array" for d in p.shape if (name := as_symbol(d))}
     given |= {p.name for p in params if _is_size(p)}
     for param in params:
         for name in sorted(symbols_of(*param.shape) - given):
@@ -124,6 +140,11 @@ def _check_symbols(kernel: str, params: list[KernelParam], places: Mapping[str, 
                 location=places.get(param.name),
                 parameter=param.name,
             )
+
+
+def _may_share(param: KernelParam) -> bool:
+    """Whether a size may have this parameter's name: it is that size."""
+    return _is_size(param) or (param.kind == "size" and as_symbol(param.shape[0]) == param.name)
 
 
 def _is_size(param: KernelParam) -> bool:

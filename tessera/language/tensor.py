@@ -43,6 +43,13 @@ class Array:
         return annotated(cls, params, example='ts.Array[ts.f32, "n"]')
 
 
+class Size:
+    """Annotation of a kernel's parameter that is filled in from its arrays' sizes: `ts.Size[ts.i32, "n"]`."""
+
+    def __class_getitem__(cls, params: object) -> Any:
+        return annotated(cls, params, example='ts.Size[ts.i32, "n"]')
+
+
 class Tensor:
     """An n-dimensional array that operators make and take. No operator changes it.
 

@@ -17,6 +17,8 @@ def test_examples_run_as_written_and_print_what_they_say(
     monkeypatch.chdir(tmp_path)
     # Kernels are read from their file: the blocks are one, as a reader would write them.
     Path("kernels.py").write_text("\n\n".join(blocks))
+    (source,) = re.findall(r"```cpp\n(.*?)```", PAGE, re.DOTALL)
+    Path("scale.cu").write_text(source)
     namespace: dict[str, object] = {"__name__": "manual"}
     exec(compile(Path("kernels.py").read_text(), str(tmp_path / "kernels.py"), "exec"), namespace)
     expected = re.findall(r"^\s*print\(.*?\)  # (.+)$", "\n".join(blocks), re.MULTILINE)

@@ -1,0 +1,267 @@
+"""CUDA C++ becomes PTX of one kernel, by NVRTC: the same bytes in every folder."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tessera.compiler.cuda_includes import Headers, find_headers, read_source
+from tessera.compiler.job import Job
+from tessera.compiler.options import ToolOptions
+from tessera.compiler.ptx import Ptx, toolkit_folders, virtual_lines, with_register_limit
+from tessera.language.cuda_source import CudaKernel
+from tessera.language.kernel import Kernel
+from tessera.program.dtype import as_dtype
+from tessera.program.errors import CompileError, KernelError, SourceLocation
+
+_MESSAGE = re.compile(
+    r"^(?P<file>[^\s(]+)\((?P<line>\d+)\): (?:catastrophic )?error[^:]*: (?P<text>.+)$", re.MULTILINE
+)
+_CARET = re.compile(r"^(\s*)\^", re.MULTILINE)
+_GLOBAL = re.compile(r"__global__[^;{}()]*?(?:__launch_bounds__\s*\([^)]*\)[^;{}()]*?)?\b(\w+)\s*\(")
+_ENTRY = re.compile(r"^(?:\.visible |\.weak )?\.entry (\w+)", re.MULTILINE)
+_OWN_FLAGS = (
+    *("-arch", "--gpu-architecture", "-G", "--device-debug", "-lineinfo", "--generate-line-info"),
+    *("-maxrregcount", "--maxrregcount", "-use_fast_math", "--use_fast_math"),
+    *("-I", "--include-path", "-dlto", "--dlink-time-opt"),
+)
+"""Flags that a kernel's options cannot give: targets and `include_dirs` say these."""
+
+
+@dataclass(frozen=True, slots=True)
+class CppKernel:
+    """A kernel of CUDA C++ source to compile."""
+
+    name: str
+    """Entry name in the PTX."""
+    path: Path
+    text: str = field(repr=False)
+    headers: Headers = field(repr=False)
+    entry: str
+    """The function as C++ names it."""
+    kinds: tuple[str, ...]
+    """`f32*` for each pointer, `i32` for each number."""
+    declared: tuple[str, ...]
+    """The parameters' names."""
+    flags: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
+    """Where headers are looked for."""
+    location: SourceLocation | None = None
+
+    def to_ptx(self, options: ToolOptions) -> Ptx:
+        """PTX for one target.
+
+        Raises:
+            CompileError: It does not compile, there is no such function, or its parameters are others.
+        """
+        from tessera.emulator.nvrtc import NvrtcError, compile_cuda
+
+        flags = [
+            f"--gpu-architecture={options.target.replace('sm_', 'compute_')}",
+            *(f"-I{folder}" for folder in toolkit_folders()),
+            # Only these can find what a macro names; where they lie may then show in __FILE__.
+            *(f"-I{folder}" for folder in (self.folders if self.headers.unknown else ())),
+            *(["--use_fast_math"] if options.fast_math else []),
+            *(["-lineinfo"] if options.lineinfo and not options.debug else []),
+            *(["-G"] if options.debug else []),
+            *self.flags,
+        ]
+        try:
+            made = compile_cuda(
+                self.text, self.path.name, flags, headers=self.headers.texts, names=[self.entry]
+            )
+        except NvrtcError as error:
+            raise self._explained(str(error.fields.get("log", "")) or error.message, options) from None
+        text = one_entry(made.code.decode(), made.lowered[self.entry], self.name)
+        self._check_parameters(text)
+        text = virtual_lines(text, {})
+        if options.max_registers is not None:
+            text = with_register_limit(text, options.max_registers)
+        return Ptx(text)
+
+    def parts(self) -> dict[str, object]:
+        """JSON data that says what the kernel is, without its folder."""
+        return {
+            "form": "cuda c++",
+            "name": self.name,
+            "file": self.path.name,
+            "text": self.text,
+            "headers": self.headers.texts,
+            "entry": self.entry,
+            "kinds": self.kinds,
+            "flags": self.flags,
+        }
+
+    def _check_parameters(self, ptx: str) -> None:
+        from tessera.emulator.parser import parse_ptx
+        from tessera.emulator.ptx import TYPE_BYTES
+
+        params = parse_ptx(ptx).functions[self.name].params
+        found = [TYPE_BYTES[p.type] * p.count for p in params]
+        wanted = [_bytes_of(kind) for kind in self.kinds]
+        if found == wanted and not any(p.count > 1 for p in params):
+            return
+        place = self.location or SourceLocation(str(self.path), 1)
+        given = ", ".join(f"{n} {k} ({w})" for n, k, w in zip(self.declared, self.kinds, wanted, strict=True))
+        raise KernelError(
+            f"{self.entry} in {self.path.name} has {len(found)} parameters of {_listing(found)} bytes, "
+            f"declared are {len(wanted)}: {given}",
+            hint="declare one per C++ parameter: ts.Array for a pointer, ts.f32 or ts.i32 for a number; "
+            "structs by value cannot be passed",
+            location=place,
+        )
+
+    def _explained(self, log: str, options: ToolOptions) -> CompileError:
+        """NVRTC's first complaint, with its line in the user's file."""
+        first = _MESSAGE.search(log)
+        if first is None:
+            return CompileError(
+                f"NVRTC cannot compile {self.path.name} for {options.target}: {log.partition(chr(10))[0]}",
+                hint=f"its options are {' '.join(self.flags)}" if self.flags else None,
+                location=self.location,
+                log=log,
+            )
+        missing = self._missing_entry()
+        if missing is not None:
+            return missing
+        path = self.headers.paths.get(first["file"], self.path)
+        line = int(first["line"])
+        return CompileError(
+            f"{first['text'].strip()} (for {options.target})",
+            location=SourceLocation(
+                str(path), line, self._column(path, line, log[first.end() :]), function=self.name
+            ),
+            log=log,
+        )
+
+    def _column(self, path: Path, line: int, shown: str) -> int | None:
+        """Where NVRTC's caret points, in the file's own line: it shows lines with another indentation."""
+        caret = _CARET.search(shown)
+        text = shown.lstrip("\n").partition("\n")[0]
+        own = self._line(path, line)
+        if caret is None or text.strip() != own.strip():
+            return None
+        return len(caret[1]) - _indent(text) + _indent(own)
+
+    def _line(self, path: Path, number: int) -> str:
+        texts = {p: self.headers.texts[n] for n, p in self.headers.paths.items()}
+        lines = texts.get(path, self.text).splitlines()
+        return lines[number - 1] if number <= len(lines) else ""
+
+    def _missing_entry(self) -> CompileError | None:
+        """The error for a function that no file defines, if that is what is wrong."""
+        known = [n for text in (self.text, *self.headers.texts.values()) for n in _GLOBAL.findall(text)]
+        function = self.entry.partition("<")[0].rpartition("::")[2].strip()
+        everything = "\n".join((self.text, *self.headers.texts.values()))
+        if re.search(rf"\b{re.escape(function)}\b", everything):
+            return None
+        near = difflib.get_close_matches(function, known, n=1)
+        return CompileError(
+            f"{self.path.name} has no __global__ function {function!r}",
+            hint=f'did you mean entry="{near[0]}"?' if near else f"it has: {', '.join(known) or 'none'}",
+            location=SourceLocation(str(self.path), 1),
+        )
+
+
+def cpp_job(kernel: CudaKernel, kinds: tuple[str, ...]) -> tuple[Job, list[str]]:
+    """The job that builds a CUDA C++ kernel, and notes.
+
+    Raises:
+        CompileError: The file or a header cannot be read.
+        KernelError: A flag that targets set.
+    """
+    source = kernel.source
+    check_flags(kernel.name, source.options, kernel.location)
+    text = read_source(source.path)
+    headers = find_headers(source.path, text, source.include_dirs)
+    made = CppKernel(
+        name=kernel.name,
+        path=source.path,
+        text=text,
+        headers=headers,
+        entry=source.entry,
+        kinds=kinds,
+        declared=tuple(p.name for p in kernel.params),
+        flags=source.options,
+        folders=(source.path.parent, *source.include_dirs),
+        location=kernel.location,
+    )
+    notes = []
+    if headers.unknown:
+        notes.append(
+            f"{kernel.name} is compiled anew each time: what #include {headers.unknown[0]} means is not known"
+        )
+    block, shared = kernel.block, kernel.shared_bytes
+    job = Job(
+        name=kernel.name,
+        kind="cuda",
+        parts=None if headers.unknown else made.parts(),
+        load=lambda: made,
+        threads=block[0] * block[1] * block[2],
+        dynamic_shared_bytes=shared if isinstance(shared, int) else None,
+    )
+    return job, notes
+
+
+def not_for_the_cpu(kernel: Kernel) -> CompileError:
+    """The error for CUDA C++ where the cpu is wanted."""
+    return CompileError(
+        f"{kernel.name} needs a GPU: it is CUDA C++",
+        hint="compile it for a GPU, such as sm_80; --device emulator runs it without one",
+        location=kernel.location,
+        uses="CUDA C++",
+    )
+
+
+def check_flags(kernel: str, flags: tuple[str, ...], location: SourceLocation | None) -> None:
+    """Refuse flags that targets set.
+
+    Raises:
+        KernelError: One of `_OWN_FLAGS`.
+    """
+    for flag in flags:
+        if not flag.startswith("-"):
+            raise KernelError(
+                f"{kernel}: {flag!r} is not a flag", hint="options=('-DTILE=32',)", location=location
+            )
+        if flag.startswith(_OWN_FLAGS):
+            raise KernelError(
+                f"{kernel}: {flag} cannot be one kernel's option",
+                hint="folders go to include_dirs, the rest to the target: "
+                'CompilationTarget("sm_90", optimization_flags=[…])',
+                location=location,
+            )
+
+
+def one_entry(ptx: str, lowered: str, name: str) -> str:
+    """The module with this kernel alone, called `name`; functions and variables stay."""
+    for entry in _ENTRY.findall(ptx):
+        if entry != lowered:
+            ptx = _without(ptx, entry)
+    return re.sub(rf"\b{re.escape(lowered)}(?=\b|_param_)", name, ptx)
+
+
+def _without(ptx: str, entry: str) -> str:
+    start = re.search(rf"^(?:\.visible |\.weak )?\.entry {re.escape(entry)}\b", ptx, re.MULTILINE)
+    assert start is not None  # noqa: S101 - it was found in this text
+    at = ptx.index("{", start.start())
+    depth = 0
+    for match in re.finditer(r"[{}]|//[^\n]*|\"[^\"]*\"", ptx[at:]):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return ptx[: start.start()] + ptx[at + match.end() :].lstrip("\n")
+    return ptx
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _bytes_of(kind: str) -> int:
+    return 8 if kind.endswith("*") else as_dtype(kind).itemsize
+
+
+def _listing(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes)) or "no"

@@ -1,0 +1,259 @@
+"""Kernels from CUDA C++ files: compiled by NVRTC, emulated, packaged, and their mistakes named by line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tessera as ts
+from tessera.compiler.cache import CompileCache
+from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget, DeploymentPackage
+from tessera.program.errors import CompileError, InputError, KernelError
+
+HEADER = """#pragma once
+template <typename T> __device__ T twice(T x) { return x + x; }
+"""
+SOURCE = """#include "own/common.cuh"
+#include <cuda_fp16.h>
+
+template <typename T>
+__global__ void scale(const T *x, T *y, float a, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = T(a * float(twice(x[i])));
+}
+
+extern "C" __global__ void row_sums(const float *x, float *y, int rows, long long columns) {
+    extern __shared__ float part[];
+    float sum = 0;
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) sum += x[blockIdx.x * columns + i];
+    part[threadIdx.x] = sum;
+    for (int step = blockDim.x / 2; step > 0; step /= 2) {
+        __syncthreads();
+        if (threadIdx.x < step) part[threadIdx.x] += part[threadIdx.x + step];
+    }
+    if (threadIdx.x == 0) y[blockIdx.x] = part[0];
+}
+"""
+ROW_SUMS = {
+    "x": ts.Array[ts.f32, "rows", "columns"],
+    "y": ts.Array[ts.f32, "rows"],
+    "rows": ts.Size[ts.i32, "rows"],
+    "columns": ts.Size[ts.i64, "columns"],
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "common.cuh").write_text(HEADER)
+    path = tmp_path / "kernels.cu"
+    path.write_text(SOURCE)
+    return path
+
+
+def scale(source: Path, dtype: ts.DType = ts.f32, entry: str = "scale<float>", **more: Any) -> ts.CudaKernel:
+    array = ts.Array[dtype, "n"]
+    params = {"x": array, "y": array, "a": ts.f32, "n": ts.Size[ts.i32, "n"]}
+    rest = {"grid": lambda n: ts.cdiv(n, 64), "block": 64, "outputs": "y", "params": params, **more}
+    kernel: ts.CudaKernel = ts.cuda_kernel(source, entry=entry, **rest)
+    return kernel
+
+
+@pytest.mark.parametrize("n", [1, 64, 1000])
+@pytest.mark.parametrize(("dtype", "entry"), [(ts.f32, "scale<float>"), (ts.f16, "scale<half>")])
+def test_template_runs_from_its_ptx(
+    source: Path, dtype: ts.DType, entry: str, n: int, rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal(n).astype(dtype.numpy)
+    y = np.zeros_like(x)
+    result = scale(source, dtype, entry)(x, y, 1.25)
+    np.testing.assert_allclose(y.astype(np.float64), 2.5 * x.astype(np.float64), rtol=1e-3)
+    np.testing.assert_array_equal(np.asarray(result), y)
+
+
+def test_decorated_declaration_with_dynamic_shared_memory(source: Path, rng: np.random.Generator) -> None:
+    @ts.cuda_kernel(
+        source, entry="row_sums", grid=lambda rows: rows, block=64, shared_bytes=256, outputs=("y",)
+    )
+    def sums(
+        x: ts.Array[ts.f32, "rows", "columns"],
+        y: ts.Array[ts.f32, "rows"],
+        rows: ts.Size[ts.i32, "rows"],
+        columns: ts.Size[ts.i64, "columns"],
+    ) -> None: ...
+
+    x = rng.standard_normal((7, 130)).astype(np.float32)
+    y = np.zeros(7, np.float32)
+    sums(x, y)
+    np.testing.assert_allclose(y, x.astype(np.float64).sum(1), atol=1e-4)
+
+
+def test_launch_with_a_grid_of_the_callers_choice(source: Path, rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((2, 100)).astype(np.float32)
+    before = y.copy()
+    scale(source)[1, 32](x, y, 0.5)
+    np.testing.assert_array_equal(y, np.concatenate([x[:32], before[32:]]))
+
+
+def test_package_holds_one_kernel_of_the_file_and_no_sizes_as_inputs(source: Path, tmp_path: Path) -> None:
+    compiled = AOTCompiler(target_architectures=["sm_70", "sm_90", "cpu"]).compile(scale(source))
+    compiled.save(tmp_path / "scale.tsc")
+    package = DeploymentPackage.load(tmp_path / "scale.tsc")
+    (program,) = package.programs.values()
+    assert [p.name for p in program.inputs] == ["x", "y", "a"]
+    assert program.targets == ("sm_70", "sm_90")
+    assert any("CUDA C++" in note for note in compiled.artifact.notes)
+    (ptx,) = (b.data.decode() for b in compiled.binaries if b.target == "sm_90" and b.format == "ptx")
+    assert ".entry scale(" in ptx
+    assert "row_sums(" not in ptx
+    x = np.arange(5, dtype=np.float32)
+    with package.create_runtime(device="emulator") as runtime:
+        np.testing.assert_array_equal(runtime.execute({"x": x, "y": x, "a": 2.0}), 4 * x)
+
+
+def test_cpu_alone_is_refused(source: Path) -> None:
+    with pytest.raises(CompileError, match=r"CUDA C\+\+"):
+        AOTCompiler(target_architectures=["cpu"]).compile(scale(source))
+
+
+def test_machine_code_is_the_same_in_every_folder(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    (other / "own").mkdir(parents=True)
+    (other / "own" / "common.cuh").write_text(HEADER)
+    (other / "kernels.cu").write_text(SOURCE)
+    config = AOTConfig(targets=[CompilationTarget("sm_80", ["-lineinfo"])])
+    made = [
+        AOTCompiler(config, cache=CompileCache.off()).compile(scale(path)).binaries
+        for path in (source, other / "kernels.cu")
+    ]
+    assert [b.data for b in made[0]] == [b.data for b in made[1]]
+
+
+@pytest.mark.parametrize("change", ["source", "header", "option", "nothing"])
+def test_cache_knows_source_header_and_options(source: Path, tmp_path: Path, change: str) -> None:
+    compiler = AOTCompiler(target_architectures=["sm_80"], cache=CompileCache(tmp_path / "cache"))
+    compiler.compile(scale(source))
+    options: tuple[str, ...] = ()
+    if change == "source":
+        source.write_text(SOURCE.replace("a * float", "1 + a * float"))
+    elif change == "header":
+        (tmp_path / "own" / "common.cuh").write_text(HEADER.replace("x + x", "x + x + x"))
+    elif change == "option":
+        options = ("-DUNUSED=1",)
+    again = compiler.compile(scale(source, options=options))
+    assert all(b.cached for b in again.binaries) == (change == "nothing")
+
+
+def test_include_by_macro_is_never_answered_from_the_cache(source: Path, tmp_path: Path) -> None:
+    source.write_text('#define WHICH "own/common.cuh"\n#include WHICH\n' + SOURCE.partition("\n")[2])
+    compiler = AOTCompiler(target_architectures=["sm_80"], cache=CompileCache(tmp_path / "cache"))
+    for _ in range(2):
+        compiled = compiler.compile(scale(source))
+        assert not any(b.cached for b in compiled.binaries)
+    assert any("WHICH" in note for note in compiled.artifact.notes)
+
+
+def test_options_and_include_dirs_reach_the_compiler(tmp_path: Path) -> None:
+    (tmp_path / "headers").mkdir()
+    (tmp_path / "headers" / "factor.h").write_text("#define FACTOR 3\n")
+    (tmp_path / "k.cu").write_text(
+        "#include <factor.h>\n"
+        "__global__ void k(int *y, int n) { if (threadIdx.x < n) y[threadIdx.x] = FACTOR * PART; }"
+    )
+    kernel = ts.cuda_kernel(
+        tmp_path / "k.cu", entry="k", grid=1, block=32, outputs="y",
+        params={"y": ts.Array[ts.i32, "n"], "n": ts.Size[ts.i32, "n"]},
+        options=["-DPART=5"], include_dirs=[tmp_path / "headers"],
+    )  # fmt: skip
+    y = np.zeros(9, np.int32)
+    kernel(y)
+    assert y.tolist() == [15] * 9
+
+
+def test_register_limit_of_the_target_holds(source: Path) -> None:
+    config = AOTConfig(targets=[CompilationTarget("sm_80", ["--maxrregcount=16"])])
+    binary = AOTCompiler(config).compile(scale(source)).binaries[0]
+    assert binary.resources is not None
+    assert binary.resources.registers is not None
+    assert binary.resources.registers <= 16
+
+
+def test_mistake_is_named_by_its_line_and_column(source: Path) -> None:
+    source.write_text(SOURCE.replace("twice(x[i])", "twize(x[i])"))
+    with pytest.raises(CompileError, match="twize") as caught:
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
+    place = caught.value.location
+    assert place is not None
+    assert (Path(place.file).name, place.line) == ("kernels.cu", 7)
+    assert SOURCE.splitlines()[6].index("twice") == place.column
+
+
+def test_mistake_in_a_header_is_named_there(source: Path) -> None:
+    header = source.parent / "own" / "common.cuh"
+    header.write_text(HEADER.replace("x + x", "x + z"))
+    with pytest.raises(CompileError) as caught:
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
+    place = caught.value.location
+    assert place is not None
+    assert (Path(place.file), place.line) == (header, 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({"entry": "scael<float>"}, "no __global__ function 'scael'"),
+        ({"entry": "row_sums"}, "has 4 parameters of 8, 8, 4, 8 bytes"),
+        ({"options": ["-std=c++99"]}, "NVRTC cannot compile"),
+        ({"options": ["-G"]}, "cannot be one kernel's option"),
+        ({"options": ["DTILE"]}, "is not a flag"),
+    ],
+)
+def test_wrong_declaration_is_refused(source: Path, more: dict[str, Any], match: str) -> None:
+    with pytest.raises((CompileError, KernelError), match=match):
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source, **more))
+
+
+def test_missing_file_names_the_nearest(source: Path) -> None:
+    with pytest.raises(KernelError, match=r"kernel\.cu") as caught:
+        scale(source.with_name("kernel.cu"))
+    assert caught.value.hint == "did you mean kernels.cu?"
+
+
+def test_two_headers_of_one_name_are_refused(source: Path) -> None:
+    (source.parent / "own" / "a.h").write_text('#include "b.h"\n')
+    (source.parent / "own" / "b.h").write_text("")
+    (source.parent / "b.h").write_text("")
+    source.write_text('#include "own/a.h"\n#include "b.h"\n' + SOURCE)
+    with pytest.raises(CompileError, match=r"'b\.h' is"):
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
+
+
+def test_commented_include_is_none(source: Path) -> None:
+    source.write_text('/* #include "gone.h" */\n// #include "gone.h"\n' + SOURCE)
+    AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
+
+
+def test_wrong_arguments_are_named(source: Path) -> None:
+    x = np.ones(4, np.float32)
+    with pytest.raises(InputError, match="x"):
+        scale(source)(x.astype(np.float64), x, 1.0)
+    with pytest.raises(InputError, match="missing"):
+        scale(source)(x, x)
+
+
+def test_size_of_a_numba_kernel_is_filled_in() -> None:
+    from numba import cuda
+
+    @ts.kernel(grid=lambda n: ts.cdiv(n, 32), block=32)
+    def iota(y: ts.Array[ts.i32, "n"], half: ts.Size[ts.i32, "n // 2"]) -> None:
+        i = cuda.grid(1)
+        if i < half:
+            y[i] = i + half
+
+    y = np.zeros(10, np.int32)
+    iota(y)
+    assert y.tolist() == [5, 6, 7, 8, 9, 0, 0, 0, 0, 0]
+    y[:] = 0
+    iota[1, 32](y)
+    assert y.tolist() == [5, 6, 7, 8, 9, 0, 0, 0, 0, 0]

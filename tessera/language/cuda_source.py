@@ -129,7 +129,8 @@ def cuda_kernel(
         KernelError: The file is not there, or the definition cannot be launched.
     """
     names = caller_names()
-    here = Path(str(names.get("__file__", "."))).resolve().parent
+    called = caller_location()
+    here = Path(called.file if called else ".").resolve().parent
     source = CudaSource(
         _existing(here / file), entry.strip(), tuple(options), tuple(here / folder for folder in include_dirs)
     )

@@ -170,7 +170,8 @@ class Emulator:
                 )
             places = {name: i for i, name in enumerate(module.symbols)}
             translation = translate(module.module, function, places)
-            code = compile_ir(translation.ir, self.level if self.level is not None else 0)
+            level = self.level if self.level is not None else 0
+            code = compile_ir(translation.ir, level, libraries=translation.libraries)
             kernel = Kernel(function, translation, code)
             module.kernels[entry] = kernel
             return kernel, time.perf_counter() - start
@@ -181,7 +182,9 @@ class Emulator:
             return
         if self._compiler is None:
             self._compiler = ThreadPoolExecutor(1, "tessera-emulator-compile")
-        kernel.better = self._compiler.submit(compile_ir, kernel.translation.ir, 2)
+        kernel.better = self._compiler.submit(
+            compile_ir, kernel.translation.ir, 2, libraries=kernel.translation.libraries
+        )
 
     # -- launches -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,17 @@ def object_key(text: str, level: int) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()[:40]
 
 
-def compile_ir(ir: str, level: int, key_text: str | None = None) -> NativeKernel:
+def compile_ir(
+    ir: str, level: int, key_text: str | None = None, libraries: Sequence[str] = ()
+) -> NativeKernel:
     """Machine code for a kernel's IR.
 
     Args:
         ir: LLVM IR with `run_blocks` and `run_block`.
         level: 0 compiles fast, 2 makes fast code.
         key_text: What the IR is made from, if hashing that is enough for the cache.
+        libraries: Modules with functions that the IR calls. They are always optimized: they are few, and
+            the same for many kernels.
 
     Raises:
         CompileError: LLVM does not accept the IR, which is a fault of the translator.
@@ -93,14 +98,11 @@ def compile_ir(ir: str, level: int, key_text: str | None = None) -> NativeKernel
     """
     binding = _binding()
     with _LOCK:
-        cache = _ObjectCache(object_key(key_text or ir, level))
-        body = cache.load()
-        machine = _machine(binding, level)
-        if body is None:
-            body = _compile(binding, machine, ir, level)
-            cache.save(body)
-        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        engine.add_object_file(binding.ObjectFileRef.from_data(body))
+        bodies = [_object(binding, ir, level, key_text or ir)]
+        bodies += [_object(binding, text, 2, text) for text in libraries]
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(binding, level))
+        for body in bodies:
+            engine.add_object_file(binding.ObjectFileRef.from_data(body))
         engine.finalize_object()
         blocks = ctypes.CFUNCTYPE(
             ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
@@ -109,6 +111,16 @@ def compile_ir(ir: str, level: int, key_text: str | None = None) -> NativeKernel
             engine.get_function_address("run_block")
         )
     return NativeKernel(blocks, block, engine, level)
+
+
+def _object(binding: Any, ir: str, level: int, key_text: str) -> bytes:
+    """The object file of a module, from the cache if it is there."""
+    cache = _ObjectCache(object_key(key_text, level))
+    body = cache.load()
+    if body is None:
+        body = _compile(binding, _machine(binding, level), ir, level)
+        cache.save(body)
+    return body
 
 
 def _compile(binding: Any, machine: Any, ir: str, level: int) -> bytes:

@@ -31,7 +31,13 @@ def module_text(t: Translator, zeroed: list[str]) -> str:
     fixed = expand(template, _numbers(t))
     helpers = memory_ir.helpers_text(t.helpers)
     declared = "\n".join(sorted(t.declared | memory_ir.declarations(helpers + fixed + kernel)))
-    return "\n".join((fixed, helpers, *t.functions.values(), kernel, declared))
+    tables = [_table(name, numbers) for numbers, name in t.tables.items()]
+    return "\n".join((*tables, fixed, helpers, kernel, declared))
+
+
+def _table(name: str, numbers: tuple[int, ...]) -> str:
+    items = ", ".join(f"i32 {n}" for n in numbers)
+    return f"@{name} = private unnamed_addr constant [{len(numbers)} x i32] [{items}], align 4"
 
 
 def _numbers(t: Translator) -> dict[str, int]:

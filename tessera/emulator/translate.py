@@ -83,6 +83,8 @@ class Translation:
     """Static shared memory of a block."""
     local_bytes: int
     """Local memory of a thread."""
+    libraries: tuple[str, ...] = ()
+    """IR of modules with functions that the kernel's calls, compiled apart."""
 
 
 def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Translation:
@@ -116,8 +118,10 @@ class Translator(Writer):
         self.sites: list[Instruction] = []
         self.site_of: dict[int, int] = {}
         self.helpers: set[str] = set()
-        self.functions: dict[str, str] = {}
-        """Text of functions that this kernel alone needs, by name."""
+        self.libraries: dict[str, str] = {}
+        """Modules of functions that are compiled apart, by the function's name."""
+        self.tables: dict[tuple[int, ...], str] = {}
+        """Global arrays of i32 that the code refers to: their names."""
         self.params, self.param_bytes = _lay_out(list(function.params))
         self.local, self.local_bytes = _lay_out([v for v in function.variables if v.space == "local"])
         self.local_bytes = align(self.local_bytes, 16)
@@ -155,7 +159,7 @@ class Translator(Writer):
         starts = [b.instructions[0].line if b.instructions else 0 for b in self.flow.blocks]
         return Translation(
             ir, self.layout, self.sites, starts, self.params, self.param_bytes, self.shared,
-            self.shared_bytes, self.local_bytes,
+            self.shared_bytes, self.local_bytes, tuple(self.libraries.values()),
         )  # fmt: skip
 
     def hoist(self) -> None:

@@ -281,9 +281,9 @@ def _warp_barrier(_t: Translator, _instruction: Instruction) -> None:
 
 
 def _matrices(t: Translator, instruction: Instruction) -> None:
-    from tessera.emulator.translate_matrix import TABLE as MATRICES
+    from tessera.emulator import translate_matrix, translate_rows
 
-    emitter = MATRICES.get(instruction.opcode)
+    emitter = {**translate_matrix.TABLE, **translate_rows.TABLE}.get(instruction.opcode)
     if emitter is None:
         raise unsupported(instruction)
     emitter(t, instruction)

@@ -1,0 +1,122 @@
+"""`mma.sync` on both implementations: the engine's results are the interpreter's, bit for bit."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tessera.emulator import Emulator
+from tessera.emulator.lockstep import launch
+from tests.emulator.fragments import agree, fragments
+
+Array = np.ndarray[Any, Any]
+ENGINE = Emulator(workers=1, memory_bytes=1 << 24, level=0)
+EXAMPLES = int(os.environ.get("TESSERA_FUZZ_EXAMPLES", "4"))
+FORMS = [
+    # shape, A, B, C and D, suffix, registers of A, B and C
+    *(("m16n8k8", "f16", "f16", c, "", 2, 1, 4 if c == "f32" else 2) for c in ("f16", "f32")),
+    *(("m16n8k16", "f16", "f16", c, "", 4, 2, 4 if c == "f32" else 2) for c in ("f16", "f32")),
+    ("m16n8k8", "bf16", "bf16", "f32", "", 2, 1, 4), ("m16n8k16", "bf16", "bf16", "f32", "", 4, 2, 4),
+    ("m16n8k4", "tf32", "tf32", "f32", "", 2, 1, 4), ("m16n8k8", "tf32", "tf32", "f32", "", 4, 2, 4),
+    ("m8n8k4", "f64", "f64", "f64", "", 1, 1, 2), ("m16n8k4", "f64", "f64", "f64", "", 2, 1, 4),
+    ("m16n8k8", "f64", "f64", "f64", "", 4, 2, 4), ("m16n8k16", "f64", "f64", "f64", "", 8, 4, 4),
+    *((shape, a, b, "s32", "", *counts) for a in ("s8", "u8") for b in ("s8", "u8")
+      for shape, counts in (("m8n8k16", (1, 1, 2)), ("m16n8k16", (2, 1, 4)), ("m16n8k32", (4, 2, 4)))),
+    *((shape, a, b, "s32", "", *counts) for a in ("s4", "u4") for b in ("s4", "u4")
+      for shape, counts in (("m8n8k32", (1, 1, 2)), ("m16n8k32", (2, 1, 4)), ("m16n8k64", (4, 2, 4)))),
+    *((shape, "b1", "b1", "s32", f".{name}.popc", *counts) for name in ("xor", "and")
+      for shape, counts in (("m8n8k128", (1, 1, 2)), ("m16n8k128", (2, 1, 4)), ("m16n8k256", (4, 2, 4)))),
+    *((shape, a, b, c, "", *counts, 4 if c == "f32" else 2)
+      for a in ("e4m3", "e5m2") for b in ("e4m3", "e5m2") for c in ("f32", "f16")
+      for shape, counts in (("m16n8k32", (4, 2)), ("m16n8k16", (2, 1)))),
+]  # fmt: skip
+
+
+def name_of(form: tuple[Any, ...], *, saturates: bool = False) -> str:
+    shape, a, b, c, suffix, *_ = form
+    clamp = ".satfinite" if saturates else ""
+    return f"mma.sync.aligned.{shape}.row.col{clamp}.{c}.{a}.{b}.{c}{suffix}"
+
+
+def program(line: str, counts: tuple[int, ...], wide: bool) -> str:
+    """`k(in, out)`: a lane's registers of A, B and C lie side by side, and so do those of D."""
+    kind, size = ("b64", 8) if wide else ("b32", 4)
+    total, results = sum(counts), counts[2]
+    loads = "\n".join(f"ld.global.{kind} %r{i}, [%in+{size * i}];" for i in range(total))
+    stores = "\n".join(f"st.global.{kind} [%out+{size * i}], %d{i};" for i in range(results))
+    groups, first = [], 0
+    for count in counts:
+        groups.append("{" + ", ".join(f"%r{first + i}" for i in range(count)) + "}")
+        first += count
+    target = "{" + ", ".join(f"%d{i}" for i in range(results)) + "}"
+    return f""".version 8.7
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 inputs, .param .u64 outputs)
+{{
+    .reg .{kind} %r<{total}>, %d<{results}>;
+    .reg .b32 %i;
+    .reg .b64 %in, %out, %w;
+    mov.u32 %i, %tid.x;
+    ld.param.u64 %in, [inputs];
+    ld.param.u64 %out, [outputs];
+    mad.wide.u32 %in, %i, {size * total}, %in;
+    mad.wide.u32 %out, %i, {size * results}, %out;
+{loads}
+    {line} {target}, {", ".join(groups)};
+{stores}
+    ret;
+}}
+"""
+
+
+def both(line: str, counts: tuple[int, ...], words: Array) -> list[Array]:
+    """(threads, registers of D) by the engine and by the interpreter."""
+    text = program(line, counts, words.dtype == np.uint64)
+    found = []
+    for run in (ENGINE.launch, launch):
+        out = np.zeros((len(words), counts[2]), words.dtype)
+        run(text, "k", (1,), (len(words),), [words.copy(), out])
+        found.append(out)
+    return found
+
+
+@settings(deadline=None, max_examples=EXAMPLES)
+@given(seed=st.integers(0, 1 << 32))
+@pytest.mark.parametrize("form", FORMS, ids=name_of)
+def test_every_product_agrees(form: tuple[Any, ...], seed: int) -> None:
+    counts = form[5:]
+    words = fragments(np.random.default_rng(seed), (form[1], form[2], form[3]), counts, 64)
+    ours, theirs = both(name_of(form), counts, words)
+    assert agree(ours, theirs, form[3])
+
+
+@settings(deadline=None, max_examples=EXAMPLES)
+@given(seed=st.integers(0, 1 << 32))
+@pytest.mark.parametrize("kind", ["s8", "u8", "s4", "u4"])
+def test_sums_that_stop_at_the_ends_of_their_range_agree(kind: str, seed: int) -> None:
+    shape = "m16n8k32" if kind in ("s8", "u8") else "m16n8k64"
+    rng = np.random.default_rng(seed)
+    words = rng.integers(0, 1 << 32, (32, 10)).astype(np.uint32)
+    words[:, 6:] = rng.choice(np.array([0x7FFFFFF0, 0x80000010, 5], np.uint32), (32, 4))
+    form = (shape, kind, kind, "s32", "", 4, 2, 4)
+    ours, theirs = both(name_of(form, saturates=True), (4, 2, 4), words)
+    np.testing.assert_array_equal(ours, theirs)
+    assert {0x7FFFFFFF, 0x80000000} & set(ours.ravel().tolist())
+
+
+def test_results_may_replace_operands_in_any_order(rng: np.random.Generator) -> None:
+    words = fragments(rng, ("f16", "f16", "f32"), (4, 2, 4), 32)
+    line = name_of(FORMS[3])
+    plain = both(line, (4, 2, 4), words)[0]
+    text = program(line, (4, 2, 4), wide=False)
+    mixed = text.replace("{%d0, %d1, %d2, %d3}", "{%r3, %r6, %r9, %r7}")
+    for i, register in enumerate((3, 6, 9, 7)):
+        mixed = mixed.replace(f"], %d{i};", f"], %r{register};")
+    assert mixed != text
+    out = np.zeros((32, 4), np.uint32)
+    ENGINE.launch(mixed, "k", (1,), (32,), [words.copy(), out])
+    assert agree(out, plain, "f32")

@@ -31,6 +31,8 @@ class Value:
     """One per lane; otherwise one for all lanes."""
     number: int | None = None
     """The constant's bits, if it is one."""
+    loose: bool = False
+    """An f32 that may be another NaN than instructions return: whoever needs its bits must settle that."""
 
     @property
     def type(self) -> str:

@@ -175,8 +175,8 @@ def _renamed(item: Instruction | Label, names: dict[str, str], after: str) -> In
 def rename(operand: Operand, new: Callable[[str], str]) -> Operand:
     """The operand with every name in it replaced."""
     match operand:
-        case Register(name):
-            return Register(new(name))
+        case Register(name, part):
+            return Register(new(name), part)
         case Symbol(name, offset):
             return Symbol(new(name), offset)
         case Negated(Register(name)):

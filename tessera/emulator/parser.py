@@ -424,6 +424,9 @@ class _Parser:
         name = self.resolve(self.take())
         if self.accept("|"):
             return Pair(_register(name), _register(self.resolve(self.take())))
+        base, _, part = name.rpartition(".")
+        if part[:1] in ("b", "h") and part[1:].isdigit() and self.resolve(base) in self.declared:
+            return Register(self.resolve(base), part)
         if self.peek() in ("+", "-") and not self.is_register(name):
             return Symbol(name, self.offset())
         return Register(name) if self.is_register(name) else Symbol(name)

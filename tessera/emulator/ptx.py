@@ -10,6 +10,8 @@ class Register:
     """A register (`%r1`) or special register (`%tid.x`), or the sink `_`."""
 
     name: str
+    part: str = ""
+    """Bytes or halves that a video instruction picks: `b2`, `h10`."""
 
 
 @dataclass(frozen=True, slots=True)

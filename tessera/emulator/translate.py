@@ -8,7 +8,7 @@ alike, once and for all, are computed at the top. Between basic blocks the lanes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tessera.emulator.cfg import Block, control_flow, reads, writes
 from tessera.emulator.emit_ir import IOTA, WARP, Value, Writer, constant, lanes_of
@@ -29,6 +29,8 @@ from tessera.emulator.ptx import (
 )
 from tessera.program.errors import CompileError
 
+CANONICAL_NAN = 0x7FFFFFFF
+"""The NaN that float32 arithmetic returns."""
 SHARED_WINDOW = 0x7E00_0000_0000_0000
 LOCAL_WINDOW = 0x7F00_0000_0000_0000
 BITS = {kind: 8 * size for kind, size in TYPE_BYTES.items()} | {"pred": 1, "b1": 1, "tf32": 32}
@@ -101,10 +103,6 @@ def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Trans
     return Translator(module, flatten(module, entry), symbols).run()
 
 
-NOT_TRANSLATED = frozenset({"xorsign", "satfinite"})
-"""Modifiers that no emitter but that of `mma` heeds: instructions that have one are refused."""
-
-
 class Translator(Writer):
     """Writes the function of one kernel."""
 
@@ -168,7 +166,8 @@ class Translator(Writer):
         for instruction in self._fixed_instructions():
             self.hoisted.add(id(instruction))
             self.emit(instruction)
-        self.fixed, self.current, self.written = self.current, {}, set()
+        self.fixed = {name: self.settled(value) for name, value in self.current.items()}
+        self.current, self.written = {}, set()
         self.splats_at_top = dict(self.splats)
 
     def _fixed_instructions(self) -> list[Instruction]:
@@ -214,8 +213,7 @@ class Translator(Writer):
         from tessera.emulator.translate_tables import EMITTERS
 
         emitter = EMITTERS.get(instruction.opcode)
-        ignored = instruction.opcode != "mma" and NOT_TRANSLATED & set(instruction.modifiers)
-        if emitter is None or ignored:
+        if emitter is None:
             raise unsupported(instruction)
         self.guard = None
         if instruction.guard is not None:
@@ -226,8 +224,10 @@ class Translator(Writer):
 
     # -- operands -------------------------------------------------------------------------------
 
-    def read(self, operand: Operand, kind: str) -> Value:
-        """An operand's bits under a type."""
+    def read(self, operand: Operand, kind: str, *, loose: bool = False) -> Value:
+        """An operand's bits under a type; any NaN for another if `loose`."""
+        if kind not in BITS:
+            raise CompileError(f"{self.function.name}: no register has the type {kind}")
         bits = BITS[kind]
         match operand:
             case Immediate():
@@ -241,14 +241,17 @@ class Translator(Writer):
                 return self.resize(address, bits)
             case Register(name):
                 special = self.special(name)
-                value = special if special is not None else self.register(name)
+                value = special if special is not None else self.register(name, loose=loose)
                 return self.resize(value, bits)
         raise CompileError(f"{self.function.name}: an operand of this form has no value: {operand}")
 
-    def register(self, name: str) -> Value:
-        """The bits of a register, in its declared width."""
+    def register(self, name: str, *, loose: bool = False) -> Value:
+        """The bits of a register, in its declared width; any NaN for another if `loose`."""
         if name in self.current:
-            return self.current[name]
+            value = self.current[name]
+            if value.loose and not loose:
+                value = self.current[name] = self.settled(value)
+            return value
         if name in self.fixed:
             return self.fixed[name]
         bits = self.width(name)
@@ -279,11 +282,23 @@ class Translator(Writer):
 
     def write_name(self, name: str, value: Value, *, signed: bool = False) -> None:
         """The same, by name."""
-        value = self.resize(value, self.width(name), signed=signed)
+        width = self.width(name)
+        if value.loose and width != value.bits:
+            value = self.settled(value)
+        value = self.resize(value, width, signed=signed)
         if self.guard is not None:
-            value = self.select(self.guard, value, self.register(name))
+            before = self.register(name, loose=True)
+            loose = value.loose or before.loose
+            value = replace(self.select(self.guard, value, before), loose=loose)
         self.current[name] = value
         self.written.add(name)
+
+    def settled(self, value: Value) -> Value:
+        """The value with the NaN that PTX returns in place of any other, if it is `loose`."""
+        if not value.loose:
+            return value
+        nan = self.float_compare("uno", "float", value, value)
+        return self.select(nan, constant(CANONICAL_NAN, 32), value)
 
     def write_pair(self, operand: Operand, first: Value, second: Value) -> None:
         """Put two results into `a|b`, or the first into `a`."""
@@ -376,7 +391,7 @@ class Translator(Writer):
             put = self.let(f"and i32 {new}, {self.mask}")
             self.raw(f"  store i32 {self.let(f'or i32 {kept}, {put}')}, ptr {place}, align 64")
             return
-        value = self.spread(value)
+        value = self.spread(self.settled(value))
         if self.mask_vector is None:
             self.mask_vector = self.lane_predicate(self.mask)
         old = self.let(f"load {value.type}, ptr {place}, align 64")

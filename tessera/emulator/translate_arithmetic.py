@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tessera.emulator import translate_floats as floats
+from tessera.emulator import translate_functions as functions
 from tessera.emulator.emit_ir import WARP, Value, constant
 from tessera.emulator.ptx import Instruction
-from tessera.emulator.translate import BITS, unsupported
+from tessera.emulator.translate import BITS
 from tessera.emulator.translate_operands import finish, is_float, kind_of, operands, signed
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
 
 V64 = f"<{WARP} x i64>"
+PACKED = ("s16x2", "u16x2")
+"""Types of two integers in a register."""
 
 
 def arithmetic(t: Translator, instruction: Instruction) -> None:
@@ -25,17 +28,39 @@ def arithmetic(t: Translator, instruction: Instruction) -> None:
     if "cc" in modifiers:
         carry(t, instruction)
         return
-    a, b = operands(t, instruction, kind, 2)
     if is_float(kind):
-        finish(t, instruction, floats.arithmetic(t, opcode, kind, [a, b], instruction), kind)
+        kind, values = float_operands(t, instruction, kind, 2)
+        finish(t, instruction, floats.arithmetic(t, opcode, kind, values, instruction), kind)
+        return
+    a, b = operands(t, instruction, kind, 2)
+    if kind in PACKED:
+        t.write(instruction.operands[0], packed(t, opcode, a, b))
     elif opcode == "mul" and "wide" in modifiers:
         t.write(instruction.operands[0], wide_product(t, a, b, kind), signed=signed(kind))
     elif opcode == "mul" and "hi" in modifiers:
-        t.write(instruction.operands[0], high_product(t, a, b, kind))
+        t.write(instruction.operands[0], high_product(t, a, b, kind), signed=signed(kind))
     elif "sat" in modifiers and kind == "s32":
         t.write(instruction.operands[0], t.intrinsic(f"s{opcode}.sat", [a, b]))
     else:
         t.write(instruction.operands[0], t.binary(opcode, a, b), signed=signed(kind))
+
+
+def float_operands(t: Translator, instruction: Instruction, kind: str, count: int) -> tuple[str, list[Value]]:
+    """The sources and their common type: with `.f32.f16`, all but the last are widened to it."""
+    modifiers = instruction.modifiers
+    if modifiers[-2:-1] != ("f32",) or kind not in ("f16", "bf16"):
+        return kind, operands(t, instruction, kind, count, loose=True)
+    short = [floats.to_f32(t, t.read(op, kind), kind) for op in instruction.operands[1:count]]
+    return "f32", [*short, t.read(instruction.operands[count], "f32", loose=True)]
+
+
+def packed(t: Translator, opcode: str, a: Value, b: Value) -> Value:
+    """An operation on two 16-bit integers in a register."""
+    halves = []
+    for start in (0, 16):
+        x, y = (t.resize(t.binary("lshr", v, constant(start, 32)), 16) for v in (a, b))
+        halves.append(t.binary(opcode, x, y) if opcode in ("add", "sub") else t.intrinsic(opcode, [x, y]))
+    return floats.pack(t, *halves)
 
 
 def wide_product(t: Translator, a: Value, b: Value, kind: str) -> Value:
@@ -59,7 +84,7 @@ def multiply_add(t: Translator, instruction: Instruction) -> None:
         carry(t, instruction)
         return
     if is_float(kind):
-        values = operands(t, instruction, kind, 3)
+        kind, values = float_operands(t, instruction, kind, 3)
         finish(t, instruction, floats.arithmetic(t, "fma", kind, values, instruction), kind)
         return
     a, b = operands(t, instruction, kind, 2)
@@ -119,9 +144,12 @@ def carry(t: Translator, instruction: Instruction) -> None:
 def divide(t: Translator, instruction: Instruction) -> None:
     """`div`, `rem`."""
     kind = kind_of(instruction)
-    a, b = operands(t, instruction, kind, 2)
+    a, b = operands(t, instruction, kind, 2, loose=True)
     if is_float(kind):
-        finish(t, instruction, floats.arithmetic(t, "div", kind, [a, b], instruction), kind)
+        value = floats.arithmetic(t, "div", kind, [a, b], instruction)
+        if "approx" in instruction.modifiers:
+            value = beyond_reciprocal(t, a, b, value)
+        finish(t, instruction, value, kind)
         return
     bits = BITS[kind]
     zero = t.compare("eq", b, constant(0, bits))
@@ -136,6 +164,18 @@ def divide(t: Translator, instruction: Instruction) -> None:
     result = _integer_division(t, operation, a, divisor)
     # By zero: unspecified for both; all ones is what GPUs were seen to give.
     t.write(instruction.operands[0], t.select(zero, constant(-1, bits), result), signed=signed(kind))
+
+
+def beyond_reciprocal(t: Translator, a: Value, b: Value, quotient: Value) -> Value:
+    """`div.approx.f32`: the reciprocal of a divisor beyond 2**126 is a zero of its sign (section 9.7.3.8)."""
+    magnitude = t.binary("and", b, constant(0x7FFFFFFF, 32))
+    huge = t.binary(
+        "and",
+        t.compare("ugt", magnitude, constant(0x7E800000, 32)),
+        t.compare("ult", magnitude, constant(0x7F800000, 32)),
+    )
+    zero = t.binary("and", b, constant(0x80000000, 32))
+    return t.select(huge, floats.native(t, "mul", "f32", [a, zero]), quotient)
 
 
 def _integer_division(t: Translator, operation: str, a: Value, b: Value) -> Value:
@@ -154,18 +194,22 @@ def extremum(t: Translator, instruction: Instruction) -> None:
     """`min`, `max`."""
     kind = kind_of(instruction)
     count = len(instruction.operands) - 1
-    first, *others = operands(t, instruction, kind, count)
-    for other in others:
-        if is_float(kind):
-            first = floats.extremum(t, instruction, kind, first, other)
-        elif kind.endswith("x2"):
-            raise unsupported(instruction)
-        else:
-            first = t.intrinsic(f"{'s' if signed(kind) else 'u'}{instruction.opcode}", [first, other])
+    first, *others = operands(t, instruction, kind, count, loose=True)
     if is_float(kind):
+        for other in others:
+            first = floats.extremum(t, instruction, kind, first, other)
         finish(t, instruction, first, kind)
-    else:
-        t.write(instruction.operands[0], first, signed=signed(kind))
+        return
+    name = f"{'s' if signed(kind) else 'u'}{instruction.opcode}"
+    relu = "relu" in instruction.modifiers
+    for other in others:
+        if kind in PACKED:
+            first = packed(t, name, first, other)
+            first = packed(t, "smax", first, constant(0, 32)) if relu else first
+        else:
+            first = t.intrinsic(name, [first, other])
+            first = t.intrinsic("smax", [first, constant(0, first.bits)]) if relu else first
+    t.write(instruction.operands[0], first, signed=signed(kind))
 
 
 def sum_of_differences(t: Translator, instruction: Instruction) -> None:
@@ -187,6 +231,8 @@ def negate(t: Translator, instruction: Instruction) -> None:
         sign = floats.sign_bits(kind)
         mask = constant(~sign if absolute else sign, BITS[kind])
         value = t.binary("and" if absolute else "xor", a, mask)
+        if kind != "f64":
+            value = floats.canonical(t, value, kind)
         t.write(instruction.operands[0], value)
         return
     minus = t.binary("sub", constant(0, BITS[kind]), a)
@@ -198,8 +244,8 @@ def negate(t: Translator, instruction: Instruction) -> None:
 def function(t: Translator, instruction: Instruction) -> None:
     """`rcp`, `sqrt`, `rsqrt`, `ex2`, `lg2`, `sin`, `cos`, `tanh`."""
     kind = kind_of(instruction)
-    (a,) = operands(t, instruction, kind, 1)
-    finish(t, instruction, floats.function(t, instruction, kind, a), kind)
+    (a,) = operands(t, instruction, kind, 1, loose=True)
+    finish(t, instruction, functions.function(t, instruction, kind, a), kind)
 
 
 TABLE = {

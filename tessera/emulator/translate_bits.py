@@ -181,7 +181,7 @@ def _prmt_mode(t: Translator, mode: str, selector: Value, i: int) -> Value:
 def logic3(t: Translator, instruction: Instruction) -> None:
     """`lop3`: any function of three bits."""
     table = instruction.operands[4]
-    if not isinstance(table, Immediate) or isinstance(instruction.operands[0], Pair):
+    if not isinstance(table, Immediate):
         raise unsupported(instruction)
     a, b, c = operands(t, instruction, "b32", 3)
     known = {0x80: ("and", "and"), 0xFE: ("or", "or"), 0x96: ("xor", "xor"), 0xC0: ("and",), 0x3C: ("xor",)}
@@ -199,7 +199,15 @@ def logic3(t: Translator, instruction: Instruction) -> None:
                 _mux(t, chooser, one, zero) for zero, one in zip(leaves[::2], leaves[1::2], strict=True)
             ]
         result = leaves[0]
-    t.write(instruction.operands[0], result)
+    target = instruction.operands[0]
+    if not isinstance(target, Pair):
+        t.write(target, result)
+        return
+    combine = next(m for m in instruction.modifiers if m in ("and", "or"))
+    some = t.compare("ne", result, constant(0, 32))
+    answer = t.binary(combine, some, t.read(instruction.operands[5], "pred"))
+    t.write(target.second, answer)
+    t.write(target.first, result)
 
 
 def _mux(t: Translator, chooser: Value, one: Value, zero: Value) -> Value:
@@ -211,6 +219,69 @@ def _mux(t: Translator, chooser: Value, one: Value, zero: Value) -> Value:
         return t.invert(chooser)
     difference = t.binary("xor", one, zero)
     return t.binary("xor", zero, t.binary("and", chooser, difference))
+
+
+def bit_mask(t: Translator, instruction: Instruction) -> None:
+    """`bmsk`: ones from a position on, as many as the width says."""
+    start, width = operands(t, instruction, "u32", 2)
+    start, width = (_clamped(t, instruction, v) for v in (start, width))
+    ones = t.invert(t.binary("shl", constant(-1, 64), width))
+    t.write(instruction.operands[0], t.resize(t.binary("shl", ones, start), 32))
+
+
+def _clamped(t: Translator, instruction: Instruction, amount: Value) -> Value:
+    """A number of bits as `.wrap` or `.clamp` says, 64 bits wide."""
+    if "wrap" in instruction.modifiers:
+        return t.resize(t.binary("and", amount, constant(31, 32)), 64)
+    return t.resize(t.intrinsic("umin", [amount, constant(32, 32)]), 64)
+
+
+def extend(t: Translator, instruction: Instruction) -> None:
+    """`szext`: the low bits, extended by zeros or by their sign."""
+    value, width = operands(t, instruction, "u32", 2)
+    bits = _clamped(t, instruction, width)
+    power = t.binary("shl", constant(1, 64), bits)
+    low = t.binary("and", t.resize(value, 64), t.binary("sub", power, constant(1, 64)))
+    if signed(kind_of(instruction)):
+        sign = t.binary("lshr", power, constant(1, 64))
+        low = t.binary("sub", t.binary("xor", low, sign), sign)
+    t.write(instruction.operands[0], t.resize(low, 32))
+
+
+def find_nth(t: Translator, instruction: Instruction) -> None:
+    """`fns`: position of the n-th set bit upwards (n > 0) or downwards from a base; all ones if none."""
+    a, base = operands(t, instruction, "b32", 2)
+    n = t.read(instruction.operands[3], "s32")
+    none, one, zero = constant(-1, 32), constant(1, 32), constant(0, 32)
+    up, down = _clear_before(t, a, base), t.intrinsic("bitreverse", [a])
+    down = _clear_before(t, down, t.binary("sub", constant(31, 32), base))
+    backwards = t.compare("slt", n, zero)
+    rest = t.select(backwards, down, up)
+    skip = t.select(backwards, t.invert(n), t.binary("sub", n, one))
+    skip = t.intrinsic("umin", [skip, constant(32, 32)])
+    # Halving: half as many set bits below the middle as are still to be passed mean that it lies above.
+    place = zero
+    for half in (16, 8, 4, 2, 1):
+        below = t.binary("and", t.binary("lshr", rest, place), constant((1 << half) - 1, 32))
+        count = t.intrinsic("ctpop", [below])
+        beyond = t.compare("uge", skip, count)
+        skip = t.select(beyond, t.binary("sub", skip, count), skip)
+        place = t.select(beyond, t.binary("add", place, constant(half, 32)), place)
+    there = t.binary("and", t.binary("lshr", rest, place), one)
+    found = t.compare("ne", t.select(t.compare("eq", skip, zero), there, zero), zero)
+    place = t.select(backwards, t.binary("sub", constant(31, 32), place), place)
+    result = t.select(found, place, none)
+    # n = 0 asks for the bit at the base itself.
+    inside = t.compare("ult", base, constant(32, 32))
+    at = t.binary("and", base, constant(31, 32))
+    itself = t.compare("ne", t.binary("and", t.binary("lshr", a, at), one), zero)
+    result = t.select(t.compare("eq", n, zero), t.select(itself, base, none), result)
+    t.write(instruction.operands[0], t.select(inside, result, none))
+
+
+def _clear_before(t: Translator, value: Value, place: Value) -> Value:
+    at = t.binary("and", place, constant(31, 32))
+    return t.binary("and", value, t.binary("shl", constant(-1, 32), at))
 
 
 def dot_product(t: Translator, instruction: Instruction) -> None:
@@ -237,6 +308,6 @@ TABLE = {
     "not": invert, "cnot": invert, "popc": count_bits, "clz": count_bits, "brev": count_bits,
     "bfind": find_bit, "and": logic, "or": logic, "xor": logic, "shl": shift, "shr": shift,
     "shf": funnel_shift, "bfe": extract_field, "bfi": insert_field, "prmt": permute, "lop3": logic3,
-    "dp4a": dot_product, "dp2a": dot_product,
+    "dp4a": dot_product, "dp2a": dot_product, "bmsk": bit_mask, "szext": extend, "fns": find_nth,
 }  # fmt: skip
 """What each opcode is in LLVM IR."""

@@ -31,9 +31,9 @@ def compare(t: Translator, instruction: Instruction) -> None:
     """`setp`, `set`."""
     kind, modifiers = kind_of(instruction), instruction.modifiers
     name = next((m for m in modifiers if m in INTEGER_COMPARE or m in FLOAT_COMPARE), "")
-    if not name or (kind.endswith("x2") and instruction.opcode == "set"):
+    if not name:
         raise unsupported(instruction)
-    a, b = operands(t, instruction, kind, 2)
+    a, b = operands(t, instruction, kind, 2, loose=True)
     if kind.endswith("x2"):
         _compare_halves(t, instruction, FLOAT_COMPARE[name], a, b)
         return
@@ -47,15 +47,23 @@ def compare(t: Translator, instruction: Instruction) -> None:
         other = t.read(instruction.operands[3], "pred")
         both = [t.binary(combine, value, other) for value in both]
     if instruction.opcode == "set":
-        to = modifiers[-2]
-        one = constant(0x3F800000 if to == "f32" else -1, 32)
-        t.write(instruction.operands[0], t.select(both[0], one, constant(0, 32)))
+        t.write(instruction.operands[0], _set_value(t, instruction, both[0]), signed=signed(modifiers[-2]))
     else:
         t.write_pair(instruction.operands[0], both[0], both[-1])
 
 
+def _set_value(t: Translator, instruction: Instruction, condition: Value) -> Value:
+    """True as 1.0 in a floating type, as all ones in an integer type."""
+    to = instruction.modifiers[-2]
+    if to not in BITS or BITS[to] not in (16, 32) or (to.endswith("x2") and not is_float(to)):
+        raise unsupported(instruction)
+    bits = 16 if to.endswith("x2") else BITS[to]
+    one = floats.ONE[to.removesuffix("x2")] if is_float(to) else -1
+    return t.select(condition, constant(one, bits), constant(0, bits))
+
+
 def _compare_halves(t: Translator, instruction: Instruction, condition: str, a: Value, b: Value) -> None:
-    """`setp` on packed halves: one predicate for each."""
+    """`setp` on packed halves: one predicate for each; `set`: one half for each."""
     kind = kind_of(instruction)[:-2]
     upper = constant(16, 32)
     low = floats.compare(t, condition, kind, t.resize(a, 16), t.resize(b, 16))
@@ -66,6 +74,15 @@ def _compare_halves(t: Translator, instruction: Instruction, condition: str, a: 
     if combine is not None:
         other = t.read(instruction.operands[3], "pred")
         low, high = (t.binary(combine, value, other) for value in (low, high))
+    if instruction.opcode == "set":
+        to = instruction.modifiers[-2]
+        ones = [low, high]
+        if is_float(to):
+            halves = [_set_value(t, instruction, value) for value in ones]
+        else:
+            halves = [t.select(value, constant(-1, 16), constant(0, 16)) for value in ones]
+        t.write(instruction.operands[0], floats.pack(t, *halves))
+        return
     t.write_pair(instruction.operands[0], low, high)
 
 
@@ -138,8 +155,15 @@ def test_property(t: Translator, instruction: Instruction) -> None:
         "infinite": lambda: t.compare("eq", magnitude, infinity),
         "number": lambda: t.compare("ule", magnitude, infinity),
         "notanumber": lambda: t.compare("ugt", magnitude, infinity),
+        # Section 9.7.3.1: zeros count as normal.
         "normal": lambda: t.binary(
-            "and", t.compare("ult", magnitude, infinity), t.compare("uge", magnitude, smallest)
+            "and",
+            t.compare("ult", magnitude, infinity),
+            t.binary(
+                "or",
+                t.compare("uge", magnitude, smallest),
+                t.compare("eq", magnitude, constant(0, bits)),
+            ),
         ),
         "subnormal": lambda: t.binary(
             "and", t.compare("ult", magnitude, smallest), t.compare("ne", magnitude, constant(0, bits))

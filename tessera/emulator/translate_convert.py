@@ -11,19 +11,36 @@ from tessera.emulator import translate_floats as floats
 from tessera.emulator.emit_ir import FLOAT, WARP, Value, constant, vector_of
 from tessera.emulator.ptx import Instruction
 from tessera.emulator.translate import BITS, unsupported
+from tessera.emulator.translate_minifloats import MINIS, f32_to_mini, mini_to_f16
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
 
 WHOLE = {"rni": "roundeven", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
 FLOATS = ("f16", "bf16", "f32", "f64", "tf32")
+INFINITY = {"f16": 0x7C00, "bf16": 0x7F80, "tf32": 0x7F800000, "f32": 0x7F800000}
+TF32_STEP = 1 << 13
+"""From one tf32 to the next: its low bits are zero."""
 
 
 def convert(t: Translator, instruction: Instruction) -> None:
     """`cvt` in all its forms."""
     modifiers = instruction.modifiers
+    if "pack" in modifiers:
+        _pack_integers(t, instruction)
+        return
     target, source = modifiers[-2:]
+    if "rs" in modifiers:
+        raise unsupported(instruction)
+    if target[:-2] in MINIS:
+        _to_minis(t, instruction, target[:-2], source)
+        return
+    if target == "f16x2" and source[:-2] in MINIS:
+        _from_minis(t, instruction, source[:-2])
+        return
     if target in ("f16x2", "bf16x2"):
+        if source != "f32":
+            raise unsupported(instruction)
         high, low = (
             _converted(t, t.read(op, source), source, target[:-2], instruction)
             for op in instruction.operands[1:3]
@@ -32,13 +49,56 @@ def convert(t: Translator, instruction: Instruction) -> None:
         return
     if source not in BITS or target not in BITS or source.endswith("x2"):
         raise unsupported(instruction)
-    value = t.read(instruction.operands[1], source)
+    value = t.read(instruction.operands[1], source, loose="rna" not in modifiers)
     if "ftz" in modifiers and source == "f32":
         value = floats.flush(t, value)
     result = _converted(t, value, source, target, instruction)
     if "ftz" in modifiers and target == "f32":
         result = floats.flush(t, result)
     t.write(instruction.operands[0], result, signed=target.startswith("s"))
+
+
+def _to_minis(t: Translator, instruction: Instruction, target: str, source: str) -> None:
+    """Two floats in 8 bits each: from two f32, the first in the upper half, or from an f16x2."""
+    if "satfinite" not in instruction.modifiers or source not in ("f32", "f16x2"):
+        raise unsupported(instruction)
+    if source == "f32":
+        high, low = (t.read(op, "f32") for op in instruction.operands[1:3])
+    else:
+        both = t.read(instruction.operands[1], "b32")
+        upper = t.binary("lshr", both, constant(16, 32))
+        high, low = (floats.to_f32(t, t.resize(v, 16), "f16") for v in (upper, both))
+    if "relu" in instruction.modifiers:
+        high, low = (floats.finished(t, v, "f32", ("relu",)) for v in (high, low))
+    first, second = (t.resize(f32_to_mini(t, v, target), 16) for v in (high, low))
+    t.write(instruction.operands[0], t.binary("or", t.binary("shl", first, constant(8, 16)), second))
+
+
+def _from_minis(t: Translator, instruction: Instruction, source: str) -> None:
+    both = t.read(instruction.operands[1], "b16")
+    upper = t.binary("lshr", both, constant(8, 16))
+    low, high = (mini_to_f16(t, t.resize(v, 8), source) for v in (both, upper))
+    value = floats.pack(t, low, high)
+    relu = tuple(m for m in instruction.modifiers if m == "relu")
+    t.write(instruction.operands[0], floats.finished(t, value, "f16x2", relu))
+
+
+def _pack_integers(t: Translator, instruction: Instruction) -> None:
+    """`cvt.pack.sat`: two s32 narrowed with saturation, above the low bits of a third operand."""
+    with_c = len(instruction.operands) == 4
+    kind = instruction.modifiers[-3 if with_c else -2]
+    bits = BITS[kind]
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind[0] == "s" else (0, (1 << bits) - 1)
+    parts = []
+    for operand in instruction.operands[1:3]:
+        value = t.intrinsic("smax", [t.read(operand, "s32"), constant(low, 32)])
+        value = t.intrinsic("smin", [value, constant(high, 32)])
+        parts.append(t.binary("and", value, constant((1 << bits) - 1, 32)))
+    result = t.binary("or", t.binary("shl", parts[0], constant(bits, 32)), parts[1])
+    if with_c:
+        c = t.binary("shl", t.read(instruction.operands[3], "u32"), constant(2 * bits, 32))
+        result = t.binary("or", result, c)
+    t.write(instruction.operands[0], result)
 
 
 def _converted(t: Translator, value: Value, source: str, target: str, instruction: Instruction) -> Value:
@@ -94,6 +154,10 @@ def _rounding(instruction: Instruction) -> str:
 def _from_integer(t: Translator, value: Value, source: str, target: str, instruction: Instruction) -> Value:
     operation = "sitofp" if source.startswith("s") else "uitofp"
     rounding = _rounding(instruction)
+    if "sat" in instruction.modifiers:
+        # All integers but 0 saturate to one end; in the target, those are exact.
+        above = t.compare("sgt" if source.startswith("s") else "ugt", value, constant(0, BITS[source]))
+        return t.select(above, constant(floats.ONE[target], BITS[target]), constant(0, BITS[target]))
     name = f"i{BITS[source]}"
     if target in ("f32", "f64") and rounding == "rn":
         return t.float_cast(operation, value, name, FLOAT[target], BITS[target])
@@ -155,35 +219,52 @@ def _directed_f64(t: Translator, value: Value, source: str, rounding: str) -> Va
 def _between_floats(t: Translator, value: Value, source: str, target: str, instruction: Instruction) -> Value:
     modifiers, rounding = instruction.modifiers, _rounding(instruction)
     whole = next((m for m in modifiers if m in WHOLE), None)
+    if (source, target) == ("bf16", "f32") and whole is None:
+        # The bits as they are, of NaN too.
+        return floats.to_f32(t, value, source)
     kind = source
     if source in ("f16", "bf16") and (whole is not None or target != source):
         value, kind = floats.to_f32(t, value, source), "f32"
     if whole is not None:
         value = t.float_intrinsic(WHOLE[whole], FLOAT[kind], value)
     if target == "tf32":
-        value = _to_tf32(t, value, rounding)
-    elif target == "f64":
+        return _to_tf32(t, value, rounding, modifiers)
+    if target == "f64":
         value = floats.to_f64(t, value, kind)
     elif kind == "f64":
         value = floats.f64_to(t, value, target, rounding)
     elif target in ("f16", "bf16") and kind == "f32":
-        if target == "bf16" and rounding not in ("rn", "rz"):
-            raise unsupported(instruction)
         value = floats.f32_to(t, value, target, rounding)
+    if target != "f64":
+        value = floats.canonical(t, value, target)
+    if "satfinite" in modifiers:
+        value = _finite(t, value, target, 1)
     kept = tuple(m for m in modifiers if m in ("sat", "relu"))
-    return floats.finished(t, value, "f32" if target == "tf32" else target, kept)
+    return floats.finished(t, value, target, kept)
 
 
-def _to_tf32(t: Translator, value: Value, rounding: str) -> Value:
-    bits = value
+def _finite(t: Translator, value: Value, target: str, step: int) -> Value:
+    """Infinities made the largest number of their sign, which is `step` below."""
+    bits = BITS[target]
+    magnitude = t.binary("and", value, constant((1 << (bits - 1)) - 1, bits))
+    infinite = t.compare("eq", magnitude, constant(INFINITY[target], bits))
+    return t.select(infinite, t.binary("sub", value, constant(step, bits)), value)
+
+
+def _to_tf32(t: Translator, value: Value, rounding: str, modifiers: tuple[str, ...]) -> Value:
     half = constant(0x1000 if rounding == "rna" else 0 if rounding == "rz" else 0xFFF, 32)
-    bits = t.binary("add", bits, half)
+    bits = t.binary("add", value, half)
     if rounding == "rn":
         bits = t.binary(
             "add", bits, t.binary("and", t.binary("lshr", value, constant(13, 32)), constant(1, 32))
         )
-    rounded = t.binary("and", bits, constant(0xFFFFE000, 32))
-    return t.select(floats.compare(t, "uno", "f32", value, value), value, rounded)
+    kept = constant(~(TF32_STEP - 1), 32)
+    rounded = t.binary("and", bits, kept)
+    if "satfinite" in modifiers:
+        rounded = _finite(t, rounded, "tf32", TF32_STEP)
+    nan = t.binary("and", value, kept) if rounding == "rna" else constant(0x7FFFE000, 32)
+    result = t.select(floats.compare(t, "uno", "f32", value, value), nan, rounded)
+    return floats.finished(t, result, "f32", tuple(m for m in modifiers if m == "relu"))
 
 
 TABLE = {"cvt": convert}

@@ -1,8 +1,7 @@
-"""Floating point in LLVM IR: roundings, short types, subnormals, functions.
+"""Floating point in LLVM IR: roundings, short types, subnormals, sums and products.
 
 Add, multiply, fma, divide and square root round once, as PTX says, in every type. f16 and bf16 are computed
-in f32 (sums, products) or f64 (fma) and rounded to odd where a second rounding could be seen. Functions
-with `.approx` are computed in f64 and rounded to f32, closer than the hardware's.
+in f32 (sums, products) or f64 (fma) and rounded to odd where a second rounding could be seen.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tessera.emulator.emit_ir import FLOAT, WARP, Value, Writer, constant, double_text
+from tessera.emulator.emit_ir import FLOAT, WARP, Value, Writer, constant
 from tessera.emulator.ptx import Instruction
-from tessera.emulator.translate import BITS, unsupported
+from tessera.emulator.translate import BITS
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
@@ -28,6 +27,14 @@ def sign_bits(kind: str) -> int:
     if kind.endswith("x2"):
         return 0x80008000
     return 1 << (BITS[kind] - 1)
+
+
+def canonical(t: Translator, value: Value, kind: str) -> Value:
+    """The value with the NaN that instructions return in place of any other."""
+    return by_halves(
+        t, kind, [value],
+        lambda k, v: t.select(compare(t, "uno", k, v[0], v[0]), constant(NAN[k], BITS[k]), v[0]),
+    )  # fmt: skip
 
 
 def flush(t: Writer, value: Value) -> Value:
@@ -113,20 +120,20 @@ def to_f64(t: Writer, value: Value, kind: str) -> Value:
 
 
 def f32_to(t: Writer, value: Value, kind: str, rounding: str = "rn") -> Value:
-    """An f32 rounded to f16 or bf16."""
+    """An f32 rounded to f16 or bf16; NaN becomes the one that conversions return."""
     if kind == "bf16":
         bits = value
-        if rounding == "rn":
+        if rounding != "rz":
             odd = t.binary("and", t.binary("lshr", bits, constant(16, 32)), constant(1, 32))
             bits = t.binary("add", t.binary("add", bits, constant(0x7FFF, 32)), odd)
         short = t.resize(t.binary("lshr", bits, constant(16, 32)), 16)
-        nan = compare(t, "uno", "f32", value, value)
-        return t.select(nan, constant(0x7FFF, 16), short)
-    nearest = t.float_cast("fptrunc", value, "float", "half", 16)
-    if rounding == "rn":
-        nan = compare(t, "uno", "f32", value, value)
-        return t.select(nan, constant(0x7FFF, 16), nearest)
-    return towards(t, nearest, "f16", to_f64(t, value, "f32"), rounding)
+    else:
+        short = t.float_cast("fptrunc", value, "float", "half", 16)
+    # Towards zero, a bfloat16 is what is left of the bits.
+    if rounding in ("rm", "rp") or (rounding == "rz" and kind == "f16"):
+        short = towards(t, short, kind, to_f64(t, value, "f32"), rounding)
+    nan = compare(t, "uno", "f32", value, value)
+    return t.select(nan, constant(NAN[kind], 16), short)
 
 
 def f64_to_f32_odd(t: Writer, value: Value) -> Value:
@@ -150,7 +157,14 @@ def f64_to(t: Writer, value: Value, kind: str, rounding: str = "rn") -> Value:
     if kind in ("f32", "tf32"):
         nearest = t.float_cast("fptrunc", value, "double", "float", 32)
         return nearest if rounding == "rn" else towards(t, nearest, "f32", value, rounding)
-    return f32_to(t, f64_to_f32_odd(t, value), kind, rounding)
+    nearest = f32_to(t, f64_to_f32_odd(t, value), kind)
+    if rounding == "rn":
+        return nearest
+    return t.select(
+        compare(t, "uno", "f64", value, value),
+        constant(NAN[kind], 16),
+        towards(t, nearest, kind, value, rounding),
+    )
 
 
 def towards(t: Writer, nearest: Value, kind: str, exact: Value, rounding: str) -> Value:
@@ -184,10 +198,10 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
     """A sum, difference, product, quotient or fma in any float type and rounding."""
     rounding = next((m for m in instruction.modifiers if m in DIRECTED), "rn")
     if kind in ("f32", "f64") and rounding == "rn":
-        return _native(t, opcode, kind, values)
+        return native(t, opcode, kind, values)
     if kind in ("f32", "f64"):
         if kind == "f64":
-            return _directed(t, opcode, values, rounding)
+            return directed(t, opcode, values, rounding)
         wide = [to_f64(t, v, kind) for v in values]
         exact = _exact(t, opcode, wide)
         if rounding == "rm" and opcode in ("add", "sub", "fma"):
@@ -196,7 +210,7 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
     return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
 
 
-def _directed(t: Translator, opcode: str, values: list[Value], rounding: str) -> Value:
+def directed(t: Translator, opcode: str, values: list[Value], rounding: str) -> Value:
     """f64 arithmetic in the host's own rounding modes, lane by lane."""
     name = f"round_{opcode}_{rounding}"
     t.helpers.add(name)
@@ -207,7 +221,8 @@ def _directed(t: Translator, opcode: str, values: list[Value], rounding: str) ->
     return t.as_bits(result, "double", 64, vector=True)
 
 
-def _native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
+def native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
+    """An operation that the host rounds to nearest, like PTX."""
     if opcode == "fma":
         return t.float_intrinsic("fma", FLOAT[kind], *values)
     return t.floating(f"{OPERATIONS[opcode]} {{t}} {{0}}, {{1}}", FLOAT[kind], *values)
@@ -215,7 +230,7 @@ def _native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
 
 def _short(t: Translator, opcode: str, kind: str, values: list[Value]) -> Value:
     if opcode != "fma" and kind == "f16":
-        wide = _native(t, opcode, "f32", [to_f32(t, v, kind) for v in values])
+        wide = native(t, opcode, "f32", [to_f32(t, v, kind) for v in values])
         return f32_to(t, wide, kind)
     return f64_to(t, _exact(t, opcode, [to_f64(t, v, kind) for v in values]), kind)
 
@@ -223,12 +238,12 @@ def _short(t: Translator, opcode: str, kind: str, values: list[Value]) -> Value:
 def _exact(t: Translator, opcode: str, values: list[Value]) -> Value:
     """The f64 result of operands from a shorter type, rounded to odd."""
     if opcode == "mul":
-        return _native(t, "mul", "f64", values)
+        return native(t, "mul", "f64", values)
     if opcode == "div":
-        return _odd_quotient(t, values[0], values[1])
+        return odd_quotient(t, values[0], values[1])
     first, second = values[0], values[-1]
     if opcode == "fma":
-        first = _native(t, "mul", "f64", values[:2])
+        first = native(t, "mul", "f64", values[:2])
     elif opcode == "sub":
         second = t.binary("xor", second, constant(1 << 63, 64))
     return _odd_sum(t, first, second)
@@ -236,7 +251,7 @@ def _exact(t: Translator, opcode: str, values: list[Value]) -> Value:
 
 def _zero_downwards(t: Writer, opcode: str, values: list[Value], total: Value) -> Value:
     """A sum of zero is -0 when rounding down, unless both terms are +0."""
-    first = _native(t, "mul", "f64", values[:2]) if opcode == "fma" else values[0]
+    first = native(t, "mul", "f64", values[:2]) if opcode == "fma" else values[0]
     second = values[-1]
     if opcode == "sub":
         second = t.binary("xor", second, constant(1 << 63, 64))
@@ -246,28 +261,30 @@ def _zero_downwards(t: Writer, opcode: str, values: list[Value], total: Value) -
 
 
 def _odd_sum(t: Translator, first: Value, second: Value) -> Value:
-    total = _native(t, "add", "f64", [first, second])
-    back = _native(t, "sub", "f64", [total, first])
-    error = _native(
+    total = native(t, "add", "f64", [first, second])
+    back = native(t, "sub", "f64", [total, first])
+    error = native(
         t, "add", "f64",
         [
-            _native(t, "sub", "f64", [first, _native(t, "sub", "f64", [total, back])]),
-            _native(t, "sub", "f64", [second, back]),
+            native(t, "sub", "f64", [first, native(t, "sub", "f64", [total, back])]),
+            native(t, "sub", "f64", [second, back]),
         ],
     )  # fmt: skip
-    return _made_odd(t, total, error)
+    return made_odd(t, total, error)
 
 
-def _odd_quotient(t: Translator, a: Value, b: Value) -> Value:
-    quotient = _native(t, "div", "f64", [a, b])
+def odd_quotient(t: Translator, a: Value, b: Value) -> Value:
+    """A quotient in f64, rounded to odd."""
+    quotient = native(t, "div", "f64", [a, b])
     minus = t.binary("xor", quotient, constant(1 << 63, 64))
-    remainder = _native(t, "fma", "f64", [minus, b, a])
+    remainder = native(t, "fma", "f64", [minus, b, a])
     # The error has the sign of remainder / b.
     sign = t.binary("and", b, constant(1 << 63, 64))
-    return _made_odd(t, quotient, t.binary("xor", remainder, sign))
+    return made_odd(t, quotient, t.binary("xor", remainder, sign))
 
 
-def _made_odd(t: Writer, value: Value, error: Value) -> Value:
+def made_odd(t: Writer, value: Value, error: Value) -> Value:
+    """`value` rounded to odd, if `error` is what it lacks of the exact result."""
     inexact = compare(t, "one", "f64", error, constant(0, 64))
     even = t.compare("eq", t.binary("and", value, constant(1, 64)), constant(0, 64))
     exponent = constant(0x7FF0000000000000, 64)
@@ -291,93 +308,21 @@ def extremum(t: Translator, instruction: Instruction, kind: str, a: Value, b: Va
 
 
 def _extremum(t: Translator, instruction: Instruction, kind: str, a: Value, b: Value) -> Value:
-    least = instruction.opcode == "min"
+    modifiers, least = instruction.modifiers, instruction.opcode == "min"
+    sign = constant(sign_bits(kind), BITS[kind])
+    signs = t.binary("and", t.binary("xor", a, b), sign)
+    if "abs" in modifiers:
+        a, b = (t.binary("and", v, constant(~sign_bits(kind), BITS[kind])) for v in (a, b))
     first = compare(t, "olt" if least else "ogt", kind, a, b)
     picked = t.select(first, a, b)
     # Equal numbers differ in nothing but the sign of zero.
     equal = compare(t, "oeq", kind, a, b)
     picked = t.select(equal, t.binary("or" if least else "and", a, b), picked)
     a_nan, b_nan = compare(t, "uno", kind, a, a), compare(t, "uno", kind, b, b)
-    if "NaN" in instruction.modifiers:
-        return t.select(t.binary("or", a_nan, b_nan), constant(NAN[kind], BITS[kind]), picked)
-    return t.select(a_nan, b, t.select(b_nan, a, picked))
-
-
-# -- functions ----------------------------------------------------------------------------------
-
-
-def function(t: Translator, instruction: Instruction, kind: str, a: Value) -> Value:
-    """`rcp`, `sqrt`, `rsqrt`, `ex2`, `lg2`, `sin`, `cos`, `tanh`."""
-    opcode = instruction.opcode
-    rounding = next((m for m in instruction.modifiers if m in DIRECTED), "rn")
-    if kind in ("f16", "bf16", "f16x2", "bf16x2"):
-        return by_halves(
-            t, kind, [a], lambda k, v: f64_to(t, _wide_function(t, opcode, to_f64(t, v[0], k)), k)
-        )
-    if rounding != "rn":
-        if kind == "f64" and opcode in ("rcp", "sqrt"):
-            one = [constant(ONE["f64"], 64), a]
-            return _directed(
-                t, "div" if opcode == "rcp" else opcode, one if opcode == "rcp" else [a], rounding
-            )
-        return f64_to(t, _odd_function(t, opcode, to_f64(t, a, kind), instruction), kind, rounding)
-    if opcode == "sqrt":
-        return t.float_intrinsic("sqrt", FLOAT[kind], a)
-    if opcode == "rcp":
-        return _native(t, "div", kind, [constant(ONE[kind], BITS[kind]), a])
-    return f64_to(t, _wide_function(t, opcode, to_f64(t, a, kind)), kind)
-
-
-def _odd_function(t: Translator, opcode: str, a: Value, instruction: Instruction) -> Value:
-    if opcode == "rcp":
-        return _odd_quotient(t, constant(ONE["f64"], 64), a)
-    if opcode == "sqrt":
-        root = t.float_intrinsic("sqrt", "double", a)
-        minus = t.binary("xor", root, constant(1 << 63, 64))
-        return _made_odd(t, root, _native(t, "fma", "f64", [minus, root, a]))
-    raise unsupported(instruction)
-
-
-def _wide_function(t: Translator, opcode: str, a: Value) -> Value:
-    """A function in f64."""
-    if opcode == "sqrt":
-        return t.float_intrinsic("sqrt", "double", a)
-    if opcode == "rcp":
-        return _native(t, "div", "f64", [constant(ONE["f64"], 64), a])
-    if opcode == "rsqrt":
-        return _native(t, "div", "f64", [constant(ONE["f64"], 64), t.float_intrinsic("sqrt", "double", a)])
-    if opcode == "ex2":
-        return _exp2(t, a)
-    name = f"map_{ {'lg2': 'log2'}.get(opcode, opcode) }"
-    t.helpers.add(name)
-    kind, text = t.as_float(t.spread(a), "double")
-    result = t.let(f"call {kind} @{name}({V64} zeroinitializer, i32 -1, {kind} {text})")
-    return t.as_bits(result, "double", 64, vector=True)
-
-
-EXP2 = (
-    1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.009618129107628477,
-    0.0013333558146428443, 0.00015403530393381608, 1.5252733804059838e-05, 1.3215486790144307e-06,
-    1.0178086009239699e-07, 7.054911620801121e-09, 4.4455382718708116e-10,
-)  # fmt: skip
-"""Taylor coefficients of 2**x, good to 1e-15 for |x| <= 1/2."""
-
-
-def _exp2(t: Translator, a: Value) -> Value:
-    """2**a for results that are rounded to f32 or less: the exponent is clamped to ±400."""
-    bound = {sign: _float_constant(sign * 400.0) for sign in (1, -1)}
-    nan = compare(t, "uno", "f64", a, a)
-    low = t.select(compare(t, "olt", "f64", a, bound[-1]), bound[-1], a)
-    x = t.select(compare(t, "ogt", "f64", low, bound[1]), bound[1], low)
-    whole = t.float_intrinsic("rint", "double", x)
-    rest = _native(t, "sub", "f64", [x, whole])
-    result = _float_constant(EXP2[-1])
-    for coefficient in reversed(EXP2[:-1]):
-        result = _native(t, "fma", "f64", [result, rest, _float_constant(coefficient)])
-    power = t.float_cast("fptosi", whole, "double", "i64", 64)
-    scale = t.binary("shl", t.binary("add", power, constant(1023, 64)), constant(52, 64))
-    return t.select(nan, a, _native(t, "mul", "f64", [result, scale]))
-
-
-def _float_constant(number: float) -> Value:
-    return constant(int(double_text(number), 16), 64)
+    picked = t.select(b_nan, a, t.select(a_nan, b, picked))
+    if "xorsign" in modifiers:
+        picked = t.binary("or", picked, signs)
+    none = t.binary("or" if "NaN" in modifiers else "and", a_nan, b_nan)
+    if kind == "f64" and "NaN" not in modifiers:
+        return picked
+    return t.select(none, constant(NAN[kind], BITS[kind]), picked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tessera.emulator import translate_floats as floats
@@ -31,9 +32,14 @@ def signed(kind: str) -> bool:
     return kind.startswith("s")
 
 
-def operands(t: Translator, instruction: Instruction, kind: str, count: int) -> list[Value]:
-    """The sources, right after the destination; subnormals made zeros where `.ftz` asks for it."""
-    values = [t.read(op, kind) for op in instruction.operands[1 : 1 + count]]
+def operands(
+    t: Translator, instruction: Instruction, kind: str, count: int, *, loose: bool = False
+) -> list[Value]:
+    """The sources, right after the destination; subnormals made zeros where `.ftz` asks for it.
+
+    `loose`: which NaN an operand is makes no difference.
+    """
+    values = [t.read(op, kind, loose=loose) for op in instruction.operands[1 : 1 + count]]
     if "ftz" in instruction.modifiers:
         values = [floats.flushed(t, v, kind) for v in values]
     return values
@@ -41,4 +47,6 @@ def operands(t: Translator, instruction: Instruction, kind: str, count: int) -> 
 
 def finish(t: Translator, instruction: Instruction, value: Value, kind: str) -> None:
     """Saturate and flush a float result as the modifiers say, and write it."""
-    t.write(instruction.operands[0], floats.finished(t, value, kind, instruction.modifiers))
+    value = floats.finished(t, value, kind, instruction.modifiers)
+    # To turn every NaN into the one that PTX returns costs as much as the sum itself: done when it is seen.
+    t.write(instruction.operands[0], replace(value, loose=kind == "f32"))

@@ -11,6 +11,7 @@ from tessera.emulator import (
     translate_choices,
     translate_convert,
     translate_memory,
+    translate_video,
     translate_warp,
 )
 
@@ -24,5 +25,6 @@ EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
     **translate_choices.TABLE,
     **translate_convert.TABLE,
     **translate_memory.TABLE,
+    **translate_video.TABLE,
     **translate_warp.TABLE,
 }

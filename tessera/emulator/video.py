@@ -1,6 +1,6 @@
 """Video instructions: arithmetic on two halfwords, four bytes, or one picked part of a register.
 
-Source: PTX ISA 8.8, sections 9.7.16 (scalar video) and 9.7.17 (SIMD video).
+Source: PTX ISA 8.8, sections 9.7.17 (scalar video) and 9.7.18 (SIMD video).
 """
 
 from __future__ import annotations
@@ -23,77 +23,147 @@ OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "vmax": np.maximum,
 }
 """int64 operands to the exact result."""
+TYPES = ("u32", "s32")
+
+
+def _part(operand: Operand) -> str:
+    return operand.part if isinstance(operand, Register) else ""
+
+
+def _compared(instruction: Instruction, a: Array, b: Array) -> Array:
+    name = next((m for m in instruction.modifiers if m in lanes.COMPARE), None)
+    if name is None:
+        raise unsupported(instruction)
+    return lanes.COMPARE[name](a, b).astype(np.int64)
+
+
+def _clipped(values: Array, bits: int, *, signed: bool) -> Array:
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    return np.clip(values, low, high)
+
+
+# -- two or four parts at once ------------------------------------------------------------------
 
 
 def _simd(executor: Executor, instruction: Instruction, mask: Array) -> None:
     opcode = instruction.opcode
     width = 16 if opcode.endswith("2") else 8
     name = opcode[:-1]
-    kinds = [m for m in instruction.modifiers if m in ("u32", "s32")]
-    a_kind, b_kind = kinds[-2:]
-    a, b = (
-        _parts(executor, op, kind, width)
-        for op, kind in zip(instruction.operands[1:3], (a_kind, b_kind), strict=True)
-    )
-    if name == "vset":
-        compare = next(m for m in instruction.modifiers if m in lanes.COMPARE)
-        exact = lanes.COMPARE[compare](a, b).astype(np.int64)
-    else:
-        exact = OPERATIONS[name](a, b)
-    signed = kinds[0] == "s32"
+    kinds = [m for m in instruction.modifiers if m in TYPES]
+    a, b = (_parts(executor, instruction, i, kinds[-2 + i], width) for i in range(2))
+    exact = _compared(instruction, a, b) if name == "vset" else OPERATIONS[name](a, b)
     if "sat" in instruction.modifiers:
-        low, high = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
-        exact = np.clip(exact, low, high)
+        exact = _clipped(exact, width, signed=kinds[0] == "s32")
     base = executor.read(instruction.operands[3], "u32")
+    count = 32 // width
+    chosen = _selected(instruction.operands[0], count)
     if "add" in instruction.modifiers:
-        result = (exact.sum(axis=1) + base.astype(np.int64)).astype(np.uint32)
+        total = np.where(chosen, exact, 0).sum(axis=1) + base.astype(np.int64)
+        result = total.astype(np.uint32)
     else:
-        count = 32 // width
         old = np.ascontiguousarray(base).view(np.dtype(f"u{width // 8}")).reshape(-1, count)
-        chosen = _selected(instruction, count)
         fresh = np.where(chosen, exact.astype(old.dtype), old)
         result = np.ascontiguousarray(fresh).view(np.uint32)[:, 0]
     executor.write(instruction.operands[0], result, mask)
 
 
-def _parts(executor: Executor, operand: Operand, kind: str, width: int) -> Array:
+def _parts(executor: Executor, instruction: Instruction, which: int, kind: str, width: int) -> Array:
+    """(threads, 2 or 4) int64: the parts of a source; its selector picks among those of both sources."""
     letter = "i" if kind == "s32" else "u"
-    raw = np.ascontiguousarray(executor.read(operand, "u32"))
-    return raw.view(np.dtype(f"{letter}{width // 8}")).reshape(executor.count, -1).astype(np.int64)
+    count = 32 // width
+    raw = np.stack([executor.read(op, "u32") for op in instruction.operands[1:3]], axis=1)
+    both = np.ascontiguousarray(raw).view(np.dtype(f"{letter}{width // 8}")).astype(np.int64)
+    return both[:, picks(_part(instruction.operands[1 + which]), which, count)]
 
 
-def _selected(instruction: Instruction, count: int) -> Array:
-    """Which parts of the destination are written: a mask such as `.b310` after the operand."""
-    target = instruction.operands[0]
-    name = target.name if isinstance(target, Register) else ""
-    _, _, mask = name.partition(".")
-    if not mask:
-        return np.ones(count, np.bool_)
-    raise unsupported(instruction)
+def picks(selector: str, which: int, count: int) -> list[int]:
+    """Positions of a source's parts among those of both, the lowest first: `h10`, `b7654`."""
+    if not selector:
+        return [which * count + i for i in range(count)]
+    return [int(digit) for digit in reversed(selector[1:])]
 
 
-SCALAR: dict[str, Callable[[Array, Array], Array]] = {
-    **{name: OPERATIONS[name] for name in ("vadd", "vsub", "vabsdiff", "vmin", "vmax")},
-}
+def _selected(target: Operand, count: int) -> Array:
+    """Which parts of the destination are written: all, or those that a mask such as `b310` names."""
+    names = _part(target)[1:]
+    return np.array([not names or str(i) in names for i in range(count)])
+
+
+# -- one part -----------------------------------------------------------------------------------
 
 
 def _scalar(executor: Executor, instruction: Instruction, mask: Array) -> None:
-    if len(instruction.operands) != 3 or any("." in getattr(o, "name", "") for o in instruction.operands):
+    name, modifiers = instruction.opcode, instruction.modifiers
+    kinds = [m for m in modifiers if m in TYPES]
+    shifts = name in ("vshl", "vshr")
+    # `vset` names no type of its own: what it gives is 0 or 1.
+    kind = "u32" if name == "vset" else kinds[0]
+    a, b = (_one_part(executor, instruction.operands[1 + i], kinds[-2 + i]) for i in range(2))
+    if name == "vset":
+        exact = _compared(instruction, a, b)
+    elif shifts:
+        by = b & 31 if "wrap" in modifiers else np.minimum(b, 32)
+        exact = a.astype(object) << by.astype(object) if name == "vshl" else a >> by
+    else:
+        exact = OPERATIONS[name](a, b)
+    target, signed = instruction.operands[0], kind == "s32"
+    bits = {"b": 8, "h": 16}.get(_part(target)[:1], 32)
+    if "sat" in modifiers:
+        exact = _clipped(exact, bits, signed=signed)
+    exact = (exact & 0xFFFF_FFFF).astype(np.uint64).astype(np.uint32)
+    if len(instruction.operands) == 4:
+        exact = _combined(executor, instruction, exact, bits, kind)
+    executor.write(target, exact, mask)
+
+
+def _combined(executor: Executor, instruction: Instruction, value: Array, bits: int, kind: str) -> Array:
+    """The third source added to the result, compared with it, or kept around the part that is written."""
+    c = executor.read(instruction.operands[3], "u32")
+    part = _part(instruction.operands[0])
+    if part:
+        place = np.uint32(int(part[1]) * bits)
+        ones = np.uint32(((1 << bits) - 1) << int(place))
+        return (c & ~ones) | (value << place & ones)
+    # `.sat.add`, `.min`, `.max` come after the types.
+    second = next((m for m in instruction.modifiers if m in ("add", "min", "max")), None)
+    if second is None:
         raise unsupported(instruction)
-    kinds = [m for m in instruction.modifiers if m in ("u32", "s32")]
-    a, b = (
-        executor.read(op, kind).astype(np.int64)
-        for op, kind in zip(instruction.operands[1:3], kinds[1:], strict=True)
-    )
-    exact = SCALAR[instruction.opcode](a, b)
-    if "sat" in instruction.modifiers:
-        limits = np.iinfo(np.int32 if kinds[0] == "s32" else np.uint32)
-        exact = np.clip(exact, limits.min, limits.max)
-    executor.write(instruction.operands[0], exact.astype(np.uint32), mask)
+    functions: dict[str, Callable[[Array, Array], Array]] = {
+        "add": np.add, "min": np.minimum, "max": np.maximum,
+    }  # fmt: skip
+    dtype = np.int32 if kind == "s32" else np.uint32
+    return functions[second](value.view(dtype), c.view(dtype)).view(np.uint32)
+
+
+def _one_part(executor: Executor, operand: Operand, kind: str) -> Array:
+    """int64: a register, or one byte or half of it, extended as its type says."""
+    values = executor.read(operand, kind).astype(np.int64)
+    part = _part(operand)
+    if not part:
+        return values
+    bits = 8 if part[0] == "b" else 16
+    values = values >> int(part[1]) * bits & (1 << bits) - 1
+    return values - (values >> bits - 1 << bits) if kind == "s32" else values
+
+
+def _multiply_add(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`vmad`: a product and a sum of up to 65 bits, perhaps plus one, perhaps shifted right."""
+    modifiers = instruction.modifiers
+    kinds = [m for m in modifiers if m in TYPES]
+    signed = "s32" in kinds[1:]
+    a, b = (_one_part(executor, instruction.operands[1 + i], kinds[1 + i]).astype(object) for i in range(2))
+    c = executor.read(instruction.operands[3], "s32" if signed else "u32").astype(object)
+    total = a * b + c + int("po" in modifiers)
+    total = total >> (7 if "shr7" in modifiers else 15 if "shr15" in modifiers else 0)
+    if "sat" in modifiers:
+        total = _clipped(total, 32, signed=signed)
+    result = np.array([int(t) & 0xFFFF_FFFF for t in total], np.uint32)
+    executor.write(instruction.operands[0], result, mask)
 
 
 HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {
     **{f"{name}{count}": _simd for name in (*OPERATIONS, "vset") for count in (2, 4)},
-    **dict.fromkeys(SCALAR, _scalar),
+    **dict.fromkeys(("vadd", "vsub", "vabsdiff", "vmin", "vmax", "vset", "vshl", "vshr"), _scalar),
+    "vmad": _multiply_add,
 }
 """What each opcode of this family does."""

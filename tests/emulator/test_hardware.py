@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tessera.emulator import Emulator
 from tests.emulator.hardware.record import RECORDED, forms
 from tests.emulator.warp import run, widened
 
@@ -63,11 +64,20 @@ def close(body: str, found: Array, expected: Array) -> bool:
         return bool(np.allclose(widened(a), widened(b), rtol=tolerance, atol=2.0**-126, equal_nan=True))
 
 
+@pytest.fixture(scope="module")
+def engine() -> Emulator:
+    return Emulator(workers=1, memory_bytes=1 << 26, level=0)
+
+
+@pytest.mark.parametrize("implementation", ["interpreter", "engine"])
 @pytest.mark.parametrize("opcode", by_opcode())
-def test_results_are_those_of_a_gpu(opcode: str, recorded: dict[str, Array]) -> None:
+def test_results_are_those_of_a_gpu(
+    opcode: str, implementation: str, recorded: dict[str, Array], engine: Emulator
+) -> None:
+    runs_it = engine if implementation == "engine" else None
     for case in by_opcode()[opcode]:
         body = forms()[case]
-        found, expected = run(body, recorded["inputs"]), outputs_of(recorded, case)
+        found, expected = run(body, recorded["inputs"], runs_it), outputs_of(recorded, case)
         if "approx" in body or "div.full" in body:
             assert close(body, found, expected), body
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tessera.emulator import Emulator
 from tessera.emulator.lockstep import launch
 
 Array = np.ndarray[Any, Any]
@@ -44,14 +45,21 @@ def program(body: str, target: str = "sm_90a") -> str:
 """
 
 
-def run(body: str, inputs: Array) -> Array:
-    """(threads, 8) uint32: the outputs of `body` for (threads, up to 8) inputs of 32 bits."""
+def run(body: str, inputs: Array, engine: Emulator | None = None) -> Array:
+    """(threads, 8) uint32: the outputs of `body` for (threads, up to 8) inputs of 32 bits.
+
+    The interpreter runs it, or the engine that is given.
+    """
     threads = len(inputs)
     words = np.zeros((threads, 8), np.uint32)
     raw = np.ascontiguousarray(inputs).view(np.uint32).reshape(threads, -1)
     words[:, : raw.shape[1]] = raw
     out = np.zeros((threads, 8), np.uint32)
-    launch(program(body), "k", (1,), (threads,), [words, out])
+    text = program(body)
+    if engine is None:
+        launch(text, "k", (1,), (threads,), [words, out])
+    else:
+        engine.launch(engine.load(text), "k", (1,), (threads,), [words, out])
     return out
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tessera.compiler.cuda_includes import Headers, find_headers, read_source
+from tessera.compiler.cuda_includes import Headers, find_headers, meaning, read_source
 from tessera.compiler.job import Job
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.ptx import Ptx, toolkit_folders, virtual_lines, with_register_limit
@@ -81,14 +81,15 @@ class CppKernel:
             text = with_register_limit(text, options.max_registers)
         return Ptx(text)
 
-    def parts(self) -> dict[str, object]:
-        """JSON data that says what the kernel is, without its folder."""
+    def parts(self, *, lines: bool) -> dict[str, object]:
+        """JSON data that says what the kernel is, without its folder; with its layout if lines count."""
+        layout = str if lines else meaning
         return {
             "form": "cuda c++",
             "name": self.name,
             "file": self.path.name,
-            "text": self.text,
-            "headers": self.headers.texts,
+            "text": layout(self.text),
+            "headers": {name: layout(text) for name, text in self.headers.texts.items()},
             "entry": self.entry,
             "kinds": self.kinds,
             "flags": self.flags,
@@ -165,7 +166,7 @@ class CppKernel:
         )
 
 
-def cpp_job(kernel: CudaKernel, kinds: tuple[str, ...]) -> tuple[Job, list[str]]:
+def cpp_job(kernel: CudaKernel, kinds: tuple[str, ...], *, lines: bool) -> tuple[Job, list[str]]:
     """The job that builds a CUDA C++ kernel, and notes.
 
     Raises:
@@ -197,7 +198,7 @@ def cpp_job(kernel: CudaKernel, kinds: tuple[str, ...]) -> tuple[Job, list[str]]
     job = Job(
         name=kernel.name,
         kind="cuda",
-        parts=None if headers.unknown else made.parts(),
+        parts=None if headers.unknown else made.parts(lines=lines),
         load=lambda: made,
         threads=block[0] * block[1] * block[2],
         dynamic_shared_bytes=shared if isinstance(shared, int) else None,

@@ -10,6 +10,12 @@ from pathlib import Path
 from tessera.program.errors import CompileError, SourceLocation
 
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b[ \t]*(?:\"([^\"\n]+)\"|<([^>\n]+)>|(.*))", re.MULTILINE)
+_LEXEME = re.compile(
+    r'(?P<literal>R"(?P<mark>[^(\s]*)\(.*?\)(?P=mark)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')'
+    r"|(?P<line>//[^\n]*\n|\n)|/\*.*?\*/|[ \t\r\f]+",
+    re.DOTALL,
+)
+_ASKS_FOR_LINE = re.compile(r"__LINE__|\bassert\b|source_location|__builtin_LINE")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
 
 
@@ -23,6 +29,17 @@ class Headers:
     """File by that name."""
     unknown: tuple[str, ...] = ()
     """`#include MACRO`: what these bring in cannot be told from the text."""
+
+
+def meaning(text: str) -> str:
+    """The source without what a compiler skips: comments, blank lines, all but one of several spaces.
+
+    Where code can ask for its own line (`__LINE__`, `assert`), lines mean something: the text stays.
+    """
+    if _ASKS_FOR_LINE.search(text):
+        return text
+    plain = _LEXEME.sub(lambda m: m[0] if m["literal"] else "\n" if m["line"] else " ", text)
+    return "\n".join(line for part in plain.split("\n") if (line := part.strip()))
 
 
 def find_headers(path: Path, text: str, folders: Sequence[Path]) -> Headers:

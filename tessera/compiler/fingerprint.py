@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from enum import Enum, EnumMeta
@@ -24,6 +25,8 @@ from tessera.compiler.source import nested_code
 
 _LIBRARIES = frozenset({"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator", "tessera"})
 """Packages whose contents are known by version: their names stand for what they hold."""
+_FLAGS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_NESTED
+"""Flags of code that say what it does; others say which `from __future__` its file has."""
 _MISSING = object()
 
 
@@ -108,7 +111,7 @@ class _Describer:
             code.co_code.hex(),
             [self.code(c) if isinstance(c, CodeType) else self.value(c) for c in constants],
             [list(code.co_names), list(code.co_varnames), list(code.co_freevars), list(code.co_cellvars)],
-            [code.co_argcount, code.co_kwonlyargcount, code.co_flags],
+            [code.co_argcount, code.co_kwonlyargcount, code.co_flags & _FLAGS],
         ]
         if self._lines:
             found.append([PurePath(code.co_filename).name, [list(p) for p in code.co_positions()]])

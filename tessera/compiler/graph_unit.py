@@ -15,7 +15,7 @@ from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.native import CpuKernel
 from tessera.compiler.numba_adapter import Function
 from tessera.compiler.options import AOTConfig, ToolOptions
-from tessera.compiler.ptx import CudaKernel
+from tessera.compiler.ptx import CudaKernel, virtual_file
 from tessera.compiler.unit import Unit
 from tessera.program.graph import Graph
 from tessera.program.program import Constant, Plan, Port, Program
@@ -119,7 +119,10 @@ def _job(source: KernelSource, targets: Sequence[ToolOptions]) -> Job:
         "cc_dependent": source.cc_dependent,
     }
     if any(t.lineinfo or t.debug for t in targets):
-        parts["lines"] = [[line, str(place)] for line, place in sorted(source.locations.items())]
+        parts["lines"] = [
+            [line, virtual_file(place.file), place.line, place.column]
+            for line, place in sorted(source.locations.items())
+        ]
     return Job(
         name=source.name,
         kind=source.target,

@@ -47,7 +47,7 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
     if isinstance(kernel, CudaKernel):
         if not gpu:
             raise not_for_the_cpu(kernel)
-        job, notes = cpp_job(kernel, _kinds(kernel))
+        job, notes = cpp_job(kernel, _kinds(kernel), lines=_wants_lines(targets))
         return _unit(kernel, name, [_gpu_plan(kernel, gpu)], [job], gpu, [], notes + _left_out(kernel, cpu))
     check_names(kernel.fn)
     digest, notes = _digest(kernel, targets)
@@ -94,9 +94,13 @@ def _left_out(kernel: Kernel, cpu: Sequence[ToolOptions]) -> list[str]:
 
 def _digest(kernel: Kernel, targets: Sequence[ToolOptions]) -> tuple[str | None, list[str]]:
     try:
-        return function_digest(kernel.fn, lines=any(t.lineinfo or t.debug for t in targets)), []
+        return function_digest(kernel.fn, lines=_wants_lines(targets)), []
     except UnknownValueError as error:
         return None, [f"{kernel.name} is compiled anew each time: it reads {error}, which cannot be compared"]
+
+
+def _wants_lines(targets: Sequence[ToolOptions]) -> bool:
+    return any(t.lineinfo or t.debug for t in targets)
 
 
 def _port(param: KernelParam, *, initial: str | None = None) -> Port:

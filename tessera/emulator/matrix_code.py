@@ -269,9 +269,13 @@ def finished(w: Writer, total: Value, c: Value, kinds: tuple[str, str], *, satur
     if kinds[1] == "s32":
         whole = w.float_cast("fptosi", total, "double", "i32", 32)
         return w.intrinsic("sadd.sat", [whole, c]) if saturates else w.binary("add", whole, c)
-    total = w.floating("fadd {t} {0}, {1}", "double", total, to_f64(w, c, kinds[0]))
-    result = floats.f64_to(w, total, kinds[1])
-    if kinds[1] == "f32":
+    return finished_from_f64(w, total, to_f64(w, c, kinds[0]), kinds[1])
+
+
+def finished_from_f64(w: Writer, total: Value, c: Value, kind: str) -> Value:
+    """The sum of two f64, rounded to a floating type."""
+    result = floats.f64_to(w, w.floating("fadd {t} {0}, {1}", "double", total, c), kind)
+    if kind == "f32":
         nan = floats.compare(w, "uno", "f32", result, result)
         result = w.select(nan, constant(floats.NAN["f32"], 32), result)
     return result

@@ -5,13 +5,14 @@ Source: PTX ISA 8.8, section 9.7.14 (warp-level matrix instructions).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tessera.emulator.emit_ir import Value
 from tessera.emulator.matrices import ELEMENT_BITS, shape_of, types_of
 from tessera.emulator.matrix_code import elements_of, register_bits
 from tessera.emulator.matrix_product import Product, product_text
+from tessera.emulator.matrix_quads import quads_name, quads_text
 from tessera.emulator.ptx import Instruction, Operand, Register, Vector
 from tessera.emulator.translate import unsupported
 from tessera.program.errors import CompileError
@@ -58,7 +59,8 @@ def multiply(t: Translator, instruction: Instruction) -> None:
     m, n, k = shape_of(instruction)
     form = form_of(instruction, kinds)
     if (m, n, k) == (8, 8, 4) and a == "f16":
-        raise unsupported(instruction)
+        _multiply_quads(t, instruction, c, d)
+        return
     halves, steps = m // 8, k // (4 * (32 if a == "b1" else elements_of(a)))
     product = Product(halves, n // 8, steps, d, a, b, c, form, "satfinite" in instruction.modifiers)
     groups = [registers_of(o) for o in instruction.operands[:4]]
@@ -80,10 +82,38 @@ def call_product(t: Translator, product: Product, groups: tuple[Iterable[Operand
     places = [slot_of(t, r, product.a) for r in a] + [slot_of(t, r, product.b) for r in b]
     places += [slot_of(t, r, product.c) for r in c]
     places += [slot_of(t, r, product.d, written=True) for r in d]
-    if product.name not in t.libraries:
-        t.libraries[product.name] = product_text(product)
-    t.declared.add(f"declare void @{product.name}(ptr, ptr, i32)")
-    t.raw(f"  call void @{product.name}(ptr %warp, ptr {table_of(t, places)}, i32 {t.mask})")
+    call_library(t, product.name, lambda: product_text(product), places)
+
+
+def call_library(t: Translator, name: str, text: Callable[[], str], places: list[int], more: str = "") -> None:
+    """Call a function that is compiled apart.
+
+    Args:
+        t: The kernel's translator.
+        name: Of the function.
+        text: Its module.
+        places: Where its registers lie.
+        more: Further arguments with their types, each after a comma.
+    """
+    if name not in t.libraries:
+        t.libraries[name] = text()
+    types = "".join(f", {part.split()[0]}" for part in more.split(", ") if part)
+    t.declared.add(f"declare void @{name}(ptr, ptr, i32{types})")
+    t.raw(f"  call void @{name}(ptr %warp, ptr {table_of(t, places)}, i32 {t.mask}{more})")
+
+
+def _multiply_quads(t: Translator, instruction: Instruction, c: str, d: str) -> None:
+    """`m8n8k4` of f16: four products at once."""
+    first, second = (m for m in instruction.modifiers if m in ("row", "col"))
+    target, *groups = (registers_of(o) for o in instruction.operands[:4])
+    places = [
+        slot_of(t, r, kind) for group, kind in zip(groups, ("f16", "f16", c), strict=True) for r in group
+    ]
+    places += [slot_of(t, r, d, written=True) for r in target]
+    if len(places) != 4 + sum(8 * ELEMENT_BITS[kind] // 32 for kind in (c, d)):
+        raise unsupported(instruction)
+    layouts = (first, second)
+    call_library(t, quads_name(layouts, c, d), lambda: quads_text(layouts, c, d), places)
 
 
 def slot_of(t: Translator, operand: Operand, kind: str, *, written: bool = False) -> int:

@@ -41,10 +41,10 @@ def name_of(form: tuple[Any, ...], *, saturates: bool = False) -> str:
     return f"mma.sync.aligned.{shape}.row.col{clamp}.{c}.{a}.{b}.{c}{suffix}"
 
 
-def program(line: str, counts: tuple[int, ...], wide: bool) -> str:
+def program(line: str, counts: tuple[int, ...], results: int, *, wide: bool) -> str:
     """`k(in, out)`: a lane's registers of A, B and C lie side by side, and so do those of D."""
     kind, size = ("b64", 8) if wide else ("b32", 4)
-    total, results = sum(counts), counts[2]
+    total = sum(counts)
     loads = "\n".join(f"ld.global.{kind} %r{i}, [%in+{size * i}];" for i in range(total))
     stores = "\n".join(f"st.global.{kind} [%out+{size * i}], %d{i};" for i in range(results))
     groups, first = [], 0
@@ -73,12 +73,15 @@ def program(line: str, counts: tuple[int, ...], wide: bool) -> str:
 """
 
 
-def both(line: str, counts: tuple[int, ...], words: Array) -> list[Array]:
-    """(threads, registers of D) by the engine and by the interpreter."""
-    text = program(line, counts, words.dtype == np.uint64)
+def both(line: str, counts: tuple[int, ...], words: Array, results: int | None = None) -> list[Array]:
+    """(threads, registers of D) by the engine and by the interpreter. D has as many registers as C, or
+    `results`.
+    """
+    results = results or counts[2]
+    text = program(line, counts, results, wide=words.dtype == np.uint64)
     found = []
     for run in (ENGINE.launch, launch):
-        out = np.zeros((len(words), counts[2]), words.dtype)
+        out = np.zeros((len(words), results), words.dtype)
         run(text, "k", (1,), (len(words),), [words.copy(), out])
         found.append(out)
     return found
@@ -108,11 +111,22 @@ def test_sums_that_stop_at_the_ends_of_their_range_agree(kind: str, seed: int) -
     assert {0x7FFFFFFF, 0x80000000} & set(ours.ravel().tolist())
 
 
+@pytest.mark.parametrize("d", ["f16", "f32"])
+@pytest.mark.parametrize("c", ["f16", "f32"])
+@pytest.mark.parametrize("layouts", ["row.row", "row.col", "col.row", "col.col"])
+def test_four_products_at_once_agree(layouts: str, c: str, d: str, rng: np.random.Generator) -> None:
+    counts = 2, 2, 8 if c == "f32" else 4
+    words = fragments(rng, ("f16", "f16", c), counts, 32)
+    line = f"mma.sync.aligned.m8n8k4.{layouts}.{d}.f16.f16.{c}"
+    ours, theirs = both(line, counts, words, 8 if d == "f32" else 4)
+    assert agree(ours, theirs, d)
+
+
 def test_results_may_replace_operands_in_any_order(rng: np.random.Generator) -> None:
     words = fragments(rng, ("f16", "f16", "f32"), (4, 2, 4), 32)
     line = name_of(FORMS[3])
     plain = both(line, (4, 2, 4), words)[0]
-    text = program(line, (4, 2, 4), wide=False)
+    text = program(line, (4, 2, 4), 4, wide=False)
     mixed = text.replace("{%d0, %d1, %d2, %d3}", "{%r3, %r6, %r9, %r7}")
     for i, register in enumerate((3, 6, 9, 7)):
         mixed = mixed.replace(f"], %d{i};", f"], %r{register};")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import matrices, matrix_moves, warpgroups
+from tessera.emulator import matrices, matrix_moves, warpgroups, wmma
 from tessera.emulator.lanes import BITS, Array
 from tessera.emulator.ptx import Immediate, Instruction, Operand, Pair
 from tessera.program.errors import CompileError
@@ -194,6 +194,7 @@ HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {
     **matrices.HANDLERS,
     **matrix_moves.HANDLERS,
     **warpgroups.HANDLERS,
+    **wmma.HANDLERS,
 }
 """What each warp-wide opcode does."""
 

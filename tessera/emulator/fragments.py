@@ -1,4 +1,4 @@
-"""Which element of a matrix each register of each lane holds, for `mma.sync`.
+"""Which element of a matrix each register of each lane holds, for `mma.sync` and `wmma`.
 
 A layout is a pair of arrays (rows, columns), each (32, elements): where the elements that a lane holds lie,
 in the order of its registers and, inside a register, from the low bits up.
@@ -89,6 +89,35 @@ def quad_accumulator(kind: str) -> Layout:
         rows = (LANE & 1) + (i & 2) + _HIGH
         columns = (i & 4) + (LANE & 2) + (i & 1)
     return rows + 8 * _QUAD, columns
+
+
+# The ISA leaves open where the elements of a `wmma` fragment are. Here they lie as `mma` has them, tile by
+# tile of 16 rows (8 if there are no more) or of 8 columns; fragments with room for more repeat them.
+# GPUs from sm_75 on do the same with m16n16k16.
+
+
+@cache
+def wmma(part: str, shape: tuple[int, int, int], per_register: int) -> Layout:
+    """Fragment `a`, `b`, `c` or `d` of a `wmma` of shape (m, n, k), without repetitions.
+
+    Args:
+        part: Which matrix.
+        shape: m, n, k.
+        per_register: Elements in a register of A or B.
+    """
+    m, n, k = shape
+    size = min(m, 16)
+    if part == "b":
+        return _tiles([operand_b(k, 8, per_register)] * (n // 8), (0, 8))
+    tile = operand_a(size, k, per_register) if part == "a" else accumulator(size, n)
+    return _tiles([tile] * (m // size), (size, 0))
+
+
+def _tiles(layouts: list[Layout], step: tuple[int, int]) -> Layout:
+    """One layout after the other, each further down or to the right."""
+    rows = [rows + i * step[0] for i, (rows, _) in enumerate(layouts)]
+    columns = [columns + i * step[1] for i, (_, columns) in enumerate(layouts)]
+    return np.concatenate(rows, axis=1), np.concatenate(columns, axis=1)
 
 
 def collect(values: Array, layout: Layout, shape: tuple[int, int]) -> Array:

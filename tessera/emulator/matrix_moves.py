@@ -1,9 +1,6 @@
-"""Matrices between memory and the lanes of a warp: `ldmatrix`, `stmatrix`, `movmatrix`, and `wmma`.
+"""Matrices between memory and the lanes of a warp: `ldmatrix`, `stmatrix`, `movmatrix`.
 
-The ISA leaves open which lane holds which element of a `wmma` fragment; here lane after lane holds the next
-elements of the matrix, row by row, and starts again at its begin where fragments have room for more.
-
-Source: PTX ISA 8.8, sections 9.7.14.4 (`wmma`) and 9.7.14.5.15 to 9.7.14.5.17.
+Source: PTX ISA 8.8, sections 9.7.14.5.15 to 9.7.14.5.17.
 """
 
 from __future__ import annotations
@@ -13,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import fragments, matrices
+from tessera.emulator import fragments
 from tessera.emulator.lanes import Array
-from tessera.emulator.matrices import ELEMENT_BITS, unknown, warps_of
-from tessera.emulator.ptx import Address, Instruction, Operand, Register, Vector
+from tessera.emulator.matrices import unknown, warps_of
+from tessera.emulator.ptx import Address, Instruction, Operand, Vector
 
 if TYPE_CHECKING:
     from tessera.emulator.instructions import Executor
@@ -93,122 +90,7 @@ def _transpose(executor: Executor, instruction: Instruction, ready: Array) -> No
     executor.write(instruction.operands[0], result, ready)
 
 
-# -- wmma ---------------------------------------------------------------------------------------------
-
-
-def _part(instruction: Instruction) -> tuple[str, tuple[int, int]]:
-    """Which matrix a load or store is about, and its shape."""
-    m, n, k = matrices.shape_of(instruction)
-    name = next(x for x in instruction.modifiers if x in ("a", "b", "c", "d"))
-    return name, {"a": (m, k), "b": (k, n)}.get(name, (m, n))
-
-
-def _held_bytes(kind: str, registers: int) -> int:
-    return registers * (8 if kind == "f64" else 4)
-
-
-def _to_lanes(matrix: Array, per_lane: int) -> Array:
-    """(32, per_lane) elements: the matrix row by row, again and again until all lanes are full."""
-    return np.resize(matrix.reshape(-1), (32, per_lane))
-
-
-def _from_lanes(held: Array, shape: tuple[int, int]) -> Array:
-    return held.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
-
-
-def _lines(executor: Executor, instruction: Instruction, shape: tuple[int, int], stride: Operand | None,
-           kind: str) -> tuple[int, int, Array, bool]:  # fmt: skip
-    """Lines in memory, bytes of a line, bytes between lines (threads,), and whether lines are columns."""
-    by_column = "col" in instruction.modifiers
-    count, length = (shape[1], shape[0]) if by_column else shape
-    bits = ELEMENT_BITS[kind]
-    if stride is None:
-        steps = np.full(executor.count, length * bits // 8, np.int64)
-    else:
-        steps = executor.read(stride, "s32").astype(np.int64) * bits // 8
-    return count, length * bits // 8, steps, by_column
-
-
-def _wmma_load(executor: Executor, instruction: Instruction, ready: Array) -> None:
-    target, source, *rest = instruction.operands
-    kind = instruction.modifiers[-1]
-    if not isinstance(source, Address) or kind not in ELEMENT_BITS:
-        raise unknown(instruction)
-    _, shape = _part(instruction)
-    count, size, steps, by_column = _lines(executor, instruction, shape, rest[0] if rest else None, kind)
-    registers = _registers(target)
-    per_lane = _held_bytes(kind, len(registers)) * 8 // ELEMENT_BITS[kind]
-    raw = np.zeros((executor.count, _held_bytes(kind, len(registers))), np.uint8)
-    first = ready & (np.arange(executor.count) % 32 == 0)
-    lines = np.zeros((count, executor.count, size), np.uint8)
-    base = executor.addresses(source)
-    for i in range(count):
-        executor.registers["%line"] = base + (steps * i).astype(np.uint64)
-        place = Address(Register("%line"))
-        lines[i] = executor.gather(_space(instruction), place, size, first, instruction.line, 1)
-    for threads in warps_of(ready):
-        matrix = matrices.unpack(lines[:, threads[0]], kind)
-        held = _to_lanes(matrix.T if by_column else matrix, per_lane)
-        raw[threads] = matrices.pack(held, kind)
-    matrices.write_elements(executor, target, raw, ready)
-
-
-def _wmma_store(executor: Executor, instruction: Instruction, ready: Array) -> None:
-    target, source, *rest = instruction.operands
-    kind = instruction.modifiers[-1]
-    if not isinstance(target, Address) or kind not in ELEMENT_BITS:
-        raise unknown(instruction)
-    _, shape = _part(instruction)
-    count, size, steps, by_column = _lines(executor, instruction, shape, rest[0] if rest else None, kind)
-    held = matrices.read_elements(executor, source, kind)
-    lines = np.zeros((count, executor.count, size), np.uint8)
-    for threads in warps_of(ready):
-        matrix = _from_lanes(held[threads], shape)
-        lines[:, threads[0]] = matrices.pack(matrix.T if by_column else matrix, kind)
-    first = ready & (np.arange(executor.count) % 32 == 0)
-    base = executor.addresses(target)
-    for i in range(count):
-        executor.registers["%line"] = base + (steps * i).astype(np.uint64)
-        executor.scatter(
-            _space(instruction), Address(Register("%line")), lines[i], first, instruction.line, 1
-        )
-
-
-def _wmma_types(instruction: Instruction) -> tuple[str, str, str, str]:
-    kinds = [m for m in instruction.modifiers if m in ELEMENT_BITS]
-    if len(kinds) == 2:
-        # f16 operands are not named: `.dtype.ctype` only.
-        return kinds[0], "f16", "f16", kinds[1]
-    return matrices.types_of(instruction)
-
-
-def _wmma_multiply(executor: Executor, instruction: Instruction, ready: Array) -> None:
-    m, n, k = matrices.shape_of(instruction)
-    d_kind, a_kind, b_kind, c_kind = _wmma_types(instruction)
-    a, b, c = (
-        matrices.read_elements(executor, operand, kind)
-        for operand, kind in zip(instruction.operands[1:4], (a_kind, b_kind, c_kind), strict=True)
-    )
-    target = instruction.operands[0]
-    size = _held_bytes(d_kind, len(_registers(target)))
-    raw = np.zeros((executor.count, size), np.uint8)
-    for threads in warps_of(ready):
-        total = matrices.product(
-            _from_lanes(a[threads], (m, k)),
-            _from_lanes(b[threads], (k, n)),
-            _from_lanes(c[threads], (m, n)),
-            instruction,
-        )
-        raw[threads] = matrices.pack(_to_lanes(total, size * 8 // ELEMENT_BITS[d_kind]), d_kind)
-    matrices.write_elements(executor, target, raw, ready)
-
-
-def _wmma(executor: Executor, instruction: Instruction, ready: Array) -> None:
-    table = {"load": _wmma_load, "store": _wmma_store, "mma": _wmma_multiply}
-    table[instruction.modifiers[0]](executor, instruction, ready)
-
-
 HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {
-    "ldmatrix": _load_matrix, "stmatrix": _store_matrix, "movmatrix": _transpose, "wmma": _wmma,
+    "ldmatrix": _load_matrix, "stmatrix": _store_matrix, "movmatrix": _transpose,
 }  # fmt: skip
 """What each opcode of this family does."""

@@ -85,7 +85,9 @@ def call_product(t: Translator, product: Product, groups: tuple[Iterable[Operand
     call_library(t, product.name, lambda: product_text(product), places)
 
 
-def call_library(t: Translator, name: str, text: Callable[[], str], places: list[int], more: str = "") -> None:
+def call_library(
+    t: Translator, name: str, text: Callable[[], str], places: list[int], more: str = ""
+) -> None:
     """Call a function that is compiled apart.
 
     Args:

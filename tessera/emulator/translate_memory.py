@@ -50,9 +50,16 @@ def load_from(
     address = t.address(source)
     # One generic address may be local memory, where every lane has its own.
     own = place == "local" or space_of(instruction) == "generic"
-    vector = address.vector or t.guard is not None or own
-    if vector:
+    if address.vector or t.guard is not None or own:
         address = t.spread(address)
+    return load_at(t, instruction, address, place, bits, count)
+
+
+def load_at(
+    t: Translator, instruction: Instruction, address: Value, place: str, bits: int, count: int
+) -> list[Value]:
+    """Elements from an address, checked: the same for all lanes if it is a scalar."""
+    vector = address.vector
     name = f"{'ld' if vector else 'uld'}_{place}_{bits}_{count}"
     t.helpers.add(name)
     element = f"<{WARP} x i{bits}>" if vector else f"i{bits}"
@@ -101,8 +108,15 @@ def store_to(
     t: Translator, instruction: Instruction, target: Operand, place: str, values: list[Value]
 ) -> None:
     """Elements to memory, checked."""
+    store_at(t, instruction, t.address(target), place, values)
+
+
+def store_at(
+    t: Translator, instruction: Instruction, address: Value, place: str, values: list[Value]
+) -> None:
+    """Elements to each lane's address, checked."""
     bits = values[0].bits
-    address = t.spread(t.address(target))
+    address = t.spread(address)
     name = f"st_{place}_{bits}_{len(values)}"
     t.helpers.add(name)
     spread = [t.spread(v) for v in values]

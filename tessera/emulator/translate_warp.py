@@ -281,9 +281,10 @@ def _warp_barrier(_t: Translator, _instruction: Instruction) -> None:
 
 
 def _matrices(t: Translator, instruction: Instruction) -> None:
-    from tessera.emulator import translate_matrix, translate_rows
+    from tessera.emulator import translate_matrix, translate_rows, translate_wmma
 
-    emitter = {**translate_matrix.TABLE, **translate_rows.TABLE}.get(instruction.opcode)
+    tables = {**translate_matrix.TABLE, **translate_rows.TABLE, **translate_wmma.TABLE}
+    emitter = tables.get(instruction.opcode)
     if emitter is None:
         raise unsupported(instruction)
     emitter(t, instruction)

@@ -1,4 +1,5 @@
-"""CUDA C++ programs, compiled to PTX by nvcc, run on the lockstep interpreter and compared with NumPy.
+"""CUDA C++ programs, compiled to PTX by nvcc, run on the lockstep interpreter and compared with NumPy. Those
+with matrices run on the engine as well.
 
 The programs and their PTX lie in `ptx/`; `ptx/compile.py` writes the latter.
 """
@@ -9,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tessera.emulator import Emulator
 from tessera.emulator.lockstep import launch
 
 Array = np.ndarray[Any, Any]
 FOLDER = Path(__file__).parent / "ptx"
+EITHER = pytest.mark.parametrize(
+    "launcher", [launch, Emulator(memory_bytes=1 << 24).launch], ids=["interpreter", "engine"]
+)
 
 
 def run(
@@ -25,6 +30,11 @@ def run(
     output: list[str] | None = None,
 ) -> None:
     launch((FOLDER / f"{name}.ptx").read_text(), entry or name, grid, block, args, shared, output=output)
+
+
+def run_on(launcher: Any, name: str, grid: tuple[int, ...], *args: Any, entry: str) -> None:
+    """One warp per block, on either implementation."""
+    launcher((FOLDER / f"{name}.ptx").read_text(), entry, grid, (32,), args)
 
 
 def test_reduction_sums_all_elements(rng: np.random.Generator) -> None:
@@ -127,19 +137,31 @@ def test_mandelbrot_counts_steps_exactly() -> None:
             assert steps[y, x] == n, (x, y)
 
 
-def test_wmma_matmul_in_half_precision(rng: np.random.Generator) -> None:
+@EITHER
+def test_wmma_matmul_in_half_precision(launcher: Any, rng: np.random.Generator) -> None:
     m, n, k = 32, 16, 48
     a, b = rng.standard_normal((m, k)).astype(np.float16), rng.standard_normal((k, n)).astype(np.float16)
     c = np.zeros((m, n), np.float32)
-    run("wmma", (1, 2), (32,), a, np.ascontiguousarray(b.T), c, np.int32(n), np.int32(k), entry="wmma_matmul")
+    run_on(
+        launcher,
+        "wmma",
+        (1, 2),
+        a,
+        np.ascontiguousarray(b.T),
+        c,
+        np.int32(n),
+        np.int32(k),
+        entry="wmma_matmul",
+    )
     np.testing.assert_allclose(c, 0.5 * (a.astype(np.float64) @ b.astype(np.float64)), atol=1e-5)
 
 
-def test_ldmatrix_and_mma_give_the_matrix_product(rng: np.random.Generator) -> None:
+@EITHER
+def test_ldmatrix_and_mma_give_the_matrix_product(launcher: Any, rng: np.random.Generator) -> None:
     a, b = (rng.integers(-8, 8, shape).astype(np.float32) for shape in ((16, 16), (16, 8)))
     c = np.zeros((16, 8), np.float32)
     halves = [(x.view(np.uint32) >> 16).astype(np.uint16) for x in (a, b)]
-    run("ldmatrix", (1,), (32,), *halves, c, entry="ldmatrix_matmul")
+    run_on(launcher, "ldmatrix", (1,), *halves, c, entry="ldmatrix_matmul")
     np.testing.assert_array_equal(c, a @ b)
 
 
@@ -272,19 +294,20 @@ def test_producer_and_consumer_warps_share_a_ring_of_buffers(rng: np.random.Gene
     np.testing.assert_array_equal(sums, (x[:, :32] * weights + x[:, 32:]).sum(axis=0))
 
 
-def test_wmma_of_doubles_nibbles_and_bits(rng: np.random.Generator) -> None:
+@EITHER
+def test_wmma_of_doubles_nibbles_and_bits(launcher: Any, rng: np.random.Generator) -> None:
     a, b, c = rng.standard_normal((8, 4)), rng.standard_normal((4, 8)), rng.standard_normal((8, 8))
     total = np.ascontiguousarray(c.T)
-    run("wmma_types", (1,), (32,), a, b, total, entry="wmma_double")
+    run_on(launcher, "wmma_types", (1,), a, b, total, entry="wmma_double")
     np.testing.assert_allclose(total.T, a @ b + c, rtol=1e-13, atol=1e-13)
 
     left, right = rng.integers(-8, 8, (8, 32)), rng.integers(-8, 8, (8, 32))
     nibbles = [((x[:, ::2] & 15) | (x[:, 1::2] & 15) << 4).astype(np.uint8) for x in (left, right)]
     found = np.zeros((8, 8), np.int32)
-    run("wmma_types", (1,), (32,), *nibbles, found, entry="wmma_nibbles")
+    run_on(launcher, "wmma_types", (1,), *nibbles, found, entry="wmma_nibbles")
     np.testing.assert_array_equal(found, left @ right.T + 3)
 
     left, right = rng.integers(0, 2, (8, 128)), rng.integers(0, 2, (8, 128))
     bits = [np.packbits(x.astype(np.uint8), axis=1, bitorder="little") for x in (left, right)]
-    run("wmma_types", (1,), (32,), *bits, found, entry="wmma_bits")
+    run_on(launcher, "wmma_types", (1,), *bits, found, entry="wmma_bits")
     np.testing.assert_array_equal(found, left @ right.T)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tessera.language import gpu
     from tessera.language.creation import randn, tensor
     from tessera.language.cuda_source import CudaKernel, cuda_kernel
     from tessera.language.jit import JitFunction, jit
@@ -88,6 +89,9 @@ _EXPORTS: dict[str, str] = {
 
 _HOMES: dict[str, str] = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
+_MODULES = {"gpu": "tessera.language.gpu"}
+"""Public names that are modules."""
+
 _NAMES_THERE = {"bool": "bool_"}
 """Names that are other ones at home."""
 
@@ -125,6 +129,7 @@ __all__ = [
     "f32",
     "f64",
     "gelu",
+    "gpu",
     "i8",
     "i16",
     "i32",
@@ -162,6 +167,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'tessera' has no attribute {name!r}{_did_you_mean(name)}")

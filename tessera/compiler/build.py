@@ -95,7 +95,7 @@ class Builder:
             if shared not in lowered:
                 lowered[shared] = lower(kernel, options)
             return ir_to_ptx(lowered[shared], kernel, options)
-        except (TesseraError, ImportError) as error:
+        except ImportError as error:
             raise _missing(error) from None
         except Exception as error:
             raise explain(error, kernel.name, kernel.function, kernel.locations) from error

@@ -14,7 +14,7 @@ from typing import Any
 
 from tessera.compiler.numba_adapter import error_location, is_dispatcher
 from tessera.compiler.source import column_of_line, nested_code, parsed
-from tessera.program.errors import CompileError, SourceLocation, TesseraError
+from tessera.program.errors import ArchitectureError, CompileError, SourceLocation, TesseraError
 
 _LIBRARY_MODULES = ("numba", "numpy", "math", "cmath", "operator", "llvmlite", "tessera", "builtins")
 _PLACE = re.compile(r'File "([^"]+)", line (\d+):')
@@ -50,6 +50,11 @@ class Remedy:
 REMEDIES: tuple[Remedy, ...] = tuple(
     Remedy(re.compile(pattern, re.DOTALL), message, hint)
     for pattern, message, hint in (
+        (
+            r"(?P<what>gpu\.\w+ takes [^\n]+)",
+            "{what}",
+            "cast numbers with uint32(…) or float32(…); tuples need as many elements as it says",
+        ),
         (
             r"Untyped global name '(?P<name>[^']+)': Cannot determine Numba type of <class 'function'>",
             "{name} is a plain Python function, which a kernel cannot call",
@@ -207,9 +212,12 @@ def explain(
         function: What was compiled.
         locations: The user's line behind each line of generated source.
     """
+    text = _plain(str(error))
+    if isinstance(error, ArchitectureError) and error.location is None:
+        # An intrinsic found that the architecture lacks it; Numba was at the line that calls it.
+        error.location = _place(error, text, function, locations or {})
     if isinstance(error, TesseraError):
         return error
-    text = _plain(str(error))
     place = _place(error, text, function, locations or {})
     message, hint = _message(text, place)
     return CompileError(f"{kernel}: {message}", hint=hint, location=place, compiler_output=text)

@@ -57,7 +57,7 @@ def own_digest() -> str:
     """Digest of the sources of Tessera that decide what code comes out; read once, in 2 ms."""
     root = Path(__file__).parent
     found = hashlib.sha256()
-    for folder in (root, root.parent / "program"):
+    for folder in (root, root.parent / "program", root.parent / "language" / "gpu"):
         for file in sorted(folder.rglob("*.py")):
             found.update(file.relative_to(root.parent).as_posix().encode() + b"\0" + file.read_bytes())
     return found.hexdigest()

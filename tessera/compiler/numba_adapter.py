@@ -61,7 +61,7 @@ class CpuIR:
 
 @dataclass(frozen=True, slots=True)
 class _NoDevice:
-    compute_capability: tuple[int, int]
+    compute_capability: tuple[int | str, ...]
 
 
 _wanted_device: ContextVar[_NoDevice | None] = ContextVar("tessera_wanted_device", default=None)
@@ -90,7 +90,7 @@ def _cuda_compiler() -> Any:
 
 
 @contextmanager
-def _no_driver(cc: tuple[int, int]) -> Iterator[None]:
+def _no_driver(cc: tuple[int | str, ...]) -> Iterator[None]:
     token = _wanted_device.set(_NoDevice(cc))
     try:
         yield
@@ -102,7 +102,7 @@ def lower_cuda(
     function: Function,
     argument_types: Sequence[Any],
     *,
-    cc: tuple[int, int],
+    cc: tuple[int | str, ...],
     opt_level: int = 3,
     fast_math: bool = False,
     lineinfo: bool = False,
@@ -115,7 +115,7 @@ def lower_cuda(
     Args:
         function: Plain Python function.
         argument_types: Numba type of each argument.
-        cc: Compute capability that lowering may look at.
+        cc: Compute capability that lowering may look at, with the architecture's suffix if it has one.
         opt_level: Optimization level, 0 to 3.
         fast_math: Fast floating-point arithmetic.
         lineinfo: Keep source lines.

@@ -57,9 +57,10 @@ class CudaKernel:
 
 def lowering_class(kernel: CudaKernel, options: ToolOptions) -> tuple[object, ...]:
     """What a kernel's LLVM depends on besides the kernel: equal for targets that can share it."""
-    cc = parse_arch(options.target).cc
+    arch = parse_arch(options.target)
+    cc: tuple[int | str, ...] = (arch.major, arch.minor, *([arch.suffix] if arch.suffix else []))
     if not kernel.cc_dependent:
-        cc = _FAST_TANH if options.fast_math and cc >= _FAST_TANH else _BASE
+        cc = _FAST_TANH if options.fast_math and arch.cc >= _FAST_TANH else _BASE
     return cc, options.opt_level > 0, options.fast_math, options.lineinfo, options.debug
 
 
@@ -76,7 +77,7 @@ def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
     return lower_cuda(
         kernel.function,
         abi.numba_types(kernel.kinds, types),
-        cc=(cc[0], cc[1]),
+        cc=cc,
         opt_level=options.opt_level,
         fast_math=options.fast_math,
         lineinfo=options.lineinfo,

@@ -190,8 +190,9 @@ def _gpu_job(kernel: Kernel, digest: str | None) -> Job:
 
 
 def _cpu_job(kernel: Kernel, digest: str | None) -> Job:
-    _check_cpu_types(kernel)
+    # What only threads together can do first: such a kernel can be emulated, whatever its types.
     form = serial_form(kernel.fn, kernel.block)
+    _check_cpu_types(kernel)
     kinds = (*_kinds(kernel), "i64", "i64", "i64")
     return Job(
         name=kernel.name,

@@ -24,6 +24,8 @@ from tessera.compiler.numba_adapter import is_dispatcher
 from tessera.compiler.source import function_tree
 from tessera.program.errors import CompileError, SourceLocation
 
+_GPU_MODULES = ("numba.cuda", "tessera.language.gpu")
+"""Where the names come from that mean something on a GPU only."""
 _AXES = ("x", "y", "z")
 _PREFIX = "tessera_"
 GRID_ARGUMENTS = tuple(f"{_PREFIX}grid_{axis}" for axis in _AXES)
@@ -192,7 +194,7 @@ class _Threads(ast.NodeTransformer):
 
     def _is_cuda(self, value: Any) -> bool:
         module = getattr(value, "__module__", None) or type(value).__module__
-        return module.startswith("numba.cuda") and not _is_type(value)
+        return module.startswith(_GPU_MODULES) and not _is_type(value)
 
     def _helper(self, node: ast.expr, dispatcher: Any) -> ast.AST:
         """A device function may compute, but not ask which thread it is in."""

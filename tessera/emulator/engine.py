@@ -11,21 +11,24 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from tessera.emulator.arguments import initial_bytes, parameter_buffer, raw_argument, size_of, three
 from tessera.emulator.layout import CONTEXT, CONTEXT_BYTES
+from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule
 from tessera.emulator.memory import Memory
-from tessera.emulator.native import NativeKernel, compile_ir
+from tessera.emulator.native import compile_ir
 from tessera.emulator.parser import parse_ptx
-from tessera.emulator.ptx import TYPE_BYTES, Function, Immediate, Module, Symbol, Variable
+from tessera.emulator.ptx import Module
 from tessera.emulator.report import fault_error
-from tessera.emulator.translate import Translation, translate
+from tessera.emulator.translate import translate
 from tessera.emulator.workers import Grid
-from tessera.program.errors import CompileError, DeviceError, KernelError
+from tessera.program.errors import CompileError, KernelError
+
+__all__ = ["Emulator", "Kernel", "LaunchResult", "LoadedModule"]
 
 DEFAULT_STEPS = 1 << 30
 """Jumps backwards that the warps of one block may make together before the launch counts as endless."""
@@ -34,54 +37,6 @@ SLICE = 256
 """Rounds of 4096 jumps per warp after which a block lets others run (it may wait for them)."""
 LONG_SECONDS = 0.15
 """A launch that runs longer than this gets optimized code."""
-NAMES = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchResult:
-    """What a launch left besides its arrays."""
-
-    seconds: float
-    """From the first block to the last, without compiling."""
-    compile_seconds: float
-    """Translating and compiling, 0 if that was done before."""
-    findings: tuple[Any, ...] = ()
-    counters: Any = None
-
-
-@dataclass(slots=True)
-class LoadedModule:
-    """A PTX module with its variables in device memory."""
-
-    module: Module
-    symbols: dict[str, int]
-    """Device address of each global and constant variable."""
-    table: np.ndarray[Any, Any]
-    """Addresses in the order that compiled code knows."""
-    kernels: dict[str, Kernel] = field(default_factory=dict)
-
-    @property
-    def entries(self) -> tuple[str, ...]:
-        """Names of its kernels."""
-        return tuple(f.name for f in self.module.functions.values() if f.is_entry)
-
-
-@dataclass(slots=True)
-class Kernel:
-    """A kernel, translated and compiled."""
-
-    function: Function
-    translation: Translation
-    code: NativeKernel
-    better: Future[NativeKernel] | None = None
-    seconds: float = 0.0
-    """Run so far."""
-
-    def best(self) -> NativeKernel:
-        """The fastest code there is by now."""
-        if self.better is not None and self.better.done():
-            self.code, self.better = self.better.result(), None
-        return self.code
 
 
 class Emulator:
@@ -147,10 +102,10 @@ class Emulator:
 
     def _place(self, module: Module) -> LoadedModule:
         variables = [v for v in module.variables.values() if v.space in ("global", "const")]
-        symbols = {v.name: self.memory.alloc(_size(v), f"variable {v.name}") for v in variables}
+        symbols = {v.name: self.memory.alloc(size_of(v), f"variable {v.name}") for v in variables}
         for variable in variables:
             if variable.initial:
-                self.memory.write(symbols[variable.name], _initial(variable, symbols))
+                self.memory.write(symbols[variable.name], initial_bytes(variable, symbols))
         return LoadedModule(module, symbols, np.array([*symbols.values(), 0], np.uint64))
 
     def kernel(self, module: LoadedModule, entry: str) -> tuple[Kernel, float]:
@@ -222,7 +177,9 @@ class Emulator:
         with self.memory.borrowed(arrays) as addresses:
             places = iter(addresses)
             values = [next(places) if isinstance(a, np.ndarray) else a for a in args]
-            params = [_raw(value, variable) for value, variable in zip(values, variables, strict=True)]
+            params = [
+                raw_argument(value, variable) for value, variable in zip(values, variables, strict=True)
+            ]
             return self._run(module, kernel, grid, block, params, shared_bytes, spent)
 
     def launch_params(
@@ -246,9 +203,9 @@ class Emulator:
         if len(params) != len(variables):
             raise KernelError(f"{entry} takes {len(variables)} parameters, {len(params)} given")
         for raw, variable in zip(params, variables, strict=True):
-            if len(raw) != _size(variable):
+            if len(raw) != size_of(variable):
                 raise KernelError(
-                    f"parameter {variable.name} has {_size(variable)} bytes, {len(raw)} were given"
+                    f"parameter {variable.name} has {size_of(variable)} bytes, {len(raw)} were given"
                 )
         return self._run(module, kernel, grid, block, params, shared_bytes, spent)
 
@@ -262,7 +219,7 @@ class Emulator:
         shared_bytes: int,
         spent: float,
     ) -> LaunchResult:
-        sizes, threads = _three(grid), _three(block)
+        sizes, threads = three(grid), three(block)
         per_block = threads[0] * threads[1] * threads[2]
         translation = kernel.translation
         if min(*sizes, *threads) < 1 or per_block > 1024:
@@ -274,7 +231,7 @@ class Emulator:
             raise KernelError(
                 f"{shared} bytes of shared memory per block asked for, {SHARED_LIMIT} is the limit"
             )
-        buffer = ctypes.create_string_buffer(_parameters(translation, kernel.function, params))
+        buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
         table = self.memory.table()
         context = np.zeros(CONTEXT_BYTES // 8, np.uint64)
         for name, value in {
@@ -300,67 +257,3 @@ class Emulator:
                 fault, module.module, kernel.function, translation, threads, self.memory, self.step_budget
             )
         return LaunchResult(seconds, spent)
-
-
-def _three(sizes: Sequence[int] | int) -> tuple[int, int, int]:
-    given = (sizes,) if isinstance(sizes, int | np.integer) else tuple(sizes)
-    if not 1 <= len(given) <= 3:
-        raise KernelError(f"sizes have one to three axes, not {len(given)}")
-    x, y, z = (*given, 1, 1)[:3]
-    return int(x), int(y), int(z)
-
-
-def _size(variable: Variable) -> int:
-    return TYPE_BYTES[variable.type] * variable.count
-
-
-def _raw(value: Any, variable: Variable) -> bytes:
-    """An argument's bytes as its parameter has them."""
-    size = _size(variable)
-    if isinstance(value, bytes) and len(value) == size:
-        return value
-    if isinstance(value, np.generic):
-        raw = value.tobytes()
-        if len(raw) == size:
-            return raw
-        raise KernelError(f"parameter {variable.name} has {size} bytes, a {value.dtype} has {len(raw)}")
-    if isinstance(value, bool | int) and not variable.type.startswith("f"):
-        if size not in (1, 2, 4, 8) or not -(1 << (8 * size - 1)) <= value < 1 << 8 * size:
-            raise KernelError(f"{value} does not fit parameter {variable.name} of {size} bytes")
-        return (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
-    if isinstance(value, int | float) and variable.type in NAMES:
-        return np.array(value, NAMES[variable.type]).tobytes()
-    if isinstance(value, float) and size in (4, 8):
-        return np.array(value, {4: np.float32, 8: np.float64}[size]).tobytes()
-    raise KernelError(f"parameter {variable.name} ({variable.type}) cannot be a {type(value).__name__}")
-
-
-def _parameters(translation: Translation, function: Function, params: Sequence[bytes]) -> bytes:
-    buffer = bytearray(max(translation.param_bytes, 1))
-    for variable, raw in zip(function.params, params, strict=True):
-        start = translation.params[variable.name]
-        buffer[start : start + len(raw)] = raw
-    return bytes(buffer)
-
-
-def _initial(variable: Variable, symbols: dict[str, int]) -> bytes:
-    """The bytes that a module variable begins with."""
-    size = TYPE_BYTES[variable.type]
-    raw = bytearray(size * variable.count)
-    for i, item in enumerate(variable.initial):
-        if isinstance(item, Symbol):
-            number = symbols.get(item.name, 0) + item.offset
-        elif item.bits is not None:
-            number = item.bits
-        elif isinstance(item.value, int):
-            number = item.value
-        else:
-            number = _float_bits(item, variable.type)
-        raw[i * size : (i + 1) * size] = (number & ((1 << 8 * size) - 1)).to_bytes(size, "little")
-    return bytes(raw)
-
-
-def _float_bits(item: Immediate, kind: str) -> int:
-    if kind not in NAMES:
-        raise DeviceError(f"a {kind} variable cannot begin as {item.value}")
-    return int.from_bytes(np.array(item.value, NAMES[kind]).tobytes(), "little")

@@ -1,0 +1,60 @@
+"""Modules and kernels as the engine holds them, and what a launch gives back."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tessera.emulator.native import NativeKernel
+from tessera.emulator.ptx import Function, Module
+from tessera.emulator.translate import Translation
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchResult:
+    """What a launch left besides its arrays."""
+
+    seconds: float
+    """From the first block to the last, without compiling."""
+    compile_seconds: float
+    """Translating and compiling, 0 if that was done before."""
+    findings: tuple[Any, ...] = ()
+    counters: Any = None
+
+
+@dataclass(slots=True)
+class LoadedModule:
+    """A PTX module with its variables in device memory."""
+
+    module: Module
+    symbols: dict[str, int]
+    """Device address of each global and constant variable."""
+    table: np.ndarray[Any, Any]
+    """Addresses in the order that compiled code knows."""
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Names of its kernels."""
+        return tuple(f.name for f in self.module.functions.values() if f.is_entry)
+
+
+@dataclass(slots=True)
+class Kernel:
+    """A kernel, translated and compiled."""
+
+    function: Function
+    translation: Translation
+    code: NativeKernel
+    better: Future[NativeKernel] | None = None
+    seconds: float = 0.0
+    """Run so far."""
+
+    def best(self) -> NativeKernel:
+        """The fastest code there is by now."""
+        if self.better is not None and self.better.done():
+            self.code, self.better = self.better.result(), None
+        return self.code

@@ -26,20 +26,37 @@ def _arithmetic(executor: Executor, instruction: Instruction, mask: Array) -> No
     if opcode == "mul" and "hi" in instruction.modifiers:
         executor.write(instruction.operands[0], lanes.high_product(a, b), mask)
         return
-    functions: dict[str, Callable[[Array, Array], Array]] = {
-        "add": np.add,
-        "sub": np.subtract,
-        "mul": np.multiply,
-    }
     if a.dtype.kind == "i" and "sat" in instruction.modifiers:
-        executor.write(instruction.operands[0], lanes.saturating(functions[opcode], a, b), mask)
+        executor.write(instruction.operands[0], lanes.saturating(SUMS[opcode], a, b), mask)
         return
+    finish(executor, instruction, _rounded(instruction, [a, b]), mask)
+
+
+SUMS: dict[str, Callable[..., Array]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "fma": lanes.fma,
+}
+
+
+def _rounded(instruction: Instruction, values: list[Array]) -> Array:
+    """A sum, difference, product or fma in the rounding that the instruction names."""
+    opcode = "fma" if instruction.opcode == "mad" else instruction.opcode
     rounding = rounding_of(instruction)
-    if rounding != "rn" and a.dtype.kind == "f":
-        values = round_directed(opcode, [a, b], rounding)
-    else:
-        values = functions[opcode](a, b)
-    finish(executor, instruction, values, mask)
+    if rounding != "rn" and values[0].dtype.kind == "f":
+        return round_directed(opcode, values, rounding)
+    return SUMS[opcode](*values)
+
+
+def _mixed(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`add.f32.f16`, `fma.f32.bf16`…: all operands but the last are short; computed in float32."""
+    kind = instruction.modifiers[-1]
+    short = [
+        formats.decode(executor.read(op, "b16"), kind).astype(np.float32) for op in instruction.operands[1:-1]
+    ]
+    values = [*short, executor.read(instruction.operands[-1], "f32")]
+    finish(executor, instruction, _rounded(instruction, values), mask)
 
 
 def _multiply_add(executor: Executor, instruction: Instruction, mask: Array) -> None:
@@ -47,11 +64,7 @@ def _multiply_add(executor: Executor, instruction: Instruction, mask: Array) -> 
     a, b = inputs(executor, instruction, kind, 2)
     if a.dtype.kind == "f":
         c = lanes.flush(executor.read(instruction.operands[3], kind), ftz=flushes(instruction))
-        if rounding_of(instruction) != "rn":
-            values = round_directed("fma", [a, b, c], rounding_of(instruction))
-        else:
-            values = lanes.fma(a, b, c)
-        finish(executor, instruction, values, mask)
+        finish(executor, instruction, _rounded(instruction, [a, b, c]), mask)
         return
     if "wide" in instruction.modifiers:
         product = lanes.wide_product(a, b, kind)
@@ -89,8 +102,9 @@ def _remainder(executor: Executor, instruction: Instruction, mask: Array) -> Non
 
 
 def _extremum(executor: Executor, instruction: Instruction, mask: Array) -> None:
-    a, b = inputs(executor, instruction, type_of(instruction), 2)
-    values = halves.extremum([a, b], instruction)
+    values, *others = inputs(executor, instruction, type_of(instruction), len(instruction.operands) - 1)
+    for other in others:
+        values = halves.extremum([values, other], instruction)
     if "relu" in instruction.modifiers:
         values = np.maximum(values, 0)
     finish(executor, instruction, values, mask)
@@ -135,10 +149,9 @@ def _compare(executor: Executor, instruction: Instruction, mask: Array) -> None:
     target = instruction.operands[0]
     if instruction.opcode == "set":
         to = instruction.modifiers[-2]
-        ones = np.ones(1, np.float32) if to == "f32" else np.full(1, 0xFFFFFFFF, np.uint32)
-        if to not in ("f32", "u32", "s32"):
+        if to not in ("f32", "u32", "s32", "f16", "bf16", "u16", "s16"):
             raise unsupported(instruction)
-        executor.write(target, np.where(combined(result), ones, np.zeros(1, ones.dtype)), mask)
+        executor.write(target, halves.set_value(combined(result)[:, None], to), mask)
     elif isinstance(target, Pair):
         executor.write(target.first, combined(result), mask)
         executor.write(target.second, combined(~result), mask)
@@ -186,14 +199,15 @@ def _carry(executor: Executor, instruction: Instruction, mask: Array) -> None:
     kind = type_of(instruction)
     unsigned = f"u{TYPE_BYTES[kind] * 8}"
     width = TYPE_BYTES[kind] * 8
-    a, b = (executor.read(op, unsigned).astype(object) for op in instruction.operands[1:3])
+    read_as = kind if "hi" in instruction.modifiers else unsigned
+    a, b = (executor.read(op, read_as).astype(object) for op in instruction.operands[1:3])
     opcode = instruction.opcode
     flag = executor.registers.setdefault("%carry", np.zeros(executor.count, np.bool_))
     carry = flag.astype(object) if opcode in ("addc", "subc", "madc") else np.zeros(executor.count, object)
     if opcode.startswith("mad"):
         c = executor.read(instruction.operands[3], unsigned).astype(object)
         product = a * b
-        half = product >> width if "hi" in instruction.modifiers else product & (1 << width) - 1
+        half = (product >> width if "hi" in instruction.modifiers else product) & (1 << width) - 1
         total = half + c + carry
     elif opcode.startswith("add"):
         total = a + b + carry
@@ -255,7 +269,13 @@ def _by_type(plain: Handler, half: Handler = halves.arithmetic) -> Handler:
     """`half` for f16 and bf16 operands, `_packed_integers` for pairs of integers, `plain` for others."""
 
     def run(executor: Executor, instruction: Instruction, mask: Array) -> None:
-        if halves.is_half(instruction):
+        if (
+            halves.is_half(instruction)
+            and instruction.modifiers[-2:-1] == ("f32",)
+            and half is not halves.compare
+        ):
+            _mixed(executor, instruction, mask)
+        elif halves.is_half(instruction):
             half(executor, instruction, mask)
         elif instruction.modifiers[-1:] in (("s16x2",), ("u16x2",)):
             _packed_integers(executor, instruction, mask)

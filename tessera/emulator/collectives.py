@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import matrices, matrix_moves, warpgroups, wmma
+from tessera.emulator import lanes, matrices, matrix_moves, warpgroups, wmma
 from tessera.emulator.lanes import BITS, Array
+from tessera.emulator.operands import CANONICAL_NAN
 from tessera.emulator.ptx import Immediate, Instruction, Operand, Pair
 from tessera.program.errors import CompileError
 
@@ -154,6 +155,16 @@ def _redux(executor: Executor, instruction: Instruction, ready: Array) -> None:
     functions = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and,
                  "or": np.bitwise_or, "xor": np.bitwise_xor}  # fmt: skip
     result = np.zeros(executor.count, np.dtype(BITS[kind]))
+    if kind == "f32":
+        values = np.abs(values) if "abs" in instruction.modifiers else values
+        pick = lanes.minimum if name == "min" else lanes.maximum
+        for threads in _warps(ready):
+            total = values[threads[:1]]
+            for thread in threads[1:]:
+                total = pick(total, values[[thread]], nan="NaN" in instruction.modifiers)
+            result[threads] = np.where(np.isnan(total), CANONICAL_NAN, total)
+        executor.write(instruction.operands[0], result, ready)
+        return
     for threads in _warps(ready):
         result[threads] = functions[name].reduce(values[threads], dtype=result.dtype)
     executor.write(instruction.operands[0], result, ready)

@@ -174,7 +174,7 @@ class Emulator:
         if len(args) != len(variables):
             raise KernelError(f"{entry} takes {len(variables)} arguments, {len(args)} given")
         arrays = [(a, f"argument {i}") for i, a in enumerate(args) if isinstance(a, np.ndarray)]
-        with self.memory.borrowed(arrays) as addresses:
+        with self.memory.borrowed(arrays, kernel.translation.alignment) as addresses:
             places = iter(addresses)
             values = [next(places) if isinstance(a, np.ndarray) else a for a in args]
             params = [
@@ -233,6 +233,11 @@ class Emulator:
             )
         buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
         table = self.memory.table()
+        if translation.param_pointers:
+            # Parameters whose address is taken are device memory for the time of the launch.
+            row = np.array([[ctypes.addressof(buffer), translation.param_bytes]], np.uint64)
+            table = np.concatenate([table, row])
+            table = np.ascontiguousarray(table[table[:, 0].argsort()])
         context = np.zeros(CONTEXT_BYTES // 8, np.uint64)
         for name, value in {
             "grid_x": sizes[0], "grid_y": sizes[1], "grid_z": sizes[2],

@@ -108,7 +108,7 @@ def compare(executor: Executor, instruction: Instruction, mask: Array) -> None:
         result = lanes.LOGIC[combine](result, other[:, None])
     target = instruction.operands[0]
     if instruction.opcode == "set":
-        executor.write(target, _set_value(result, instruction.modifiers[-2]), mask)
+        executor.write(target, set_value(result, instruction.modifiers[-2]), mask)
     elif isinstance(target, Pair):
         executor.write(target.first, result[:, 0], mask)
         executor.write(target.second, result[:, -1], mask)
@@ -116,7 +116,7 @@ def compare(executor: Executor, instruction: Instruction, mask: Array) -> None:
         executor.write(target, result[:, 0], mask)
 
 
-def _set_value(result: Array, to: str) -> Array:
+def set_value(result: Array, to: str) -> Array:
     """True as 1.0 in a floating type, as all ones in an integer type."""
     if to in ELEMENT:
         one = formats.encode(np.ones(1), ELEMENT[to])

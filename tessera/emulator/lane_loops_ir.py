@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 
 from tessera.emulator.bounds_ir import V64
-from tessera.emulator.emit_ir import WARP
+from tessera.emulator.emit_ir import WARP, Value, Writer
+from tessera.emulator.ptx import Instruction
 from tessera.program.errors import CompileError
 
 
@@ -72,6 +73,41 @@ def compare_and_swap(name: str, bits: str) -> str:
   %pair = cmpxchg ptr %p, i{bits} %x0, i{bits} %x1 seq_cst seq_cst
   %r = extractvalue {{ i{bits}, i1 }} %pair, 0"""
     return _lane_loop(name, f"i{bits}", f"i{bits}", 2, body)
+
+
+def combined(name: str, operation: str, kind: str, bits: str) -> str:
+    """`rmw_<operation>_<PTX type>_<bits>`: what no atomic instruction of the host does; the old values."""
+    body = f"""
+  %first = load atomic i{bits}, ptr %p monotonic, align {int(bits) // 8}
+  br label %try
+try:
+  %r = phi i{bits} [ %first, %body ], [ %seen, %try ]
+  %new = call i{bits} @combine_{operation}_{kind}(i{bits} %r, i{bits} %x0)
+  %pair = cmpxchg ptr %p, i{bits} %r, i{bits} %new seq_cst seq_cst
+  %seen = extractvalue {{ i{bits}, i1 }} %pair, 0
+  %fine = extractvalue {{ i{bits}, i1 }} %pair, 1
+  br i1 %fine, label %kept, label %try
+kept:"""
+    return _combination(operation, kind, int(bits)) + _lane_loop(name, f"i{bits}", f"i{bits}", 1, body)
+
+
+def _combination(operation: str, kind: str, bits: int) -> str:
+    """`combine_<operation>_<PTX type>`: the new value from the old one and the operand."""
+    # They read constants of the translator, whose module imports this one.
+    from tessera.emulator import translate_floats as floats
+
+    w = Writer()
+    old, new = Value("%a", bits, vector=False), Value("%b", bits, vector=False)
+    if kind == "f32":
+        # In device memory, subnormals count as zeros (PTX ISA 8.8, section 9.7.13.5).
+        result = floats.flush(w, floats.native(w, "add", "f32", [floats.flush(w, old), floats.flush(w, new)]))
+    elif operation == "add":
+        result = floats.short_arithmetic(w, "add", kind, [old, new])
+    else:
+        result = floats.extremum(w, Instruction(operation, (), (), 0), kind, old, new)
+    lines = "\n".join(w.lines)
+    header = f"define internal i{bits} @combine_{operation}_{kind}(i{bits} %a, i{bits} %b)"
+    return f"\n{header} {{\n{lines}\n  ret i{bits} {result.text}\n}}"
 
 
 def call_of_one(name: str, function: str) -> str:

@@ -150,11 +150,16 @@ def shift_right(a: Array, amount: Array) -> Array:
     return np.where(by >= width, 0, shifted).astype(a.dtype)
 
 
+def _number(a: Array, b: Array, picked: Array) -> Array:
+    """`picked`, but the other operand where one is NaN. NumPy's `fmin` does not say so of signalling NaN."""
+    return np.where(np.isnan(b), a, np.where(np.isnan(a), b, picked))
+
+
 def minimum(a: Array, b: Array, *, nan: bool) -> Array:
     """`min`: a NaN gives way to the other operand unless `.nan`; -0 is less than +0."""
     if a.dtype.kind != "f":
         return np.minimum(a, b)
-    picked = np.minimum(a, b) if nan else np.fmin(a, b)
+    picked = np.minimum(a, b) if nan else _number(a, b, np.where(a < b, a, b))
     zeros = (a == 0) & (b == 0)
     return np.where(zeros, np.where(np.signbit(a), a, b), picked).astype(a.dtype)
 
@@ -163,7 +168,7 @@ def maximum(a: Array, b: Array, *, nan: bool) -> Array:
     """`max`: a NaN gives way to the other operand unless `.nan`; +0 is greater than -0."""
     if a.dtype.kind != "f":
         return np.maximum(a, b)
-    picked = np.maximum(a, b) if nan else np.fmax(a, b)
+    picked = np.maximum(a, b) if nan else _number(a, b, np.where(a > b, a, b))
     zeros = (a == 0) & (b == 0)
     return np.where(zeros, np.where(np.signbit(a), b, a), picked).astype(a.dtype)
 

@@ -128,11 +128,13 @@ class Memory:
     # -- the table ------------------------------------------------------------------------------
 
     @contextmanager
-    def borrowed(self, arrays: list[tuple[np.ndarray[Any, Any], str]]) -> Iterator[list[int]]:
+    def borrowed(
+        self, arrays: list[tuple[np.ndarray[Any, Any], str]], alignment: int = 16
+    ) -> Iterator[list[int]]:
         """Let kernels access arrays of the host, where they lie if they can; gives their addresses.
 
-        Arrays that are not contiguous, not writable, not aligned to 16 bytes, or that overlap others, are
-        copied in, and back out at the end.
+        Arrays that are not contiguous, not writable, not aligned to `alignment` bytes, or that overlap
+        others, are copied in, and back out at the end.
         """
         addresses: list[int] = []
         added: list[int] = []
@@ -142,7 +144,7 @@ class Memory:
             for array, name in arrays:
                 key = (array.ctypes.data, array.shape, array.strides, array.dtype)
                 if key not in known:
-                    known[key] = self._borrow(array, name, added, copies)
+                    known[key] = self._borrow(array, name, alignment, added, copies)
                 addresses.append(known[key])
             yield addresses
             for address, array in copies:
@@ -159,11 +161,13 @@ class Memory:
         self,
         array: np.ndarray[Any, Any],
         name: str,
+        alignment: int,
         added: list[int],
         copies: list[tuple[int, np.ndarray[Any, Any]]],
     ) -> int:
         address, size = int(array.ctypes.data), array.nbytes
-        direct = array.flags.c_contiguous and array.flags.writeable and address % 16 == 0 and size > 0
+        aligned = address % alignment == 0
+        direct = array.flags.c_contiguous and array.flags.writeable and aligned and size > 0
         if direct and not self._overlaps(address - 16, size + 32):
             self._add(Allocation(address, size, name))
             added.append(address)

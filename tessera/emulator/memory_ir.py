@@ -70,6 +70,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "read": transfers_ir.read_lanes, "write": transfers_ir.write_lanes,
     "hosts": bounds_ir.hosts, "host": bounds_ir.host,
     "atom": lane_loops_ir.atomic, "cas": lane_loops_ir.compare_and_swap,
+    "rmw": lane_loops_ir.combined,
     "map": lane_loops_ir.call_of_one, "map2": lane_loops_ir.division, "permute": lane_loops_ir.permutation,
     "round": lane_loops_ir.rounded,
 }  # fmt: skip

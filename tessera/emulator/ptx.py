@@ -164,3 +164,10 @@ TYPE_BYTES: dict[str, int] = {
     "u16x2": 4, "s16x2": 4,
 }  # fmt: skip
 """Bytes of one element by type."""
+
+
+def access_bytes(instruction: Instruction) -> int:
+    """Bytes that one lane reads or writes."""
+    size = TYPE_BYTES.get(instruction.modifiers[-1], 4)
+    vectors = [op for op in instruction.operands if isinstance(op, Vector)]
+    return size * (len(vectors[0].elements) if vectors else 1)

@@ -35,12 +35,15 @@ UNIFORM_SPECIALS = {
     "%nwarpid": ("ctx", CONTEXT["warps"]),
     "%dynamic_smem_size": ("ctx", CONTEXT["dynamic_bytes"]),
     "%total_smem_size": ("ctx", CONTEXT["shared_bytes"]),
+    "%aggr_smem_size": ("ctx", CONTEXT["shared_bytes"]),
 }
 """Special registers that are one number for a whole block, and where it is kept."""
 FIXED_SPECIALS = {
     **{f"%cluster_ctaid.{a}": 0 for a in "xyz"}, **{f"%cluster_nctaid.{a}": 1 for a in "xyz"},
-    "%cluster_ctarank": 0, "%cluster_nctarank": 1, "%smid": 0, "%nsmid": 1, "%gridid": 0,
-    "%is_explicit_cluster": 0,
+    "%cluster_ctarank": 0, "%cluster_nctarank": 1, "%smid": 0, "%nsmid": 1, "%gridid": 1,
+    "%is_explicit_cluster": 0, "%current_graph_exec": 0,
+    **{f"%reserved_smem_offset_{part}": 0 for part in ("begin", "end", "cap")},
+    **{f"%envreg{i}": 0 for i in range(32)}, **{f"%pm{i}": 0 for i in range(8)},
 }  # fmt: skip
 LANE_SPECIALS: dict[str, Callable[[int], int]] = {
     "%laneid": lambda lane: lane,
@@ -50,6 +53,8 @@ LANE_SPECIALS: dict[str, Callable[[int], int]] = {
     "%lanemask_gt": lambda lane: 0xFFFFFFFF & ~((2 << lane) - 1),
     "%lanemask_ge": lambda lane: 0xFFFFFFFF & ~((1 << lane) - 1),
 }
+CONSTANTS = {"WARP_SZ": WARP}
+"""Numbers that PTX has names for."""
 CLOCKS = ("%clock", "%clock64", "%clock_hi", "%globaltimer", "%globaltimer_lo", "%globaltimer_hi")
 
 
@@ -67,6 +72,10 @@ class Registers(Writer):
         self.function = function
         self.layout = layout
         self.symbols = symbols
+        self.params: dict[str, int] = {}
+        """Offset of each kernel parameter in the parameter buffer."""
+        self.param_pointers = False
+        """Whether the address of a parameter is taken."""
         self.local: dict[str, int] = {}
         """Offset of each local variable."""
         self.shared: dict[str, int] = {}
@@ -196,6 +205,12 @@ class Registers(Writer):
             return constant(self.local[name], 64)
         if name in self.shared:
             return constant(self.shared[name], 64)
+        if name in self.params:
+            self.param_pointers = True
+            start = self.header("ctx", CONTEXT["params"])
+            return self.binary("add", start, constant(self.params[name], 64))
+        if name in CONSTANTS:
+            return constant(CONSTANTS[name], 64)
         if name not in self.symbols:
             raise CompileError(f"{self.function.name}: there is no variable {name}")
         table = self.header("ctx", CONTEXT["symbols"])

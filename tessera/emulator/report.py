@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera.emulator import layout as at
-from tessera.emulator.ptx import TYPE_BYTES, Function, Instruction, Module, Vector
+from tessera.emulator.ptx import Function, Instruction, Module, access_bytes
 from tessera.program.errors import DeviceError, SourceLocation
 
 if TYPE_CHECKING:
@@ -67,13 +67,6 @@ def source_location(module: Module, instruction: Instruction, function: str) -> 
     if not path or not instruction.source_line:
         return None
     return SourceLocation(path, instruction.source_line, function=function)
-
-
-def access_bytes(instruction: Instruction) -> int:
-    """Bytes that one lane reads or writes."""
-    size = TYPE_BYTES.get(instruction.modifiers[-1], 4)
-    vectors = [op for op in instruction.operands if isinstance(op, Vector)]
-    return size * (len(vectors[0].elements) if vectors else 1)
 
 
 def _place(

@@ -14,7 +14,7 @@ from tessera.emulator.flatten import flatten
 from tessera.emulator.hoisting import fixed_instructions
 from tessera.emulator.layout import Layout, align
 from tessera.emulator.placement import lay_out, shared_layout
-from tessera.emulator.ptx import Function, Instruction, Module
+from tessera.emulator.ptx import Function, Instruction, Module, access_bytes
 from tessera.emulator.registers import BITS, LOCAL_WINDOW, SHARED_WINDOW, Registers, unsupported
 
 __all__ = ["BITS", "LOCAL_WINDOW", "SHARED_WINDOW", "Translation", "Translator", "translate", "unsupported"]
@@ -39,8 +39,16 @@ class Translation:
     """Static shared memory of a block."""
     local_bytes: int
     """Local memory of a thread."""
+    param_pointers: bool = False
+    """Whether the kernel takes the address of a parameter."""
     libraries: tuple[str, ...] = ()
     """IR of modules with functions that the kernel's calls, compiled apart."""
+
+    @property
+    def alignment(self) -> int:
+        """Bytes that arrays must be aligned to: those of the widest access, at least 16."""
+        moves = [s for s in self.sites if s.opcode in ("ld", "ldu", "st")]
+        return max((access_bytes(s) for s in moves), default=16) // 32 * 16 + 16
 
 
 def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Translation:
@@ -99,7 +107,7 @@ class Translator(Registers):
         starts = [b.instructions[0].line if b.instructions else 0 for b in self.flow.blocks]
         return Translation(
             ir, self.layout, self.sites, starts, self.params, self.param_bytes, self.shared,
-            self.shared_bytes, self.local_bytes, tuple(self.libraries.values()),
+            self.shared_bytes, self.local_bytes, self.param_pointers, tuple(self.libraries.values()),
         )  # fmt: skip
 
     def hoist(self) -> None:
@@ -123,7 +131,11 @@ class Translator(Registers):
         if instruction.guard is not None:
             guard = self.read(instruction.guard, "pred")
             self.guard = self.invert(guard) if instruction.guard_negated else guard
-        emitter(self, instruction)
+        try:
+            emitter(self, instruction)
+        except (IndexError, KeyError, StopIteration) as error:
+            # A form that PTX does not have: too few operands or types, or others than it knows.
+            raise unsupported(instruction) from error
         self.guard = None
 
     # -- places in the program ------------------------------------------------------------------

@@ -111,8 +111,6 @@ def move(t: Translator, instruction: Instruction) -> None:
     target, source = instruction.operands
     kind = kind_of(instruction)
     bits = BITS[kind]
-    if bits == 128:
-        raise unsupported(instruction)
     if isinstance(source, Vector):
         part = bits // len(source.elements)
         total = constant(0, bits)

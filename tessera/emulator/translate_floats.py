@@ -29,7 +29,7 @@ def sign_bits(kind: str) -> int:
     return 1 << (BITS[kind] - 1)
 
 
-def canonical(t: Translator, value: Value, kind: str) -> Value:
+def canonical(t: Writer, value: Value, kind: str) -> Value:
     """The value with the NaN that instructions return in place of any other."""
     return by_halves(
         t, kind, [value],
@@ -44,14 +44,14 @@ def flush(t: Writer, value: Value) -> Value:
     return t.select(t.compare("eq", exponent, constant(0, 32)), sign, value)
 
 
-def flushed(t: Translator, value: Value, kind: str) -> Value:
+def flushed(t: Writer, value: Value, kind: str) -> Value:
     """Subnormal numbers made zeros of the same sign, in the types that have `.ftz`."""
     if kind == "f32":
         return flush(t, value)
     return by_halves(t, kind, [value], lambda k, v: _flush_half(t, v[0], k))
 
 
-def _flush_half(t: Translator, value: Value, kind: str) -> Value:
+def _flush_half(t: Writer, value: Value, kind: str) -> Value:
     if kind != "f16":
         return value
     exponent = t.binary("and", value, constant(0x7C00, 16))
@@ -59,7 +59,7 @@ def _flush_half(t: Translator, value: Value, kind: str) -> Value:
     return t.select(t.compare("eq", exponent, constant(0, 16)), sign, value)
 
 
-def finished(t: Translator, value: Value, kind: str, modifiers: tuple[str, ...]) -> Value:
+def finished(t: Writer, value: Value, kind: str, modifiers: tuple[str, ...]) -> Value:
     """Flushed, clamped to [0, 1], or to what is not negative, as the modifiers say."""
     if "ftz" in modifiers:
         value = flushed(t, value, kind)
@@ -68,7 +68,7 @@ def finished(t: Translator, value: Value, kind: str, modifiers: tuple[str, ...])
     return value
 
 
-def _clamped(t: Translator, value: Value, kind: str, modifiers: tuple[str, ...]) -> Value:
+def _clamped(t: Writer, value: Value, kind: str, modifiers: tuple[str, ...]) -> Value:
     zero = constant(0, BITS[kind])
     if "relu" in modifiers:
         below = compare(t, "olt", kind, value, zero)
@@ -83,7 +83,7 @@ def _clamped(t: Translator, value: Value, kind: str, modifiers: tuple[str, ...])
 
 
 def by_halves(
-    t: Translator, kind: str, values: list[Value], compute: Callable[[str, list[Value]], Value]
+    t: Writer, kind: str, values: list[Value], compute: Callable[[str, list[Value]], Value]
 ) -> Value:
     """A computation on a type, or on both halves of its packed form."""
     if not kind.endswith("x2"):
@@ -207,7 +207,7 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
         if rounding == "rm" and opcode in ("add", "sub", "fma"):
             exact = _zero_downwards(t, opcode, wide, exact)
         return f64_to(t, exact, kind, rounding)
-    return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
+    return short_arithmetic(t, opcode, kind, values)
 
 
 def directed(t: Translator, opcode: str, values: list[Value], rounding: str) -> Value:
@@ -228,14 +228,19 @@ def native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
     return t.floating(f"{OPERATIONS[opcode]} {{t}} {{0}}, {{1}}", FLOAT[kind], *values)
 
 
-def _short(t: Translator, opcode: str, kind: str, values: list[Value]) -> Value:
+def short_arithmetic(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
+    """A sum, difference, product or fma of halves, one value or two in a register."""
+    return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
+
+
+def _short(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
     if opcode != "fma" and kind == "f16":
         wide = native(t, opcode, "f32", [to_f32(t, v, kind) for v in values])
         return f32_to(t, wide, kind)
     return f64_to(t, _exact(t, opcode, [to_f64(t, v, kind) for v in values]), kind)
 
 
-def _exact(t: Translator, opcode: str, values: list[Value]) -> Value:
+def _exact(t: Writer, opcode: str, values: list[Value]) -> Value:
     """The f64 result of operands from a shorter type, rounded to odd."""
     if opcode == "mul":
         return native(t, "mul", "f64", values)
@@ -260,7 +265,7 @@ def _zero_downwards(t: Writer, opcode: str, values: list[Value], total: Value) -
     return t.select(t.binary("and", zero, some), constant(1 << 63, 64), total)
 
 
-def _odd_sum(t: Translator, first: Value, second: Value) -> Value:
+def _odd_sum(t: Writer, first: Value, second: Value) -> Value:
     total = native(t, "add", "f64", [first, second])
     back = native(t, "sub", "f64", [total, first])
     error = native(
@@ -273,7 +278,7 @@ def _odd_sum(t: Translator, first: Value, second: Value) -> Value:
     return made_odd(t, total, error)
 
 
-def odd_quotient(t: Translator, a: Value, b: Value) -> Value:
+def odd_quotient(t: Writer, a: Value, b: Value) -> Value:
     """A quotient in f64, rounded to odd."""
     quotient = native(t, "div", "f64", [a, b])
     minus = t.binary("xor", quotient, constant(1 << 63, 64))
@@ -302,12 +307,12 @@ def compare(t: Writer, condition: str, kind: str, a: Value, b: Value) -> Value:
     return t.float_compare(condition, FLOAT[kind], a, b)
 
 
-def extremum(t: Translator, instruction: Instruction, kind: str, a: Value, b: Value) -> Value:
+def extremum(t: Writer, instruction: Instruction, kind: str, a: Value, b: Value) -> Value:
     """`min`, `max`: a NaN gives way unless `.NaN`; -0 is less than +0."""
     return by_halves(t, kind, [a, b], lambda k, v: _extremum(t, instruction, k, v[0], v[1]))
 
 
-def _extremum(t: Translator, instruction: Instruction, kind: str, a: Value, b: Value) -> Value:
+def _extremum(t: Writer, instruction: Instruction, kind: str, a: Value, b: Value) -> Value:
     modifiers, least = instruction.modifiers, instruction.opcode == "min"
     sign = constant(sign_bits(kind), BITS[kind])
     signs = t.binary("and", t.binary("xor", a, b), sign)

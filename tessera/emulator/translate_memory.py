@@ -1,4 +1,4 @@
-"""Loads, stores, atomics and address conversions in LLVM IR."""
+"""Loads, stores and address conversions in LLVM IR."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
 
 WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "global": 0, "const": 0, "param": 0}
-PLACES = {"global": "global", "generic": "global", "const": "global", "shared": "shared", "local": "local"}
-"""How the address of each state space is checked."""
-ATOMIC = {
-    "and": "and", "or": "or", "xor": "xor", "exch": "xchg", "inc": "uincwrap", "dec": "udecwrap",
-    "add": "add",
+PLACES = {
+    "global": "global", "generic": "global", "const": "global", "param": "global", "shared": "shared",
+    "local": "local",
 }  # fmt: skip
+"""How the address of each state space is checked."""
 V64 = f"<{WARP} x i64>"
 
 
@@ -33,14 +32,29 @@ def load(t: Translator, instruction: Instruction) -> None:
     kind, target, source = instruction.modifiers[-1], instruction.operands[0], instruction.operands[1]
     space = space_of(instruction)
     parts = target.elements if isinstance(target, Vector) else (target,)
-    if kind == "b128" or not isinstance(source, Address):
+    if not isinstance(source, Address):
         raise unsupported(instruction)
     if space == "param" and isinstance(source.base, Symbol) and source.base.name in t.params:
         _load_param(t, instruction, source, parts)
         return
+    if kind == "b128":
+        halves = load_from(t, instruction, source, PLACES[space], 64, 2)
+        t.write(target, joined(t, halves))
+        return
     values = load_from(t, instruction, source, PLACES[space], BITS[kind], len(parts))
     for part, value in zip(parts, values, strict=True):
         t.write(part, value, signed=kind.startswith("s"))
+
+
+def joined(t: Translator, halves: list[Value]) -> Value:
+    """128 bits of two times 64, the low ones first."""
+    low, high = (t.resize(v, 128) for v in halves)
+    return t.binary("or", low, t.binary("shl", high, constant(64, 128)))
+
+
+def parted(t: Translator, value: Value) -> list[Value]:
+    """The reverse."""
+    return [t.resize(value, 64), t.resize(t.binary("lshr", value, constant(64, 128)), 64)]
 
 
 def load_from(
@@ -98,8 +112,11 @@ def store(t: Translator, instruction: Instruction) -> None:
     """`st`."""
     kind, target, source = instruction.modifiers[-1], instruction.operands[0], instruction.operands[1]
     space = space_of(instruction)
-    if kind == "b128" or space == "param":
+    if space == "param":
         raise unsupported(instruction)
+    if kind == "b128":
+        store_to(t, instruction, target, PLACES[space], parted(t, t.read(source, kind)))
+        return
     parts = source.elements if isinstance(source, Vector) else (source,)
     store_to(t, instruction, target, PLACES[space], [t.read(p, kind) for p in parts])
 
@@ -142,47 +159,10 @@ def hosts(
     return t.let(f"extractvalue {{ {V64}, i1 }} {found}, 0"), mask
 
 
-def atomic(t: Translator, instruction: Instruction) -> None:
-    """`atom`, `red`: one lane after the other."""
-    kind = instruction.modifiers[-1]
-    returns = instruction.opcode == "atom"
-    place, *values = instruction.operands[1 if returns else 0 :]
-    bits = BITS.get(kind, 0)
-    modifiers = instruction.modifiers
-    operation = next((m for m in modifiers if m in (*ATOMIC, "min", "max", "cas")), None)
-    if (
-        operation is None
-        or bits not in (16, 32, 64)
-        or isinstance(place, Vector)
-        or not isinstance(place, Address)
-    ):
-        raise unsupported(instruction)
-    operands = [t.spread(t.read(v, kind)) for v in values]
-    addresses, mask = hosts(t, instruction, place, PLACES[space_of(instruction)], bits // 8)
-    if operation == "cas":
-        name = f"cas_{bits}"
-    elif kind.startswith(("f", "bf")):
-        if operation not in ("add", "exch") or kind not in ("f32", "f64"):
-            raise unsupported(instruction)
-        name = f"atom_{'fadd' if operation == 'add' else 'xchg'}_{bits}"
-    elif operation in ("min", "max"):
-        name = f"atom_{'u' if kind.startswith('u') else ''}{operation}_{bits}"
-    else:
-        name = f"atom_{ATOMIC[operation]}_{bits}"
-    t.helpers.add(name)
-    data = "".join(f", {v.type} {v.text}" for v in operands)
-    old = t.let(f"call <{WARP} x i{bits}> @{name}({V64} {addresses}, i32 {mask}{data})")
-    if returns:
-        t.write(instruction.operands[0], Value(old, bits, vector=True))
-
-
 def convert_address(t: Translator, instruction: Instruction) -> None:
     """`cvta`."""
     space = next(m for m in instruction.modifiers if m.split("::")[0] in WINDOWS).split("::")[0]
-    source = instruction.operands[1]
-    if isinstance(source, Symbol) and source.name in t.params:
-        raise unsupported(instruction)
-    value = t.read(source, "u64")
+    value = t.read(instruction.operands[1], "u64")
     window = WINDOWS[space]
     if window:
         operation = "sub" if "to" in instruction.modifiers else "add"
@@ -195,7 +175,10 @@ def is_space(t: Translator, instruction: Instruction) -> None:
     space = instruction.modifiers[-1].split("::")[0]
     address = t.read(instruction.operands[1], "u64")
     top = t.binary("lshr", address, constant(56, 64))
-    if space in ("shared", "local"):
+    if space == "param":
+        start = t.header("ctx", CONTEXT["params"])
+        found = t.compare("ult", t.binary("sub", address, start), constant(max(t.param_bytes, 1), 64))
+    elif space in ("shared", "local"):
         found = t.compare("eq", top, constant(WINDOWS[space] >> 56, 64))
     else:
         found = t.compare("ult", top, constant(SHARED_WINDOW >> 56, 64))
@@ -234,13 +217,18 @@ def _first_bytes(t: Translator, value: Value, bytes_read: Value, start: int) -> 
     return t.binary("and", value, mask)
 
 
+def policy(t: Translator, instruction: Instruction) -> None:
+    """`createpolicy`: caches are not modelled."""
+    t.write(instruction.operands[0], constant(0, 64))
+
+
 def nothing(_t: Translator, _instruction: Instruction) -> None:
     """Fences, prefetches and sleeps change no value here: accesses happen in order."""
 
 
 TABLE = {
-    "ld": load, "ldu": load, "st": store, "atom": atomic, "red": atomic, "cvta": convert_address,
-    "isspacep": is_space, "cp": copy_async,
+    "ld": load, "ldu": load, "st": store, "cvta": convert_address,
+    "isspacep": is_space, "cp": copy_async, "createpolicy": policy,
     **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "nanosleep", "griddepcontrol", "discard",
                      "applypriority", "pmevent", "setmaxnreg", "brkpt"), nothing),
 }  # fmt: skip

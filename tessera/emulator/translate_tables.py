@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tessera.emulator import (
     translate_arithmetic,
+    translate_atomics,
     translate_bits,
     translate_choices,
     translate_convert,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
     **translate_arithmetic.TABLE,
+    **translate_atomics.TABLE,
     **translate_bits.TABLE,
     **translate_choices.TABLE,
     **translate_convert.TABLE,

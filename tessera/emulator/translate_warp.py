@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tessera.emulator import translate_floats as floats
 from tessera.emulator.cfg import Block
 from tessera.emulator.emit_ir import WARP, Value, constant, lanes_of
 from tessera.emulator.layout import ALIVE, RESULTS
@@ -245,6 +246,9 @@ def _match(t: Translator, instruction: Instruction) -> None:
 def _redux(t: Translator, instruction: Instruction) -> None:
     kind = instruction.modifiers[-1]
     name = next((m for m in instruction.modifiers if m in ("add", "min", "max", "and", "or", "xor")), "")
+    if kind == "f32" and name in ("min", "max"):
+        _redux_floats(t, instruction, name)
+        return
     if kind not in ("u32", "s32", "b32") or not name:
         raise unsupported(instruction)
     is_signed = kind.startswith("s")
@@ -259,6 +263,26 @@ def _redux(t: Translator, instruction: Instruction) -> None:
     t.declared.add(f"declare i32 @llvm.vector.reduce.{function}.v{WARP}i32(<{WARP} x i32>)")
     text = t.let(f"call i32 @llvm.vector.reduce.{function}.v{WARP}i32({values.type} {values.text})")
     t.write(instruction.operands[0], Value(text, 32, vector=False))
+
+
+def _redux_floats(t: Translator, instruction: Instruction, name: str) -> None:
+    """`redux.sync.min.f32`, `.max`: pairs of lanes, then pairs of pairs."""
+    values = t.spread(t.read(instruction.operands[1], "f32"))
+    if "abs" in instruction.modifiers:
+        values = t.binary("and", values, constant(0x7FFFFFFF, 32))
+    # What changes no result: a NaN gives way to numbers, unless it is to win over them.
+    infinity = 0x7F800000 if name == "min" else 0xFF800000
+    neutral = infinity if "NaN" in instruction.modifiers else floats.NAN["f32"]
+    values = t.select(t.lane_predicate(t.mask), values, constant(neutral, 32))
+    kept = tuple(m for m in instruction.modifiers if m == "NaN")
+    operation = Instruction(name, kept, (), instruction.line)
+    for step in (16, 8, 4, 2, 1):
+        order = ", ".join(f"i32 {lane ^ step}" for lane in range(WARP))
+        other = t.let(
+            f"shufflevector {values.type} {values.text}, {values.type} poison, <{WARP} x i32> <{order}>"
+        )
+        values = floats.extremum(t, operation, "f32", values, Value(other, 32, vector=True))
+    t.write(instruction.operands[0], values)
 
 
 def _active_mask(t: Translator, instruction: Instruction) -> None:

@@ -150,6 +150,8 @@ def _multiply_add(executor: Executor, instruction: Instruction, mask: Array) -> 
     """`vmad`: a product and a sum of up to 65 bits, perhaps plus one, perhaps shifted right."""
     modifiers = instruction.modifiers
     kinds = [m for m in modifiers if m in TYPES]
+    if len(kinds) != 3 or len(instruction.operands) != 4:
+        raise unsupported(instruction)
     signed = "s32" in kinds[1:]
     a, b = (_one_part(executor, instruction.operands[1 + i], kinds[1 + i]).astype(object) for i in range(2))
     c = executor.read(instruction.operands[3], "s32" if signed else "u32").astype(object)

@@ -138,5 +138,44 @@ next:
 done:
   ret i1 %any1
 }
+
+; A warp is where its warpgroup of four meets; whether all of them that have not ended have come.
+define internal i1 @meet(ptr %ctx, ptr %blk, ptr %warp) {
+  %waits = get warp.waits
+  %again = icmp ne i32 %waits, 0
+  %before = get warp.turn
+  %one = select i1 %again, i32 0, i32 1
+  %turn = add i32 %before, %one
+  set warp.turn, %turn
+  set warp.waits, 1
+  %id = get warp.id
+  %low = and i32 %id, -4
+  %first = zext i32 %low to i64
+  %count = get ctx.warps
+  %four = add i64 %first, 4
+  %few = icmp ult i64 %count, %four
+  %end = select i1 %few, i64 %count, i64 %four
+  br label %loop
+loop:
+  %w = phi i64 [ %first, %0 ], [ %w1, %next ]
+  %other = warp %w
+  %alive = load i32, ptr %other
+  %turn_at = getelementptr i8, ptr %other, i64 @TURN@
+  %their = load i32, ptr %turn_at
+  %behind = icmp ult i32 %their, %turn
+  %living = icmp ne i32 %alive, 0
+  %late = and i1 %behind, %living
+  br i1 %late, label %absent, label %next
+next:
+  %w1 = add i64 %w, 1
+  %last = icmp eq i64 %w1, %end
+  br i1 %last, label %here, label %loop
+here:
+  set warp.waits, 0
+  set blk.met, 1
+  ret i1 true
+absent:
+  ret i1 false
+}
 """
-"""`arrive`, `wake`, `release`."""
+"""`arrive`, `wake`, `release`, `meet`."""

@@ -97,7 +97,11 @@ after:
 done:
   ret i32 @DONE@
 wait:
-  %released = call i1 @release(ptr %ctx, ptr %blk)
+  %opens = call i1 @release(ptr %ctx, ptr %blk)
+  %met = get blk.met
+  set blk.met, 0
+  %meets = icmp ne i64 %met, 0
+  %released = or i1 %opens, %meets
   br i1 %released, label %opened, label %closed
 opened:
   br label %round
@@ -125,6 +129,7 @@ define internal void @begin_block(ptr %ctx, ptr %blk, i64 %number) {
   set blk.ctaid_z, %z
   set blk.number, %number
   set blk.steps, 0
+  set blk.met, 0
   %threads = get ctx.threads
   set blk.alive, %threads
   %bar = at blk.BARRIERS
@@ -140,6 +145,8 @@ loop:
   %warp = warp %w
   %first = get warp.first
   set warp.alive, %first
+  set warp.turn, 0
+  set warp.waits, 0
   %lists = at warp.LISTS
   call void @llvm.memset.p0.i64(ptr align 64 %lists, i8 0, i64 @LISTS_BYTES@, i1 false)
   %lanes = at warp.BAR_LANES

@@ -192,12 +192,13 @@ def _liveness(
         killed: set[str] = set()
         for instruction in body:
             used |= reads(instruction) - killed
+            if instruction.opcode == "wgmma":
+                # Its result may be added to what was there.
+                used |= writes(instruction) - killed
             if instruction.guard is None:
                 killed |= writes(instruction)
             else:
                 # A guarded write may leave the old value in place, so the old value is read.
-                used |= writes(instruction) - killed
-            if instruction.opcode == "wgmma":
                 used |= writes(instruction) - killed
         uses.append(used)
         kills.append(killed)

@@ -47,6 +47,8 @@ def arrived(executor: Executor, instruction: Instruction, here: Array, waiting: 
         waiting: Every thread that stands at this instruction.
         alive: Threads that have not returned; the others cannot come.
     """
+    if warpgroups.meets(instruction):
+        return warpgroups.arrived(waiting, alive)
     members = member_mask(executor, instruction)
     ready = np.zeros(executor.count, np.bool_)
     for start in range(0, executor.count, WARP):

@@ -18,7 +18,7 @@ CONTEXT_BYTES = 256
 # The head of a block's state; one i64 each.
 BLOCK = {name: 8 * i for i, name in enumerate(
     ("ctaid_x", "ctaid_y", "ctaid_z", "shared", "alive", "steps", "fault_kind", "fault_site", "fault_lane",
-     "fault_address", "fault_warp", "local", "number", "fault_mask"))
+     "fault_address", "fault_warp", "local", "number", "fault_mask", "met"))
 }  # fmt: skip
 BARRIERS = 128
 """16 barriers of four i32: threads arrived, threads needed (0: all), votes, whether a vote failed."""
@@ -32,6 +32,8 @@ from device address to host address, and bytes between the memories of two lanes
 # The head of a warp's area.
 ALIVE, WARP_ID, FIRST_MASK = 0, 4, 8
 LOCAL_BASE = 16
+TURN, WAITS = 24, 28
+"""How often the warp has come to where its warpgroup meets, and whether it waits there now (i32 each)."""
 BAR_LANES, BAR_BLOCK, RESUME = 64, 128, 192
 TID = {"x": 320, "y": 448, "z": 576}
 HOSTS = 704

@@ -114,10 +114,12 @@ class Code(Writer):
 
     # -- elements -------------------------------------------------------------------------------
 
-    def stage(self, register: Value, kind: str, target: str) -> None:
-        """Write a register's elements to a staging buffer."""
+    def stage(self, register: Value, kind: str, target: str, *, negated: bool = False) -> None:
+        """Write a register's elements to a staging buffer, or floats of the other sign."""
         for i, piece in enumerate(unpacked(self, register, kind)):
             wide = piece if kind == "b1" else to_f64(self, piece, kind)
+            if negated:
+                wide = self.binary("xor", wide, constant(1 << 63, 64))
             self.keep(self.at(target, (i, VECTOR_BYTES)), wide)
 
     def stage_columns(self, register: Value, kind: str, target: str) -> None:

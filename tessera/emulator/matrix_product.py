@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tessera.emulator.emit_ir import Value
 from tessera.emulator.matrices import ELEMENT_BITS
 from tessera.emulator.matrix_code import (
     DECLARATIONS,
@@ -89,22 +90,22 @@ def product_text(product: Product) -> str:
         w.tile(w.at(a, (row, size)), w.at(b, (column, size)), sums, product.steps, elements, product.form)
         tile = w.let(f"add i64 {w.let(f'mul i64 {column}, {product.rows}')}, {row}")
         place = w.at(c, (tile, per_tile(product.c) * register))
-        write_tile(w, product, place, sums, (count_a + count_b + count_c, tile))
+        bits = register_bits(product.c)
+        old = [w.fetch(w.at(place, (i, bits * 4)), bits) for i in range(per_tile(product.c))]
+        write_tile(w, product, old, sums, (count_a + count_b + count_c, tile))
     return module_of(w, product.name)
 
 
-def write_tile(w: Code, product: Product, c: str, sums: str, target: tuple[int, str]) -> None:
+def write_tile(w: Code, product: Product, registers: list[Value], sums: str, target: tuple[int, str]) -> None:
     """Add the accumulator to staged sums and write a tile's registers of D.
 
     Args:
         w: Where the code goes.
         product: Kinds of elements.
-        c: Pointer to the registers of C.
+        registers: Those of C.
         sums: Pointer to the staged sums.
         target: Position of D in the table, and number of the tile.
     """
-    bits = register_bits(product.c)
-    registers = [w.fetch(w.at(c, (i, bits * 4)), bits) for i in range(per_tile(product.c))]
     old = [piece for value in registers for piece in unpacked(w, value, product.c)]
     results = []
     for i in (0, 1):
@@ -118,8 +119,9 @@ def write_tile(w: Code, product: Product, c: str, sums: str, target: tuple[int, 
         w.put(w.slot(first + i, index), value)
 
 
-def module_of(w: Code, name: str, parameters: str = "") -> str:
-    """The module of one function that a kernel's module may call."""
-    head = f"define void @{name}(ptr noalias %warp, ptr noalias %table, i32 %mask{parameters})"
+def module_of(w: Code, name: str, parameters: str = "", result: str = "void") -> str:
+    """The module of one function that a kernel's module may call. One with a result returns it itself."""
+    head = f"define {result} @{name}(ptr noalias %warp, ptr noalias %table, i32 %mask{parameters})"
     body = "\n".join(w.entry + w.lines)
-    return "\n".join((f"{head} {{\n{body}\n  ret void\n}}", DECLARATIONS, *sorted(w.declared)))
+    end = "\n  ret void" if result == "void" else ""
+    return "\n".join((f"{head} {{\n{body}{end}\n}}", DECLARATIONS, *sorted(w.declared)))

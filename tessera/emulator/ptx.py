@@ -166,8 +166,13 @@ TYPE_BYTES: dict[str, int] = {
 """Bytes of one element by type."""
 
 
+_MATRIX_BYTES = {"ldmatrix": 16, "stmatrix": 16, "wgmma": 16, "wmma": 4}
+
+
 def access_bytes(instruction: Instruction) -> int:
-    """Bytes that one lane reads or writes."""
+    """Bytes that one lane reads or writes; those of a line for what moves whole matrices."""
+    if instruction.opcode in _MATRIX_BYTES:
+        return _MATRIX_BYTES[instruction.opcode]
     size = TYPE_BYTES.get(instruction.modifiers[-1], 4)
     vectors = [op for op in instruction.operands if isinstance(op, Vector)]
     return size * (len(vectors[0].elements) if vectors else 1)

@@ -73,6 +73,8 @@ def _place(
     site: Instruction, address: int, state: State, translation: Translation, memory: Memory, kind: str
 ) -> str:
     named = {m.split("::")[0] for m in site.modifiers}
+    if site.opcode == "wgmma":
+        named.add("shared")
     window = WINDOWS.get(address >> 56) if not named & {"global", "shared", "local", "const"} else None
     space = next((s for s in ("shared", "local") if s in named), window)
     offset = address & ((1 << 56) - 1) if window else address
@@ -101,7 +103,9 @@ def _waiting(state: State, translation: Translation, threads: tuple[int, int, in
     layout = translation.layout
     for w in range(state.warps):
         area = state.warp(w)
-        stalled = area[layout.stall_masks : layout.stall_masks + 4 * layout.blocks].view(np.uint32)
+        # Lanes that wait for others of their warp have been told to try again.
+        stalled = area[layout.wait_masks : layout.wait_masks + 8 * layout.blocks].view(np.uint32)
+        stalled = stalled[: layout.blocks] | stalled[layout.blocks :]
         for block in np.flatnonzero(stalled):
             found.setdefault(translation.blocks[int(block)], []).extend(_lanes(int(stalled[block]), w))
         lanes = area[at.BAR_LANES : at.BAR_LANES + 64].view(np.uint32)

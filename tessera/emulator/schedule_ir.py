@@ -49,7 +49,7 @@ def _numbers(t: Translator) -> dict[str, int]:
         "RESULTS": at.RESULTS, "BAR_LANES": at.BAR_LANES, "BAR_BLOCK": at.BAR_BLOCK, "RESUME": at.RESUME,
         "FAULT": at.FAULT, "YIELD": at.YIELD, "DONE": at.DONE, "DEADLOCK": at.DEADLOCK,
         "TICK_MASK": TICKS - 1, "LISTS": at.LISTS, "LISTS_BYTES": 16 * layout.words + 8 * layout.blocks,
-        "LOCAL_BYTES": t.local_bytes, "BARRIERS_BYTES": at.SITES - at.BARRIERS,
+        "TURN": at.TURN, "LOCAL_BYTES": t.local_bytes, "BARRIERS_BYTES": at.SITES - at.BARRIERS,
     }  # fmt: skip
 
 

@@ -86,9 +86,9 @@ def call_product(t: Translator, product: Product, groups: tuple[Iterable[Operand
 
 
 def call_library(
-    t: Translator, name: str, text: Callable[[], str], places: list[int], more: str = ""
-) -> None:
-    """Call a function that is compiled apart.
+    t: Translator, name: str, text: Callable[[], str], places: list[int], more: str = "", result: str = "void"
+) -> str:
+    """Call a function that is compiled apart; returns the name of its result, if it has one.
 
     Args:
         t: The kernel's translator.
@@ -96,12 +96,17 @@ def call_library(
         text: Its module.
         places: Where its registers lie.
         more: Further arguments with their types, each after a comma.
+        result: LLVM's type of what it returns.
     """
     if name not in t.libraries:
         t.libraries[name] = text()
     types = "".join(f", {part.split()[0]}" for part in more.split(", ") if part)
-    t.declared.add(f"declare void @{name}(ptr, ptr, i32{types})")
-    t.raw(f"  call void @{name}(ptr %warp, ptr {table_of(t, places)}, i32 {t.mask}{more})")
+    t.declared.add(f"declare {result} @{name}(ptr, ptr, i32{types})")
+    call = f"call {result} @{name}(ptr %warp, ptr {table_of(t, places)}, i32 {t.mask}{more})"
+    if result != "void":
+        return t.let(call)
+    t.raw(f"  {call}")
+    return ""
 
 
 def _multiply_quads(t: Translator, instruction: Instruction, c: str, d: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tessera.emulator import translate_floats as floats
+from tessera.emulator import warpgroups
 from tessera.emulator.cfg import Block
 from tessera.emulator.emit_ir import WARP, Value, constant, lanes_of
 from tessera.emulator.layout import ALIVE, RESULTS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
 
 V64 = f"<{WARP} x i64>"
-MATRIX = ("mma", "ldmatrix", "stmatrix", "movmatrix", "wmma")
+MATRIX = ("mma", "ldmatrix", "stmatrix", "movmatrix", "wmma", "wgmma", "setmaxnreg")
 
 
 def write_collective(t: Translator, block: Block, instruction: Instruction) -> None:
@@ -32,6 +33,8 @@ def write_collective(t: Translator, block: Block, instruction: Instruction) -> N
         return
     if _needs_others(instruction):
         _gather_lanes(t, block, instruction)
+    if warpgroups.meets(instruction):
+        _meet_warps(t, block)
     emitter = COLLECTIVES.get(instruction.opcode)
     if emitter is None:
         raise unsupported(instruction)
@@ -101,6 +104,19 @@ def _gather_lanes(t: Translator, block: Block, instruction: Instruction) -> None
     t.mask = ready
     # The lanes left behind try again, as others with another mask may be complete.
     t.raw("  store i32 1, ptr %progress.at")
+
+
+def _meet_warps(t: Translator, block: Block) -> None:
+    """Go on if the four warps of the warpgroup are here; they try again when the last one has come."""
+    all_here = t.let("call i1 @meet(ptr %ctx, ptr %blk, ptr %warp)")
+    some, none = t.name("some")[1:], t.name("none")[1:]
+    t.raw(f"  br i1 {all_here}, label %{some}, label %{none}")
+    t.label(none)
+    t.raw(f"  call void @stall(ptr %warp, i32 {block.index}, i32 {t.mask})")
+    # No other lane of the warp is anywhere else: nothing that it does helps.
+    t.raw("  store i32 0, ptr %progress.at")
+    t.raw("  br label %sched")
+    t.label(some)
 
 
 def _members(t: Translator, instruction: Instruction) -> Value:
@@ -305,9 +321,14 @@ def _warp_barrier(_t: Translator, _instruction: Instruction) -> None:
 
 
 def _matrices(t: Translator, instruction: Instruction) -> None:
-    from tessera.emulator import translate_matrix, translate_rows, translate_wmma
+    from tessera.emulator import translate_matrix, translate_rows, translate_wgmma, translate_wmma
 
-    tables = {**translate_matrix.TABLE, **translate_rows.TABLE, **translate_wmma.TABLE}
+    tables = {
+        **translate_matrix.TABLE,
+        **translate_rows.TABLE,
+        **translate_wmma.TABLE,
+        **translate_wgmma.TABLE,
+    }
     emitter = tables.get(instruction.opcode)
     if emitter is None:
         raise unsupported(instruction)

@@ -1,5 +1,5 @@
-"""`wgmma`: products of matrices in shared memory by four warps. They happen at once here, so that fences and
-waits are nothing; each warp computes its own sixteen rows.
+"""`wgmma`: products of matrices in shared memory by four warps. They happen at once here, each warp computing
+its own sixteen rows, so that fences are nothing; where products are waited for, the four warps meet.
 
 Source: PTX ISA 8.8, section 9.7.15 (asynchronous warpgroup-level matrix instructions).
 """
@@ -15,7 +15,7 @@ import numpy as np
 from tessera.emulator import fragments, matrices
 from tessera.emulator.lanes import Array
 from tessera.emulator.matrices import ELEMENT_BITS, unknown, warps_of
-from tessera.emulator.ptx import Immediate, Instruction, Vector
+from tessera.emulator.ptx import Immediate, Instruction, Operand, Vector
 from tessera.program.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -104,45 +104,102 @@ def _flag(instruction: Instruction, position: int) -> int:
     return int(operand.value)
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a `wgmma.mma_async` says."""
+
+    d: str
+    a: str
+    b: str
+    """Types of elements."""
+    target: Operand
+    a_operand: Operand
+    """A descriptor, or the registers of a warp's 16 rows."""
+    b_operand: Operand
+    scale: Operand | None
+    """A predicate: whether D is added to."""
+    sign: int
+    """-1 if the products are subtracted."""
+    a_across: bool
+    """Whether the lines of A in memory run along its rows, not along k."""
+    b_across: bool
+    """The same for columns of B."""
+
+    @property
+    def in_registers(self) -> bool:
+        """Whether A is."""
+        return isinstance(self.a_operand, Vector)
+
+    @staticmethod
+    def of(instruction: Instruction) -> Form:
+        """What an instruction says.
+
+        Raises:
+            CompileError: A form that is not known, such as a sparse one.
+        """
+        m, n, _ = matrices.shape_of(instruction)
+        kinds = [x for x in instruction.modifiers if x in ELEMENT_BITS]
+        if len(kinds) != 3 or "sp" in instruction.modifiers or m != 64 or n % 8:
+            raise unknown(instruction)
+        target, a_operand, b_operand, *rest = instruction.operands
+        in_registers = isinstance(a_operand, Vector)
+        d, a, b = kinds
+        return Form(
+            d, a, b, target, a_operand, b_operand, rest[0] if rest else None,
+            (_flag(instruction, 4) or 1) * (_flag(instruction, 5) or 1),
+            not in_registers and bool(_flag(instruction, 6)),
+            bool(_flag(instruction, 6 if in_registers else 7)),
+        )  # fmt: skip
+
+
 def _multiply(executor: Executor, instruction: Instruction, ready: Array) -> None:
-    m, n, k = matrices.shape_of(instruction)
-    kinds = [x for x in instruction.modifiers if x in ELEMENT_BITS]
-    if len(kinds) != 3 or "sp" in instruction.modifiers or m != 64:
-        raise unknown(instruction)
-    d_kind, a_kind, b_kind = kinds
-    target, a_operand, b_operand = instruction.operands[:3]
-    scale = executor.read(instruction.operands[3], "pred") if len(instruction.operands) > 3 else None
-    a_sign, b_sign = _flag(instruction, 4) or 1, _flag(instruction, 5) or 1
-    in_registers = isinstance(a_operand, Vector)
-    a_across = not in_registers and bool(_flag(instruction, 6))
-    b_across = bool(_flag(instruction, 6 if in_registers else 7))
-    old = matrices.read_elements(executor, target, d_kind)
+    form = Form.of(instruction)
+    _, n, k = matrices.shape_of(instruction)
+    scale = executor.read(form.scale, "pred") if form.scale is not None else None
+    old = matrices.read_elements(executor, form.target, form.d)
     results = np.zeros_like(old)
-    held = matrices.read_elements(executor, a_operand, a_kind) if in_registers else None
-    places = None if in_registers else executor.read(a_operand, "u64")
-    b_places = executor.read(b_operand, "u64")
+    held = matrices.read_elements(executor, form.a_operand, form.a) if form.in_registers else None
+    places = None if form.in_registers else executor.read(form.a_operand, "u64")
+    b_places = executor.read(form.b_operand, "u64")
     layout = fragments.accumulator(16, n)
     for threads in warps_of(ready):
         first = int(threads[0])
         if held is not None:
-            a_layout = fragments.operand_a(16, k, 32 // ELEMENT_BITS[a_kind])
+            a_layout = fragments.operand_a(16, k, 32 // ELEMENT_BITS[form.a])
             a = fragments.collect(held[threads], a_layout, (16, k))
         else:
             descriptor = int(places[first]) if places is not None else 0
-            whole = _from_memory(executor, instruction, descriptor, a_kind, 64, k, across=a_across)
+            whole = _from_memory(executor, instruction, descriptor, form.a, 64, k, across=form.a_across)
             a = whole[first // 32 % 4 * 16 :][:16]
-        b = _from_memory(executor, instruction, int(b_places[first]), b_kind, n, k, across=b_across).T
+        b = _from_memory(executor, instruction, int(b_places[first]), form.b, n, k, across=form.b_across).T
         c = fragments.collect(old[threads], layout, (16, n))
         if scale is not None and not scale[first]:
             c = np.zeros_like(c)
-        total = matrices.product(a * a_sign, b * b_sign, c, instruction)
+        total = matrices.product(a * form.sign, b, c, instruction)
         results[threads] = fragments.distribute(total, layout)
-    matrices.write_elements(executor, target, matrices.pack(results, d_kind), ready)
+    matrices.write_elements(executor, form.target, matrices.pack(results, form.d), ready)
 
 
 def _warpgroup(executor: Executor, instruction: Instruction, ready: Array) -> None:
     if "mma_async" in instruction.modifiers:
         _multiply(executor, instruction, ready)
+
+
+def meets(instruction: Instruction) -> bool:
+    """Whether the four warps meet at the instruction: who goes on from there may say that the operands can
+    be overwritten, which is true only when all four have read them.
+    """
+    return instruction.opcode == "wgmma" and "wait_group" in instruction.modifiers
+
+
+def arrived(waiting: Array, alive: Array) -> Array:
+    """Which of the threads that stand where warps meet have their whole warpgroup beside them."""
+    ready = np.zeros(len(waiting), np.bool_)
+    for start in range(0, len(waiting), 128):
+        group = slice(start, start + 128)
+        if not (alive[group] & ~waiting[group]).any():
+            ready[group] = waiting[group]
+    return ready
 
 
 def _nothing(_executor: Executor, _instruction: Instruction, _ready: Array) -> None:

@@ -6,10 +6,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tessera.emulator import Emulator
 from tessera.program.errors import DeviceError
 from tests.emulator.warp import run, widened
 
 Array = np.ndarray[Any, Any]
+ENGINE = Emulator(workers=1, memory_bytes=1 << 24, level=0)
 
 
 def test_mbarrier_counts_arrivals_and_turns_its_phase() -> None:
@@ -116,6 +118,7 @@ def descriptor(at: int, leading: int, stride: int, swizzle: int) -> str:
     return f"cvt.u64.u32 %d9, %s; add.u64 %d9, %d9, {at}; shr.u64 %d9, %d9, 4; or.b64 %d{{}}, %d9, {high:#x};"
 
 
+@pytest.mark.parametrize("engine", [None, ENGINE], ids=["interpreter", "engine"])
 @pytest.mark.parametrize(
     ("kind", "a_form", "b_form"),
     [("f16", a, b) for a in ("k16", "k32", "k64", "k128", "m16", "m128") for b in ("k128", "k16")]
@@ -124,7 +127,7 @@ def descriptor(at: int, leading: int, stride: int, swizzle: int) -> str:
     + [(kind, "k128", "k128") for kind in ("tf32", "e4m3", "e5m2", "s8", "u8")],
 )  # fmt: skip
 def test_warpgroup_product_of_matrices_in_shared_memory(
-    kind: str, a_form: str, b_form: str, rng: np.random.Generator
+    kind: str, a_form: str, b_form: str, engine: Emulator | None, rng: np.random.Generator
 ) -> None:
     dtype, sums, k = KINDS[kind]
     low, high = (0, 9) if kind == "u8" else (-4, 5)
@@ -168,7 +171,7 @@ def test_warpgroup_product_of_matrices_in_shared_memory(
     wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;
     {" ".join(f"mov.b32 %o{i}, %t{i};" for i in range(8))}
 """.replace(" p,", " %p0,").replace(" p;", " %p0;")
-    out = run(body, image.view(np.uint32).reshape(512, 8))[:128]
+    out = run(body, image.view(np.uint32).reshape(512, 8), engine)[:128]
     expected = widened(a) @ widened(b).T + 2
     values = out.view(np.float32 if sums == "f32" else np.int32)
     for thread in range(128):

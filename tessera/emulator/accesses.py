@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,6 @@ from tessera.emulator.describe import conflict_text, place_of
 from tessera.emulator.findings import Findings
 from tessera.emulator.lanes import Array
 from tessera.emulator.observed import ATOMIC_OPCODES, BlockView, LaunchState, Observer
-from tessera.emulator.ptx import Instruction
 from tessera.emulator.shadow import Region, Regions, Touches
 
 STRONG = ("volatile", "relaxed", "acquire", "release", "mmio")
@@ -39,15 +39,20 @@ class AccessObserver(Observer):
     def __init__(self, found: Findings, memory: Regions, launch: LaunchState, view: BlockView) -> None:
         super().__init__(found, launch, view)
         self._memory = memory
-        self._shared = Regions()
+        self.shared = Regions()
         for region in view.shared:
-            self._shared.add(region)
+            self.shared.add(region)
+        self.cluster: Sequence[AccessObserver] = (self,)
+        """The observers of the blocks of its cluster, by rank."""
+        self._barrier = False
+        """Whether the access under way is to an mbarrier."""
         self._frame: Locals | None = None
         self._variables = Regions()
 
     def access(
-        self, frame: Locals, space: str, threads: Array, places: Array, size: int, align: int, *, write: bool
-    ) -> Array:
+        self, frame: Locals, space: str, threads: Array, places: Array, size: int, align: int, *, write: bool,
+        barrier: bool = False,
+    ) -> Array:  # fmt: skip
         """Threads access memory, as part of the instruction that `executing` named.
 
         Args:
@@ -58,13 +63,16 @@ class AccessObserver(Observer):
             size: Bytes of each access.
             align: What each place must be a multiple of.
             write: Whether it writes. Atomics are known by their instruction.
+            barrier: Whether what is accessed is an mbarrier that the instruction reports to.
 
         Returns:
             Which of the accesses may go ahead.
         """
         addresses = places.astype(np.int64)
         atomic = self._current().opcode in ATOMIC_OPCODES
+        atomic = atomic and not barrier
         write = write or atomic
+        self._barrier = barrier or self._current().opcode == "mbarrier"
         regions = self._local(frame) if space == "local" else self._regions(space)
         index = regions.find(addresses, size)
         outside = index < 0
@@ -87,7 +95,11 @@ class AccessObserver(Observer):
         return going
 
     def _regions(self, space: str) -> Regions:
-        return self._shared if space == "shared" else self._memory
+        if space == "shared":
+            return self.shared
+        if space.startswith("shared@"):
+            return self.cluster[int(space[7:])].shared
+        return self._memory
 
     def _local(self, frame: Locals) -> Regions:
         if self._frame is not frame:
@@ -111,19 +123,26 @@ class AccessObserver(Observer):
         if write:
             region.written[index] = True
         instruction = self._current()
-        if _is_memory_barrier(instruction, space, size, write=write):
+        if self._barrier:
             waits = any(m in ("test_wait", "try_wait") for m in instruction.modifiers)
-            (self._order.observe if waits else self._order.publish)(space, threads, addresses)
+            (self._order.observe if waits else self._order.publish)(self._place(space), threads, addresses)
             return
         if any(m in STRONG for m in instruction.modifiers) and not atomic:
-            self._order.strong(space, threads, addresses, writes=write)
+            self._order.strong(self._place(space), threads, addresses, writes=write)
             return
         if id(instruction) in self._launch.optimistic:
             return
         kind = "atomic" if atomic else "write" if write else "read"
         self._race(region, space, kind, threads, offsets, size)
         if atomic:
-            self._order.strong(space, threads, addresses, writes=True)
+            self._order.strong(self._place(space), threads, addresses, writes=True)
+
+    def _place(self, space: str) -> str:
+        """The space's name among all blocks: each has shared memory of its own."""
+        if not space.startswith("shared"):
+            return space
+        owner = self.cluster[int(space[7:])] if "@" in space else self
+        return f"shared@{owner.view.number}"
 
     def _race(self, region: Region, space: str, kind: str, threads: Array, offsets: Array, size: int) -> None:
         if region.touches is None:
@@ -204,12 +223,3 @@ class AccessObserver(Observer):
             "uninitialized", self._current(), threads, f"reads {place.text}, which nothing has written",
             space=space, region=region, offset=int(offsets[0]), size=size,
         )  # fmt: skip
-
-
-def _is_memory_barrier(instruction: Instruction, space: str, size: int, *, write: bool) -> bool:
-    """Whether an access is to an mbarrier: by its own instructions, or by a copy that reports there."""
-    if instruction.opcode == "mbarrier":
-        return True
-    copies = "bulk" in instruction.modifiers or "mbarrier" in instruction.modifiers
-    # Copies that report to a barrier move multiples of 16 bytes.
-    return instruction.opcode == "cp" and copies and space == "shared" and size == 8 and not write

@@ -67,6 +67,8 @@ class Activation:
         """Number of the barrier that each thread waits at."""
         self.stuck: Array = np.zeros(count, np.bool_)
         """Threads at a warp-wide instruction that others have yet to come to."""
+        self.resting: Array = np.zeros(count, np.bool_)
+        """Threads that wait for something, looked in vain, and let all others go before they look again."""
         self.last_run: Array = np.zeros(count, np.int64)
         """Basic blocks that the thread block had executed when each thread last ran."""
         self.block: Block | None = None

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tessera.emulator import mbarriers
+from tessera.emulator import atomics, mbarriers, transfers
 from tessera.emulator.atomics import combine
 from tessera.emulator.instructions import Executor, unsupported
 from tessera.emulator.lanes import Array
-from tessera.emulator.ptx import Address, Immediate, Instruction
+from tessera.emulator.operands import type_of
+from tessera.emulator.ptx import TYPE_BYTES, Address, Immediate, Instruction, Vector
 from tessera.emulator.transfers import space_of
 
 
@@ -92,5 +93,41 @@ def _bulk(executor: Executor, instruction: Instruction, mask: Array) -> None:
         )  # fmt: skip
 
 
-HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {"cp": _copy}
+def _report_bytes(executor: Executor, instruction: Instruction, mask: Array, size: int) -> None:
+    """Tell the barrier, which is the last operand, that so many bytes have come."""
+    barrier = instruction.operands[2] if len(instruction.operands) > 2 else None
+    if not isinstance(barrier, Address):
+        raise unsupported(instruction)
+    mbarriers.update(
+        executor, barrier, space_of(instruction), mask, instruction.line,
+        lambda state, _: replace(state, bytes=state.bytes - size),
+    )  # fmt: skip
+
+
+def _bytes_of(instruction: Instruction) -> int:
+    value = instruction.operands[1]
+    return TYPE_BYTES[type_of(instruction)] * (len(value.elements) if isinstance(value, Vector) else 1)
+
+
+def _store(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`st` and `st.async`, which goes to another block of the cluster and reports to a barrier there."""
+    transfers.store(executor, instruction, mask)
+    if "async" in instruction.modifiers:
+        _report_bytes(executor, instruction, mask, _bytes_of(instruction))
+
+
+def _reduce(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`red` and `red.async`."""
+    if "async" not in instruction.modifiers:
+        atomics.HANDLERS["red"](executor, instruction, mask)
+        return
+    plain = replace(instruction, operands=instruction.operands[:2],
+                    modifiers=tuple(m for m in instruction.modifiers if m != "async"))  # fmt: skip
+    atomics.HANDLERS["red"](executor, plain, mask)
+    _report_bytes(executor, instruction, mask, _bytes_of(instruction))
+
+
+HANDLERS: dict[str, Callable[[Executor, Instruction, Array], None]] = {
+    "cp": _copy, "st": _store, "red": _reduce,
+}  # fmt: skip
 """What each opcode of this family does."""

@@ -127,17 +127,6 @@ def _fail(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -> No
     )
 
 
-def _grid_handle(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -> Array:
-    del arguments, mask
-    return np.ones(executor.count, np.uint64).view(np.uint8).reshape(executor.count, 8)
-
-
-def _grid_sync(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -> Array:
-    del arguments
-    executor.run.machine.wait_for_grid(executor.run, int(mask.sum()))
-    return np.zeros((executor.count, 4), np.uint8)
-
-
 Builtin = Callable[["Executor", tuple[Operand, ...], Array], Array | None]
 
 BUILTINS: dict[str, Builtin] = {
@@ -146,7 +135,5 @@ BUILTINS: dict[str, Builtin] = {
     "free": _free,
     "__assertfail": _fail,
     "__assert_fail": _fail,
-    "cudaCGGetIntrinsicHandle": _grid_handle,
-    "cudaCGSynchronize": _grid_sync,
 }
 """Functions that the driver provides, by name."""

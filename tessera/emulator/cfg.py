@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tessera.emulator.polls import poll_edges
 from tessera.emulator.ptx import (
     Address,
     Function,
@@ -60,6 +61,10 @@ class ControlFlow:
     blocks: tuple[Block, ...]
     labels: dict[str, int]
     """Block by label."""
+    polls: frozenset[tuple[int, int]] = frozenset()
+    """Jumps backwards, from block to block, of loops that only look at memory."""
+    searches: frozenset[tuple[int, int]] = frozenset()
+    """The same of loops that also carry something from turn to turn."""
 
 
 def control_flow(function: Function) -> ControlFlow:
@@ -74,7 +79,7 @@ def control_flow(function: Function) -> ControlFlow:
     blocks = tuple(
         Block(i, tuple(body), successors[i], live_in[i], live_out[i]) for i, body in enumerate(bodies)
     )
-    return ControlFlow(blocks, labels)
+    return ControlFlow(blocks, labels, *poll_edges(blocks))
 
 
 def _split(function: Function) -> tuple[list[list[Instruction]], dict[str, int]]:

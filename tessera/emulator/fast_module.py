@@ -12,6 +12,7 @@ import numpy as np
 
 from tessera.emulator.arena import Arena
 from tessera.emulator.engine import Emulator, LoadedModule
+from tessera.emulator.geometry import ALONE, Point, cluster_size
 from tessera.emulator.lanes import Array
 from tessera.emulator.lockstep_module import LockstepModule, bound_params
 from tessera.emulator.memory import Allocation, Memory
@@ -54,20 +55,25 @@ class FastModule(LockstepModule):
     def run_kernel(
         self,
         entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
+        grid: Point,
+        block: Point,
         params: Sequence[bytes],
         shared_bytes: int,
+        *,
+        cluster: Point | None = None,
+        resident: int = 1 << 30,
     ) -> None:
         """Run a kernel to its end.
 
         Raises:
             CompileError: PTX that the emulator does not know.
             DeviceError: An access outside memory, a deadlock, or a kernel that does not end.
+            KernelError: A cluster that the kernel or the grid does not allow.
         """
         blocks = grid[0] * grid[1] * grid[2]
-        if self._refused or (blocks <= FEW_BLOCKS and not self._loops):
-            super().run_kernel(entry, grid, block, params, shared_bytes)
+        size, _ = cluster_size(self.entry(entry), grid, cluster)
+        if self._refused or (blocks <= FEW_BLOCKS and not self._loops) or size != ALONE:
+            super().run_kernel(entry, grid, block, params, shared_bytes, cluster=cluster, resident=resident)
             return
         values = bound_params(self.entry(entry), params)
         try:
@@ -75,7 +81,7 @@ class FastModule(LockstepModule):
         except CompileError:
             # The interpreter may know it; if not, it says so with the line.
             self._refused = True
-            super().run_kernel(entry, grid, block, params, shared_bytes)
+            super().run_kernel(entry, grid, block, params, shared_bytes, resident=resident)
             return
         self._emulator.launch_params(self._compiled, entry, grid, block, list(values.values()), shared_bytes)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tessera.emulator import arithmetic, async_copies, atomics, bits, mbarriers, transfers, video
+from tessera.emulator import arithmetic, async_copies, atomics, bits, clusters, mbarriers, transfers, video
 from tessera.emulator.conversions import convert
 from tessera.emulator.instructions import Executor
 from tessera.emulator.lanes import Array
@@ -22,6 +22,7 @@ HANDLERS: dict[str, Handler] = {
     **atomics.HANDLERS,
     **async_copies.HANDLERS,
     **mbarriers.HANDLERS,
+    **clusters.HANDLERS,
     **video.HANDLERS,
     "cvt": convert,
 }

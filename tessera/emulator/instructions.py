@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tessera.emulator.geometry import RANK_SHIFT
 from tessera.emulator.lanes import BITS, Array, unsigned
 from tessera.emulator.ptx import (
     TYPE_BYTES,
@@ -194,16 +195,18 @@ class Executor:
         """The bytes of a state space; (threads, bytes) for local memory."""
         if space == "shared":
             return self.run.shared
+        if space.startswith("shared@"):
+            return self.run.cluster.blocks[int(space[7:])].shared
         return self.run.local if space in PRIVATE else self.run.machine.memory.data
 
     def split(
         self, place: str, operand: Address, size: int, mask: Array, line: int, align: int | None = None,
-        *, write: bool = False,
+        *, write: bool = False, barrier: bool = False,
     ) -> list[tuple[str, Array, Array]]:  # fmt: skip
         """Threads and byte offsets by state space, all checked against its bounds and `align`.
 
-        Addresses must be multiples of `align`, by default of the size. Under the sanitizer, accesses
-        that fail a check are left out.
+        Addresses must be multiples of `align`, by default of the size. `barrier` says that an mbarrier is
+        meant. Under the sanitizer, accesses that fail a check are left out.
 
         Raises:
             DeviceError: An access outside of any allocation; names line, thread and address.
@@ -216,6 +219,9 @@ class Executor:
             groups = {"global": mask & ~shared & ~local, "local": mask & local, "shared": mask & shared}
         else:
             groups = {"global" if place == "const" else place: mask}
+        if "shared" in groups and (addresses[groups["shared"]] >> np.uint64(RANK_SHIFT) & 0xFF).any():
+            addresses, parts = self.by_block(addresses, groups.pop("shared"))
+            groups |= parts
         found = []
         for space, members in groups.items():
             threads = np.flatnonzero(members)
@@ -225,7 +231,9 @@ class Executor:
             if place == "generic":
                 offsets = offsets & np.uint64((1 << 56) - 1) if space != "global" else offsets
             if self.run.watch is not None and place != "param":
-                going = self.run.watch.access(self, space, threads, offsets, size, align, write=write)
+                going = self.run.watch.access(
+                    self, space, threads, offsets, size, align, write=write, barrier=barrier
+                )
                 base = GLOBAL_BASE if space == "global" else 0
                 found.append((space, threads[going], (offsets[going] - np.uint64(base)).astype(np.int64)))
                 continue
@@ -255,6 +263,30 @@ class Executor:
                 )
             found.append((space, threads, signed))
         return found
+
+    def by_block(self, addresses: Array, mask: Array) -> tuple[Array, dict[str, Array]]:
+        """Addresses without the rank of a block of the cluster, and threads by the block that they name.
+
+        Raises:
+            DeviceError: The block has ended.
+        """
+        blocks, own = self.run.cluster.blocks, self.run.geometry.rank
+        high = addresses >> np.uint64(RANK_SHIFT) & np.uint64((1 << 56 - RANK_SHIFT) - 1)
+        named = (high > 0) & (high <= len(blocks))
+        ranks = np.where(named, high.astype(np.int64) - 1, own)
+        cut = np.where(named, addresses & ~np.uint64((1 << 56) - (1 << RANK_SHIFT)), addresses)
+        groups = {}
+        for rank in np.unique(ranks[mask]).tolist():
+            threads = mask & (ranks == rank)
+            if not blocks[rank].living:
+                raise DeviceError(
+                    f"{self.function.name}: thread {int(np.flatnonzero(threads)[0])} of block "
+                    f"{self.run.geometry.index} accesses the shared memory of block {rank} of its cluster, "
+                    "which has ended",
+                    hint="end with cluster.sync(): a block's shared memory lasts as long as the block",
+                )
+            groups["shared" if rank == own else f"shared@{rank}"] = threads
+        return cut, groups
 
     # -- dispatch -------------------------------------------------------------------------------
 

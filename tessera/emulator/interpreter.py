@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tessera.emulator.findings import BlockStoppedError, TooManyFindingsError
+from tessera.emulator.geometry import Geometry, cluster_size
+from tessera.emulator.grid_run import GridRun
 from tessera.emulator.instructions import GLOBAL_BASE
 from tessera.emulator.lanes import Array
-from tessera.emulator.lockstep import BlockRun, Geometry
+from tessera.emulator.lockstep import BlockRun
 from tessera.emulator.machine import Machine, Memory, size_of
 from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import Function
 from tessera.emulator.sanitizer import Sanitizer
-from tessera.program.errors import CompileError, DeviceError
+from tessera.program.errors import CompileError, DeviceError, TesseraError
 
 Sizes = tuple[int, int, int]
 RESERVED = 1 << 30
@@ -126,6 +127,9 @@ class Interpreter:
         block: Sizes,
         params: Sequence[bytes],
         shared_bytes: int = 0,
+        *,
+        cluster: Sizes | None = None,
+        resident: int = 1 << 30,
     ) -> None:
         """Run a kernel to its end.
 
@@ -136,9 +140,12 @@ class Interpreter:
             block: Threads by axis.
             params: The bytes of each parameter.
             shared_bytes: Dynamic shared memory per block.
+            cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
+            resident: Blocks that the GPU holds at once.
 
         Raises:
             CompileError: PTX that the interpreter does not know; names the line.
+            KernelError: A cluster that the kernel or the grid does not allow.
             DeviceError: Without a sanitizer: an access outside memory, a deadlock, or a kernel
                 that does not end.
             TooManyFindingsError: With one: its limit is reached.
@@ -147,22 +154,21 @@ class Interpreter:
         bound: dict[str, bytes] = {v.name: bytes(raw) for v, raw in zip(function.params, params, strict=True)}
         if self.sanitizer:
             self.sanitizer.begin_launch(loaded.module)
-        for z, y, x in itertools.product(range(grid[2]), range(grid[1]), range(grid[0])):
-            run = BlockRun(loaded, function, bound, Geometry(grid, block, (x, y, z)), shared_bytes)
-            _run(run)
+
+        def begin(where: Geometry) -> BlockRun:
+            return BlockRun(loaded, function, bound, where, shared_bytes)
+
+        geometry = Geometry(grid, block, (0, 0, 0), *cluster_size(function, grid, cluster))
+        GridRun(begin, geometry, resident=resident, failed=_failed if self.sanitizer else None).run()
 
 
-def _run(run: BlockRun) -> None:
-    if run.watch is None:
-        run.run()
+def _failed(run: BlockRun, error: TesseraError) -> None:
+    """A watched block ended in an error: the others go on, unless there is no more to be said."""
+    if isinstance(error, BlockStoppedError):
         return
-    try:
-        run.run()
-    except (BlockStoppedError, TooManyFindingsError) as error:
-        if isinstance(error, TooManyFindingsError):
-            raise
-    except DeviceError as error:
-        run.watch.failed("failed", error.message)
+    if run.watch is None or isinstance(error, TooManyFindingsError) or not isinstance(error, DeviceError):
+        raise error
+    run.watch.failed("failed", error.message)
 
 
 def entry_of(loaded: Any, entry: str) -> Function:

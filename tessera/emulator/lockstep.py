@@ -6,20 +6,22 @@ meet again because the lowest basic block among runnable threads always goes nex
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
 from tessera.emulator import collectives
 from tessera.emulator.activation import Activation, Call
 from tessera.emulator.builtins import BUILTINS, RETURNED
+from tessera.emulator.clusters import Cluster
 from tessera.emulator.frame import Frame
+from tessera.emulator.geometry import Geometry, cluster_size, three
+from tessera.emulator.grid_run import GridRun
 from tessera.emulator.lanes import Array
 from tessera.emulator.machine import Machine, Memory, size_of
 from tessera.emulator.parser import parse_ptx
+from tessera.emulator.polls import waited_at
 from tessera.emulator.ptx import (
     TYPE_BYTES,
     Function,
@@ -33,26 +35,10 @@ from tessera.program.errors import CompileError, DeviceError
 
 __all__ = ["BlockRun", "Frame", "Geometry", "Machine", "Memory", "launch", "size_of"]
 
-CLUSTER_BARRIER = 16
-"""Number of the barrier of a cluster; a block's own are 0 to 15."""
 STEP_LIMIT = 50_000_000
 """Basic blocks executed before a launch counts as one that never ends."""
 PATIENCE = 64
 """Basic blocks after which threads that have not run for longest have their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Where one block stands in its grid."""
-
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    index: tuple[int, int, int]
-
-    @property
-    def threads(self) -> int:
-        """Threads of the block."""
-        return self.block[0] * self.block[1] * self.block[2]
 
 
 def launch(
@@ -63,6 +49,8 @@ def launch(
     args: Sequence[Array | np.generic],
     shared_bytes: int = 0,
     *,
+    cluster: Sequence[int] | int | None = None,
+    resident: int = 1 << 30,
     output: list[str] | None = None,
 ) -> None:
     """Run a kernel to its end.
@@ -74,11 +62,14 @@ def launch(
         block: Threads by axis, one to three.
         args: Arrays (copied in and back out) or NumPy scalars of the parameter's size.
         shared_bytes: Dynamic shared memory per block.
+        cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
+        resident: Blocks that the GPU holds at once; more of them have to wait until others end.
         output: Gets the text of every `printf`, in the order of the calls.
 
     Raises:
         CompileError: PTX that this interpreter does not know; names the line.
         DeviceError: An access outside memory, a deadlock, or a kernel that does not end.
+        KernelError: Sizes that the kernel cannot be launched with.
     """
     module = parse_ptx(ptx) if isinstance(ptx, str) else ptx
     function = module.functions.get(entry)
@@ -90,16 +81,15 @@ def launch(
     if output is not None:
         machine.printed = output
     params, arrays = machine.bind(function, args)
-    shape, threads = _three(grid), _three(block)
-    for z, y, x in itertools.product(range(shape[2]), range(shape[1]), range(shape[0])):
-        BlockRun(machine, function, params, Geometry(shape, threads, (x, y, z)), shared_bytes).run()
+    shape = three(grid)
+    geometry = Geometry(shape, three(block), (0, 0, 0), *cluster_size(function, shape, cluster))
+
+    def begin(where: Geometry) -> BlockRun:
+        return BlockRun(machine, function, params, where, shared_bytes)
+
+    GridRun(begin, geometry, resident=resident).run()
     for address, array in arrays:
         array[...] = machine.memory.load(address, array)
-
-
-def _three(sizes: Sequence[int]) -> tuple[int, int, int]:
-    x, y, z = (*sizes, 1, 1)[:3]
-    return int(x), int(y), int(z)
 
 
 class BlockRun:
@@ -113,13 +103,8 @@ class BlockRun:
         geometry: Geometry,
         shared_bytes: int,
     ) -> None:
-        if math.prod(function.directives.get("reqnctapercluster", ())) > 1:
-            raise CompileError(
-                f"{function.name} asks for clusters of several blocks; the interpreter runs them singly",
-                ptx_line=function.line,
-            )
         self.machine = machine
-        self.geometry = geometry
+        self.geometry: Geometry = geometry
         self.threads: int = geometry.threads
         self.shared_at: dict[str, int] = {}
         self.dynamic_bytes: int = shared_bytes
@@ -132,9 +117,19 @@ class BlockRun:
         self.local_top: int = 0
         self.exited: Array = np.zeros(self.threads, np.bool_)
         """Threads that executed `exit`."""
+        self.declined: Array = np.zeros(self.threads, np.bool_)
+        """Threads that asked in vain whether a wait is over, and have not jumped back since."""
+        self.cluster_phase: Array = np.full(self.threads, -1)
+        """Phase of the cluster's barrier in which each thread came to it last."""
         self.steps: int = 0
+        """Basic blocks executed."""
+        self.rests: int = 0
+        """Times that all threads had looked in vain for what they wait for."""
+        self.progress: int = 0
+        """Counts what others may have waited for, and jumps of loops that do more than look."""
         self.function = function
         self.watch = machine.sanitizer.watch_block(self) if machine.sanitizer else None
+        self.cluster: Cluster = Cluster([self])
         everyone = np.ones(self.threads, np.bool_)
         self.stack: list[Activation] = [Activation(Frame(self, function, dict(params)), everyone)]
         """The calls under way, the kernel's own first."""
@@ -162,14 +157,10 @@ class BlockRun:
             top += size_of(variable) and size_of(variable) + self.spacing
         return top
 
-    def run(self) -> None:
-        """Run every thread to its end.
-
-        Raises:
-            DeviceError: Threads wait for each other for ever, or the step limit is reached.
-        """
-        while self.step():
-            pass
+    @property
+    def living(self) -> int:
+        """Threads that have not returned from the kernel."""
+        return int(self.stack[0].alive.sum()) if self.stack else 0
 
     def step(self) -> bool:
         """Execute one instruction, for all threads that stand there; False once every thread has returned.
@@ -203,18 +194,19 @@ class BlockRun:
         """Choose the basic block that goes next; False if all threads of the call have returned."""
         blocks, pc = top.frame.flow.blocks, top.pc
         while True:
-            runnable = top.alive & (top.waiting < 0) & ~top.stuck
+            runnable = top.alive & (top.waiting < 0) & ~top.stuck & ~top.resting
             if not runnable.any():
                 alive = top.alive
                 if not alive.any():
                     return False
-                if not self.release(top.frame, pc, top.waiting, alive):
-                    if self.watch is not None:
-                        self.watch.stuck(
-                            {b.index: b.instructions[0] for b in blocks if b.collective}, pc, alive
-                        )
-                    raise DeviceError(top.frame.deadlock(pc, alive))
-                top.stuck[:] = False
+                if self.release(top.frame, pc, top.waiting, alive):
+                    top.stuck[:] = False
+                elif top.resting.any():
+                    # They look again, after the other blocks have had a turn.
+                    top.resting[:] = False
+                    self.rests += 1
+                else:
+                    self.stuck()
                 continue
             index = int(pc[runnable].min())
             self.count_step(top.frame)
@@ -228,6 +220,18 @@ class BlockRun:
                 return True
             pc[active] = index + 1
             top.stuck[:] = False
+
+    def stuck(self) -> NoReturn:
+        """No thread of the block can go on.
+
+        Raises:
+            DeviceError: Always; a sanitizer is told first.
+        """
+        top = self.stack[-1]
+        if self.watch is not None:
+            blocks = top.frame.flow.blocks
+            self.watch.stuck({b.index: waited_at(b) for b in blocks if b.instructions}, top.pc, top.alive)
+        raise DeviceError(top.frame.deadlock(top.pc, top.alive), kind="deadlock")
 
     def count_step(self, frame: Frame) -> None:
         """Count one basic block against the step limit."""
@@ -245,7 +249,7 @@ class BlockRun:
         instruction = block.instructions[top.at]
         if block.collective:
             top.block = None
-            done = self.collective(top.frame, instruction, top.going, top.pc, top.waiting)
+            done = self.collective(top, instruction, top.going)
             top.stuck |= top.going & ~done
             if done.any():
                 top.stuck &= ~done
@@ -263,8 +267,20 @@ class BlockRun:
 
     def branch(self, top: Activation, instruction: Instruction, taken: Array) -> None:
         """`bra`."""
-        top.pc[taken] = top.frame.flow.labels[_label(instruction)]
+        target = top.frame.flow.labels[_label(instruction)]
+        top.pc[taken] = target
         top.going = top.going & ~taken
+        assert top.block is not None  # noqa: S101 - it is being executed
+        if target <= top.block.index:
+            self.jump_back(top, taken, (top.block.index, target))
+
+    def jump_back(self, top: Activation, taken: Array, edge: tuple[int, int]) -> None:
+        """Threads jump backwards: those that only look for something let all others go first."""
+        flow = top.frame.flow
+        rest = taken if edge in flow.polls else taken & self.declined
+        top.resting |= taken if edge in flow.searches else rest
+        self.declined &= ~taken
+        self.progress += bool((taken & ~rest).any())
 
     def indexed_branch(self, top: Activation, instruction: Instruction, taken: Array) -> None:
         """`brx.idx`: each thread goes where its index says."""
@@ -280,6 +296,7 @@ class BlockRun:
             self.exited |= taken
         top.pc[taken] = len(top.frame.flow.blocks)
         top.going = top.going & ~taken
+        self.progress += bool(taken.any())
 
     def trap(self, _top: Activation, instruction: Instruction, taken: Array) -> None:
         """`trap`."""
@@ -343,16 +360,18 @@ class BlockRun:
         if top.call is None:
             top.advance()
 
-    def collective(
-        self, frame: Frame, instruction: Instruction, active: Array, pc: Array, waiting: Array
-    ) -> Array:
+    def collective(self, top: Activation, instruction: Instruction, active: Array) -> Array:
         """Run a warp-wide instruction for the warps whose lanes have all arrived; returns who did."""
+        frame, pc, waiting = top.frame, top.pc, top.waiting
         blocks = frame.flow.blocks
         here = active & frame.guard(instruction)
         skipped = active & ~here
         at = int(pc[active][0])
         if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
             pc[skipped] += 1
+            if "cluster" in instruction.modifiers:
+                self.cluster_barrier(top, instruction, here)
+                return active
             self.arrive(frame, instruction, here, pc, waiting)
             self.release(frame, pc, waiting, pc < len(blocks))
             return active
@@ -366,16 +385,25 @@ class BlockRun:
         pc[ready | skipped] += 1
         return ready | skipped
 
+    def cluster_barrier(self, top: Activation, instruction: Instruction, here: Array) -> None:
+        """`barrier.cluster.arrive` and `barrier.cluster.wait`, which goes on once all threads have come."""
+        if not here.any():
+            return
+        if "arrive" in instruction.modifiers:
+            if self.watch is not None and "relaxed" not in instruction.modifiers:
+                self.watch.arrived_at_cluster(np.flatnonzero(here), self.geometry.cluster_index)
+            self.cluster.arrive(self, here)
+            top.pc[here] += 1
+            return
+        passed = here & self.cluster.passed(self)
+        if self.watch is not None and passed.any():
+            self.watch.passed_cluster(np.flatnonzero(passed), self.geometry.cluster_index)
+        top.pc[passed] += 1
+        top.resting |= here & ~passed
+        self.progress += bool(passed.any())
+
     def arrive(self, frame: Frame, instruction: Instruction, here: Array, pc: Array, waiting: Array) -> None:
         """`bar.sync`, `bar.arrive`, `bar.red`: park threads until their barrier is complete."""
-        if "cluster" in instruction.modifiers:
-            # A cluster is one block here: to wait for it is to wait for the block.
-            if "arrive" in instruction.modifiers:
-                pc[here] += 1
-            else:
-                waiting[here] = CLUSTER_BARRIER
-                frame.barriers[int(pc[here][0]) if here.any() else -1] = instruction
-            return
         barrier = frame.read(instruction.operands[_barrier_operand(instruction)], "u32")
         if "arrive" in instruction.modifiers:
             for name in np.unique(barrier[here]):
@@ -407,6 +435,7 @@ class BlockRun:
                 frame.arrivals.pop(int(name), None)
                 pc[members] += 1
                 waiting[members] = -1
+                self.progress += 1
                 progressed = True
         return progressed
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera.emulator.cfg import ControlFlow, control_flow
+from tessera.emulator.device_runtime import add_device_runtime
 from tessera.emulator.instructions import GLOBAL_BASE
 from tessera.emulator.lanes import BITS, Array
 from tessera.emulator.ptx import TYPE_BYTES, Function, Module, Symbol, Variable
 from tessera.program.errors import DeviceError
 
 if TYPE_CHECKING:
-    from tessera.emulator.lockstep import BlockRun
     from tessera.emulator.sanitizer import Sanitizer
 
 RED_ZONE = 256
@@ -78,6 +78,7 @@ class Machine:
     def __init__(
         self, module: Module, memory: Memory | None = None, sanitizer: Sanitizer | None = None
     ) -> None:
+        add_device_runtime(module)
         self.module = module
         self.memory = Memory() if memory is None else memory
         self.sanitizer = sanitizer
@@ -134,14 +135,6 @@ class Machine:
         index, rest = divmod(pointer - FUNCTION_BASE, 16)
         names = list(self.module.functions)
         return names[index] if rest == 0 and 0 <= index < len(names) else ""
-
-    def wait_for_grid(self, run: BlockRun, threads: int) -> None:
-        """Called by the threads of a block that wait for all others of the grid.
-
-        Raises:
-            DeviceError: Always: blocks run one after the other here.
-        """
-        raise DeviceError(f"{run.function.name}: {threads} threads wait for a grid, whose blocks run in turn")
 
     def flow(self, function: Function) -> ControlFlow:
         """The control flow of a function, computed once."""

@@ -76,15 +76,16 @@ def update(
         change: State and thread number to the new state.
     """
     before = np.zeros(executor.count, np.uint64)
-    for kind, threads, offsets in executor.split(space, place, 8, mask, line):
+    for kind, threads, offsets in executor.split(space, place, 8, mask, line, barrier=True):
         memory = executor.storage(kind)
-        if kind != "shared":
+        if not kind.startswith("shared"):
             raise DeviceError(f"PTX line {line}: an mbarrier lies in shared memory only", ptx_line=line)
         for thread, offset in zip(threads, offsets, strict=True):
             cell = memory[offset : offset + 8]
             before[thread] = cell.view(np.uint64)[0]
             state = change(State.unpack(int(before[thread])), int(thread)).settled()
             cell[:] = np.array([state.pack()], np.uint64).view(np.uint8)
+        executor.run.progress += 1
     return before
 
 
@@ -139,7 +140,9 @@ def _wait(executor: Executor, instruction: Instruction, mask: Array, place: Addr
         asked = executor.read(instruction.operands[2], "u32").astype(np.uint64) & np.uint64(1)
     else:
         asked = executor.read(instruction.operands[2], "u64") >> np.uint64(63)
-    executor.write(instruction.operands[0], phase != asked, mask)
+    over = phase != asked
+    executor.run.declined |= mask & ~over
+    executor.write(instruction.operands[0], over, mask)
 
 
 def _barrier(executor: Executor, instruction: Instruction, mask: Array) -> None:

@@ -54,11 +54,10 @@ def _axes() -> dict[str, Reader]:
             f"%ntid.{axis}": _along("block", i),
             f"%ctaid.{axis}": _along("index", i),
             f"%nctaid.{axis}": _along("grid", i),
-            # Every block is a cluster of its own.
-            f"%clusterid.{axis}": _along("index", i),
-            f"%nclusterid.{axis}": _along("grid", i),
-            f"%cluster_ctaid.{axis}": _same(lambda _: 0),
-            f"%cluster_nctaid.{axis}": _same(lambda _: 1),
+            f"%clusterid.{axis}": _along("cluster_index", i),
+            f"%nclusterid.{axis}": _along("clusters", i),
+            f"%cluster_ctaid.{axis}": _along("place", i),
+            f"%cluster_nctaid.{axis}": _along("cluster", i),
         }
     return table
 
@@ -82,9 +81,9 @@ SPECIAL: dict[str, Reader] = {
     "%smid": _same(lambda _: 0),
     "%nsmid": _same(lambda _: 1),
     "%gridid": _same(lambda _: 1),
-    "%cluster_ctarank": _same(lambda _: 0),
-    "%cluster_nctarank": _same(lambda _: 1),
-    "%is_explicit_cluster": _same(lambda _: False),
+    "%cluster_ctarank": _same(lambda run: run.geometry.rank),
+    "%cluster_nctarank": _same(lambda run: int(np.prod(run.geometry.cluster))),
+    "%is_explicit_cluster": _same(lambda run: run.geometry.explicit),
     "%dynamic_smem_size": _same(lambda run: run.dynamic_bytes),
     "%total_smem_size": _same(lambda run: len(run.shared)),
     "%aggr_smem_size": _same(lambda run: len(run.shared)),

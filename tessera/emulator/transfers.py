@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tessera.emulator.geometry import RANK_SHIFT
 from tessera.emulator.instructions import LOCAL_WINDOW, SHARED_WINDOW, WINDOWS, Executor, unsupported
 from tessera.emulator.lanes import BITS, Array, unsigned
 from tessera.emulator.operands import type_of
@@ -59,9 +60,10 @@ def _load(executor: Executor, instruction: Instruction, mask: Array) -> None:
         executor.write(part, piece.view(np.dtype(BITS[kind])).reshape(-1), mask)
 
 
-def _store(executor: Executor, instruction: Instruction, mask: Array) -> None:
+def store(executor: Executor, instruction: Instruction, mask: Array) -> None:
+    """`st`."""
     kind, target, source = type_of(instruction), instruction.operands[0], instruction.operands[1]
-    if not isinstance(target, Address) or "async" in instruction.modifiers:
+    if not isinstance(target, Address):
         raise unsupported(instruction)
     parts = source.elements if isinstance(source, Vector) else (source,)
     raw = [
@@ -72,38 +74,42 @@ def _store(executor: Executor, instruction: Instruction, mask: Array) -> None:
 
 def _is_in_space(executor: Executor, instruction: Instruction, mask: Array) -> None:
     """`isspacep`: whether a generic address lies in a window."""
-    space = instruction.modifiers[0].split("::")[0]
-    window = executor.read(instruction.operands[1], "u64") >> np.uint64(56)
+    space, _, part = instruction.modifiers[0].partition("::")
+    address = executor.read(instruction.operands[1], "u64")
+    window = address >> np.uint64(56)
     windows = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "param": LOCAL_WINDOW}
     if space in windows:
         values = window == np.uint64(windows[space] >> 56)
+        if space == "shared" and part != "cluster":
+            rank = address >> np.uint64(RANK_SHIFT) & np.uint64(0xFF)
+            values &= (rank == 0) | (rank == executor.run.geometry.rank + 1)
     else:
         values = (window != np.uint64(SHARED_WINDOW >> 56)) & (window != np.uint64(LOCAL_WINDOW >> 56))
         values &= space == "global"
     executor.write(instruction.operands[0], values, mask)
 
 
-def _map_address(executor: Executor, instruction: Instruction, mask: Array) -> None:
-    """`mapa`: an address in the shared memory of a block of the cluster, which is this block alone."""
-    values = executor.read(instruction.operands[1], type_of(instruction))
-    executor.write(instruction.operands[0], values, mask)
+def _sleep(executor: Executor, _instruction: Instruction, mask: Array) -> None:
+    """`nanosleep`: who sleeps in a loop lets others go first."""
+    executor.run.declined |= mask
+    executor.run.progress += 1
 
 
 def _zero(executor: Executor, instruction: Instruction, mask: Array) -> None:
-    """`getctarank` in a cluster of one block, `createpolicy` where caches are not modelled."""
+    """`createpolicy`: caches are not modelled."""
     executor.write(instruction.operands[0], np.zeros(executor.count, np.uint64), mask)
 
 
 def _nothing(_executor: Executor, _instruction: Instruction, _mask: Array) -> None:
-    """Fences, prefetches and sleeps change no value here: accesses happen in order."""
+    """Fences and prefetches change no value here: accesses happen in order."""
 
 
 Handler = Callable[[Executor, Instruction, Array], None]
 
 HANDLERS: dict[str, Handler] = {
-    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "nanosleep", "griddepcontrol", "discard",
+    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "griddepcontrol", "discard",
                      "applypriority", "pmevent"), _nothing),
-    "mov": _move, "cvta": _convert_address, "ld": _load, "ldu": _load, "st": _store, "mapa": _map_address,
-    "isspacep": _is_in_space, "getctarank": _zero, "createpolicy": _zero,
+    "mov": _move, "cvta": _convert_address, "ld": _load, "ldu": _load, "st": store, "nanosleep": _sleep,
+    "isspacep": _is_in_space, "createpolicy": _zero,
 }  # fmt: skip
 """What each opcode of this family does."""

@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy as np
 
 from tessera.emulator.accesses import AccessObserver
-from tessera.emulator.findings import BlockStoppedError, Findings
+from tessera.emulator.findings import BlockStoppedError, Findings, Point
 from tessera.emulator.lanes import Array
 from tessera.emulator.observed import BlockView, LaunchState
 from tessera.emulator.ptx import Instruction
@@ -46,6 +46,14 @@ class Watch(AccessObserver):
     def arrived(self, threads: Array, barrier: int) -> None:
         """The threads passed `bar.arrive`."""
         self._order.arrive(threads, barrier)
+
+    def arrived_at_cluster(self, threads: Array, cluster: Point) -> None:
+        """The threads came to the barrier of their cluster."""
+        self._order.publish("cluster", threads, np.full(len(threads), hash(cluster)))
+
+    def passed_cluster(self, threads: Array, cluster: Point) -> None:
+        """The threads passed the barrier of their cluster: they are behind all who came."""
+        self._order.observe("cluster", threads, np.full(len(threads), hash(cluster)))
 
     def synchronized(
         self, places: Mapping[int, Instruction], at: Array, waiting: Array, alive: Array, barrier: int, *,

@@ -232,13 +232,6 @@ def test_functions_may_take_registers_and_addresses_of_parameters() -> None:
     np.testing.assert_array_equal(run(body, declarations=declarations), 2 * np.arange(32))
 
 
-def test_clusters_of_several_blocks_are_refused() -> None:
-    head = ".visible .entry k(.param .u64 out)"
-    text = kernel("").replace(head, head + "\n.reqnctapercluster 2, 1, 1")
-    with pytest.raises(CompileError, match="clusters of several blocks"):
-        launch(text, "k", (2,), (32,), [np.zeros(32, np.uint32)])
-
-
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -1,0 +1,57 @@
+"""The same launch on either implementation: the interpreter and the engine."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tessera.emulator.lockstep import launch
+
+Array = np.ndarray[Any, Any]
+IMPLEMENTATIONS = ("lockstep",)
+"""Names that `start` knows."""
+HEAD = ".version 8.7\n.target sm_90a\n.address_size 64\n"
+
+
+def start(
+    implementation: str, text: str, grid: Sequence[int] | int, block: Sequence[int] | int,
+    args: Sequence[Any], shared_bytes: int = 0, **more: Any,
+) -> None:  # fmt: skip
+    """Run kernel `k` of a module; arrays are written in place."""
+    sizes = (grid,) if isinstance(grid, int) else grid
+    threads = (block,) if isinstance(block, int) else block
+    launch(text, "k", sizes, threads, args, shared_bytes, **more)
+
+
+def kernel(body: str, *, params: str = ".param .u64 out", directives: str = "", shared: str = "") -> str:
+    """A module with a kernel `k`.
+
+    `%i` is the thread's number in its block, `%g` in the grid, `%bx` the block's number, `%r` and `%n` rank
+    and size of its cluster, `%at` the address of its four bytes in `out`; `%s` that of shared memory, 4 KiB.
+    """
+    return f"""{HEAD}
+.visible .entry k({params}){directives}
+{{
+    .reg .b32 %t<40>, %i, %g, %bx, %r, %n, %s, %w;
+    .reg .f32 %f<20>;
+    .reg .b64 %d<20>, %in, %out, %at;
+    .reg .pred %p<8>;
+    .shared .align 1024 .b8 memory[4096];
+    {shared}
+    mov.u32 %i, %tid.x; mov.u32 %bx, %ctaid.x; mov.u32 %t0, %ntid.x;
+    mad.lo.u32 %g, %bx, %t0, %i;
+    mov.u32 %r, %cluster_ctarank; mov.u32 %n, %cluster_nctarank;
+    mov.u32 %s, memory;
+    ld.param.u64 %out, [out];
+    mul.wide.u32 %at, %g, 4; add.u64 %at, %at, %out;
+{body}
+    ret;
+}}
+"""
+
+
+@cache
+def cluster_sync() -> str:
+    """All threads of the cluster wait for each other."""
+    return "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"

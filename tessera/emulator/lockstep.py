@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from tessera.emulator import collectives
+from tessera.emulator import rendezvous
 from tessera.emulator.activation import Activation, Call
 from tessera.emulator.builtins import BUILTINS, RETURNED
 from tessera.emulator.clusters import Cluster
@@ -199,7 +199,7 @@ class BlockRun:
                 alive = top.alive
                 if not alive.any():
                     return False
-                if self.release(top.frame, pc, top.waiting, alive):
+                if rendezvous.release(self, top.frame, pc, top.waiting, alive):
                     top.stuck[:] = False
                 elif top.resting.any():
                     # They look again, after the other blocks have had a turn.
@@ -249,7 +249,7 @@ class BlockRun:
         instruction = block.instructions[top.at]
         if block.collective:
             top.block = None
-            done = self.collective(top, instruction, top.going)
+            done = rendezvous.collective(self, top, instruction, top.going)
             top.stuck |= top.going & ~done
             if done.any():
                 top.stuck &= ~done
@@ -360,85 +360,6 @@ class BlockRun:
         if top.call is None:
             top.advance()
 
-    def collective(self, top: Activation, instruction: Instruction, active: Array) -> Array:
-        """Run a warp-wide instruction for the warps whose lanes have all arrived; returns who did."""
-        frame, pc, waiting = top.frame, top.pc, top.waiting
-        blocks = frame.flow.blocks
-        here = active & frame.guard(instruction)
-        skipped = active & ~here
-        at = int(pc[active][0])
-        if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
-            pc[skipped] += 1
-            if "cluster" in instruction.modifiers:
-                self.cluster_barrier(top, instruction, here)
-                return active
-            self.arrive(frame, instruction, here, pc, waiting)
-            self.release(frame, pc, waiting, pc < len(blocks))
-            return active
-        standing = (pc == at) & frame.guard(instruction)
-        ready = collectives.arrived(frame, instruction, here, standing, pc < len(blocks))
-        if ready.any():
-            if self.watch is not None:
-                masks = collectives.member_mask(frame, instruction)
-                self.watch.converged(instruction, np.flatnonzero(ready), masks[ready])
-            collectives.run(frame, instruction, ready)
-        pc[ready | skipped] += 1
-        return ready | skipped
-
-    def cluster_barrier(self, top: Activation, instruction: Instruction, here: Array) -> None:
-        """`barrier.cluster.arrive` and `barrier.cluster.wait`, which goes on once all threads have come."""
-        if not here.any():
-            return
-        if "arrive" in instruction.modifiers:
-            if self.watch is not None and "relaxed" not in instruction.modifiers:
-                self.watch.arrived_at_cluster(np.flatnonzero(here), self.geometry.cluster_index)
-            self.cluster.arrive(self, here)
-            top.pc[here] += 1
-            return
-        passed = here & self.cluster.passed(self)
-        if self.watch is not None and passed.any():
-            self.watch.passed_cluster(np.flatnonzero(passed), self.geometry.cluster_index)
-        top.pc[passed] += 1
-        top.resting |= here & ~passed
-        self.progress += bool(passed.any())
-
-    def arrive(self, frame: Frame, instruction: Instruction, here: Array, pc: Array, waiting: Array) -> None:
-        """`bar.sync`, `bar.arrive`, `bar.red`: park threads until their barrier is complete."""
-        barrier = frame.read(instruction.operands[_barrier_operand(instruction)], "u32")
-        if "arrive" in instruction.modifiers:
-            for name in np.unique(barrier[here]):
-                threads = here & (barrier == name)
-                frame.arrivals[int(name)] = frame.arrivals.get(int(name), 0) + int(threads.sum())
-                if self.watch is not None and threads.any():
-                    self.watch.arrived(np.flatnonzero(threads), int(name))
-            pc[here] += 1
-            return
-        waiting[here] = barrier[here].astype(np.int64)
-        frame.barriers[int(pc[here][0]) if here.any() else -1] = instruction
-
-    def release(self, frame: Frame, pc: Array, waiting: Array, alive: Array) -> bool:
-        """Let the threads of complete barriers go on; returns whether there were any."""
-        progressed = False
-        for name in np.unique(waiting[alive & (waiting >= 0)]):
-            members = alive & (waiting == name)
-            instruction = frame.barriers[int(pc[members][0])]
-            needed = collectives.barrier_count(frame, instruction, members)
-            present = int(members.sum()) + frame.arrivals.get(int(name), 0)
-            if present >= (needed if needed is not None else int(alive.sum())):
-                if self.watch is not None:
-                    whole = needed is None
-                    self.watch.synchronized(frame.barriers, pc, members, alive, int(name), whole_block=whole)
-                for place in np.unique(pc[members]):
-                    collectives.finish_barrier(
-                        frame, frame.barriers[int(place)], members & (pc == place), members
-                    )
-                frame.arrivals.pop(int(name), None)
-                pc[members] += 1
-                waiting[members] = -1
-                self.progress += 1
-                progressed = True
-        return progressed
-
 
 def _label(instruction: Instruction) -> str:
     operand = instruction.operands[-1]
@@ -449,10 +370,6 @@ def _label(instruction: Instruction) -> str:
 
 def _elements(operand: Operand) -> tuple[Operand, ...]:
     return operand.elements if isinstance(operand, ParamList) else ()
-
-
-def _barrier_operand(instruction: Instruction) -> int:
-    return 1 if "red" in instruction.modifiers else 0
 
 
 _CONTROL: dict[str, Callable[[BlockRun, Activation, Instruction, Array], None]] = {

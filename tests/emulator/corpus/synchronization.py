@@ -250,5 +250,5 @@ CASES = [
     Case("inactive-lane", reads_lane_beyond_block, reads_lanes_of_block),
     Case("bad-mask", mask_of_waiting_lanes, mask_of_branch),
     Case("bad-mask", ballot_without_self, ballot_of_all),
-    Case("runaway", waits_for_nobody, waits_for_a_thread, inputs=FLAG),
+    Case("deadlock", waits_for_nobody, waits_for_a_thread, inputs=FLAG),
 ]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from tessera.emulator.emit_ir import Value
 from tessera.emulator.layout import WARP_ID
-from tessera.emulator.matrices import ELEMENT_BITS
 from tessera.emulator.matrix_code import TILE_BYTES, VECTOR_BYTES, Code, elements_of, register_bits
 from tessera.emulator.matrix_product import Product, module_of, per_tile, write_tile
 from tessera.emulator.matrix_shared import SharedMatrix
@@ -62,7 +61,7 @@ def group_text(group: GroupProduct) -> str:
     product = Product(HALVES, 1, STEPS, group.d, group.a, group.b, group.d, group.form, group.saturates)
     with w.loop("%columns") as column:
         for step in range(STEPS):
-            tile = right.tile(column, step, ELEMENT_BITS[group.b])
+            tile = right.tile(column, step)
             w.stage_columns(tile, group.b, w.at(b, (step, size)))
         with w.loop(HALVES) as row:
             w.tile(w.at(a, (row, STEPS * size)), b, sums, STEPS, elements, group.form)
@@ -91,6 +90,6 @@ def _stage_a(w: Code, group: GroupProduct, target: str, size: int) -> None:
     rows = w.let(f"mul i64 {w.let(f'and i64 {number}, 3')}, {HALVES}")
     with w.loop(HALVES) as half:
         for step in range(STEPS):
-            tile = left.tile(w.let(f"add i64 {rows}, {half}"), step, ELEMENT_BITS[group.a])
+            tile = left.tile(w.let(f"add i64 {rows}, {half}"), step)
             place = w.at(target, (half, STEPS * size), (step, size))
             w.stage(tile, group.a, place, negated=group.negated)

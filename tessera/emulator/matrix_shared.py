@@ -8,8 +8,9 @@ Source: PTX ISA 8.8, section 9.7.15.5.1.2 (shared memory matrix layout, matrix d
 
 from __future__ import annotations
 
-from tessera.emulator.emit_ir import WARP, Value
+from tessera.emulator.emit_ir import Value
 from tessera.emulator.matrix_code import Code
+from tessera.emulator.matrix_rows import joined, turned
 
 LINES = 8
 V8 = f"<{LINES} x i64>"
@@ -22,7 +23,8 @@ class SharedMatrix:
         w: Where the code goes.
         name: Begins the names of values.
         descriptor: 64 bits.
-        across: Whether its lines run along the rows of A or the columns of B, not along k.
+        across: Whether its lines run along the rows of A or the columns of B, not along k; elements of
+            16 bits do.
     """
 
     def __init__(self, w: Code, name: str, descriptor: str, *, across: bool) -> None:
@@ -46,13 +48,12 @@ class SharedMatrix:
         moved = self.w.let(f"lshr i64 {descriptor}, {shift}")
         return self.w.let(f"shl i64 {self.w.let(f'and i64 {moved}, 16383')}, 4")
 
-    def tile(self, group: str, step: int, bits: int) -> Value:
-        """Read a tile; leaves the function if it lies outside.
+    def tile(self, group: str, step: int) -> Value:
+        """Read a tile, transposed if the matrix runs `across`; leaves the function if it lies outside.
 
         Args:
             group: Which 8 rows of A or columns of B (i64).
             step: Which 16 bytes along k.
-            bits: Of an element, if the matrix runs `across`.
         """
         w = self.w
         places = self._places(group, step)
@@ -61,8 +62,8 @@ class SharedMatrix:
             offset = w.let(f"extractelement {V8} {places}, i32 {line}")
             place = w.let(f"getelementptr i8, ptr %shared, i64 {offset}")
             parts.append(w.let(f"load <4 x i32>, ptr {place}, align 16"))
-        tile = self._joined(parts)
-        return self._turned(tile, bits) if self.across else Value(tile, 32, vector=True)
+        tile = joined(w, parts)
+        return Value(turned(w, tile) if self.across else tile, 32, vector=True)
 
     def _places(self, group: str, step: int) -> str:
         """Checked offsets of the 8 lines."""
@@ -94,30 +95,6 @@ class SharedMatrix:
     def _every(self, number: str) -> str:
         one = self.w.let(f"insertelement {V8} poison, i64 {number}, i32 0")
         return self.w.let(f"shufflevector {V8} {one}, {V8} poison, <{LINES} x i32> zeroinitializer")
-
-    def _joined(self, parts: list[str]) -> str:
-        """One vector of several, in order."""
-        size = 4
-        while len(parts) > 1:
-            order = ", ".join(f"i32 {i}" for i in range(2 * size))
-            kind = f"<{size} x i32>"
-            parts = [
-                self.w.let(f"shufflevector {kind} {a}, {kind} {b}, <{2 * size} x i32> <{order}>")
-                for a, b in zip(parts[::2], parts[1::2], strict=True)
-            ]
-            size *= 2
-        return parts[0]
-
-    def _turned(self, tile: str, bits: int) -> Value:
-        """The transpose of a tile of 8 by 8 elements of 16 bits."""
-        if bits != 16:
-            raise ValueError(f"elements of {bits} bits are not transposed")
-        kind = f"<{2 * WARP} x i16>"
-        source = self.w.let(f"bitcast <{WARP} x i32> {tile} to {kind}")
-        picks = [(2 * member + i) * 8 + line for line in range(8) for member in range(4) for i in (0, 1)]
-        order = ", ".join(f"i32 {p}" for p in picks)
-        turned = self.w.let(f"shufflevector {kind} {source}, {kind} poison, <{2 * WARP} x i32> <{order}>")
-        return Value(self.w.let(f"bitcast {kind} {turned} to <{WARP} x i32>"), 32, vector=True)
 
 
 def _constants(number: int) -> str:

@@ -8,21 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tessera.emulator import translate_floats as floats
-from tessera.emulator.emit_ir import WARP, Value, constant, lanes_of
-from tessera.emulator.ptx import Instruction, Operand, Vector
+from tessera.emulator.emit_ir import WARP, Value, lanes_of
+from tessera.emulator.layout import HOSTS
+from tessera.emulator.matrix_rows import rows_name, rows_text
+from tessera.emulator.ptx import Instruction, Operand
 from tessera.emulator.translate import unsupported
+from tessera.emulator.translate_matrix import call_library, registers_of, slot_of
 from tessera.emulator.translate_memory import V64, hosts, space_of
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
-
-
-def _elements(operand: Operand) -> tuple[Operand, ...]:
-    return operand.elements if isinstance(operand, Vector) else (operand,)
-
-
-def _count(instruction: Instruction) -> int:
-    return next(int(m[1:]) for m in instruction.modifiers if m in ("x1", "x2", "x4"))
 
 
 def _plain(instruction: Instruction) -> None:
@@ -30,70 +25,39 @@ def _plain(instruction: Instruction) -> None:
         raise unsupported(instruction)
 
 
-def _row_addresses(t: Translator, instruction: Instruction, address: Operand, count: int) -> str:
-    """Checked host addresses of the matrices' rows, as the first `8 * count` lanes give them."""
+def _move(
+    t: Translator, instruction: Instruction, operation: str, address: Operand, fragment: Operand
+) -> None:
+    """Between memory and registers: lane 8 * i + r gives the address of row r of tile i."""
+    _plain(instruction)
+    registers = registers_of(fragment)
+    count = len(registers)
+    if f"x{count}" not in instruction.modifiers:
+        raise unsupported(instruction)
     place = "shared" if space_of(instruction) == "shared" else "global"
     whole = t.mask
     t.mask = t.let(f"and i32 {whole}, {(1 << 8 * count) - 1}", "m")
     found, _ = hosts(t, instruction, address, place, 16)
     t.mask = whole
-    return found
-
-
-def _of_row(t: Translator, rows: str, picks: list[int], offsets: list[int]) -> Value:
-    order = ", ".join(f"i32 {p}" for p in picks)
-    moved = t.let(f"shufflevector {V64} {rows}, {V64} poison, <{WARP} x i32> <{order}>")
-    return t.binary("add", Value(moved, 64, vector=True), lanes_of(offsets, 64))
+    t.raw(f"  store {V64} {found}, ptr {t.let(f'getelementptr i8, ptr %warp, i64 {HOSTS}')}, align 64")
+    places = [slot_of(t, r, "b16", written=operation == "load") for r in registers]
+    transposed = "trans" in instruction.modifiers
+    call_library(
+        t,
+        rows_name(operation, count, transposed=transposed),
+        lambda: rows_text(operation, count, transposed=transposed),
+        places,
+    )
 
 
 def load_matrix(t: Translator, instruction: Instruction) -> None:
     """`ldmatrix`."""
-    _plain(instruction)
-    count = _count(instruction)
-    rows = _row_addresses(t, instruction, instruction.operands[1], count)
-    for i, target in enumerate(_elements(instruction.operands[0])):
-        t.write(target, _loaded(t, rows, 8 * i, transposed="trans" in instruction.modifiers))
-
-
-def _loaded(t: Translator, rows: str, first: int, *, transposed: bool) -> Value:
-    lanes = range(WARP)
-    if not transposed:
-        places = _of_row(t, rows, [first + lane // 4 for lane in lanes], [lane % 4 * 4 for lane in lanes])
-        return _read(t, places, 32)
-    halves = []
-    for half in (0, 1):
-        picks = [first + lane % 4 * 2 + half for lane in lanes]
-        halves.append(_read(t, _of_row(t, rows, picks, [lane // 4 * 2 for lane in lanes]), 16))
-    return floats.pack(t, *halves)
-
-
-def _read(t: Translator, places: Value, bits: int) -> Value:
-    t.helpers.add(f"read_{bits}")
-    text = t.let(f"call <{WARP} x i{bits}> @read_{bits}({V64} {places.text}, i32 {t.mask})")
-    return Value(text, bits, vector=True)
+    _move(t, instruction, "load", instruction.operands[1], instruction.operands[0])
 
 
 def store_matrix(t: Translator, instruction: Instruction) -> None:
     """`stmatrix`."""
-    _plain(instruction)
-    count = _count(instruction)
-    values = [t.spread(t.read(v, "b32")) for v in _elements(instruction.operands[1])]
-    rows = _row_addresses(t, instruction, instruction.operands[0], count)
-    lanes = range(WARP)
-    for i, value in enumerate(values):
-        if "trans" not in instruction.modifiers:
-            picks, offsets = [8 * i + lane // 4 for lane in lanes], [lane % 4 * 4 for lane in lanes]
-            _written(t, _of_row(t, rows, picks, offsets), value)
-            continue
-        for half in (0, 1):
-            picks = [8 * i + lane % 4 * 2 + half for lane in lanes]
-            part = t.resize(t.binary("lshr", value, constant(16 * half, 32)), 16)
-            _written(t, _of_row(t, rows, picks, [lane // 4 * 2 for lane in lanes]), part)
-
-
-def _written(t: Translator, places: Value, value: Value) -> None:
-    t.helpers.add(f"write_{value.bits}")
-    t.raw(f"  call void @write_{value.bits}({V64} {places.text}, i32 {t.mask}, {value.type} {value.text})")
+    _move(t, instruction, "store", instruction.operands[0], instruction.operands[1])
 
 
 def move_matrix(t: Translator, instruction: Instruction) -> None:

@@ -43,6 +43,8 @@ def _multiply(t: Translator, instruction: Instruction) -> None:
         form.sign < 0, "satfinite" in instruction.modifiers,
     )  # fmt: skip
     target = registers_of(form.target)
+    if (form.a_across or form.b_across) and form.a not in ("f16", "bf16"):
+        raise unsupported(instruction)
     if len(target) != n // 8 * 2 * per_tile(form.d):
         raise unsupported(instruction)
     places = []

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from tessera.compiler import scalar_math
 from tessera.compiler.index import Index
-from tessera.compiler.operators import BINARY, UNARY
+from tessera.compiler.operators import BINARY, COMPARISONS, TESTS, UNARY
 from tessera.compiler.writer import Name, Writer
+from tessera.program.dtype import i64
 from tessera.program.errors import CompileError
 from tessera.program.graph import Graph, Node, attr_ints
 
@@ -42,6 +43,8 @@ class Body:
             return Name(scalar_math.literal(self._number(it), it.dtype))
         if node not in self._members:
             return self._load(node, index)
+        if it.op in _SOURCES:
+            return _SOURCES[it.op](self, it, index)
         if it.op in _VIEWS:
             return self.value(it.inputs[0], _VIEWS[it.op](index, it, self.graph), rounded=rounded)
         key = ("value", node, index.serial, rounded)
@@ -108,13 +111,20 @@ class Body:
         return index.broadcast(operand.shape)
 
     def _expression(self, node: Node, operands: list[Name], *, rounded: bool) -> str:
-        if node.op == "cast":
-            source = self.graph.nodes[node.inputs[0]].dtype
+        op, source = node.op, self.graph.nodes[node.inputs[0]].dtype
+        if op == "cast":
             return scalar_math.cast(operands[0], source, node.dtype, rounded=rounded)
-        if node.op in UNARY:
-            return scalar_math.unary(node.op, operands[0], node.dtype, node.attrs.get("approximate"))
-        if node.op in BINARY:
-            return scalar_math.binary(node.op, operands[0], operands[1], node.dtype)
+        if op in UNARY:
+            return scalar_math.unary(op, operands[0], node.dtype, node.attrs.get("approximate"))
+        if op in BINARY:
+            a, b = operands
+            return scalar_math.binary(op, a, b, node.dtype, lambda text: self.writer.let("t", text))
+        if op in COMPARISONS:
+            return scalar_math.compare(op, *operands)
+        if op in TESTS:
+            return scalar_math.test(op, operands[0], source)
+        if op == "where":
+            return scalar_math.where(*operands)
         raise CompileError(f"no kernel computes {node.op!r} here", location=node.location, operator=node.op)
 
     def _number(self, node: Node) -> float:
@@ -141,3 +151,21 @@ def _through_expand(index: Index, node: Node, graph: Graph) -> Index:
 
 
 _VIEWS = {"reshape": _through_reshape, "transpose": _through_transpose, "expand": _through_expand}
+
+
+def _iota(body: Body, node: Node, index: Index) -> Name:
+    axis = index.axis(int(str(node.attrs["axis"])))
+    return _as_number(body, axis, node)
+
+
+def _extent(body: Body, node: Node, index: Index) -> Name:  # noqa: ARG001
+    size = body.graph.nodes[node.inputs[0]].shape[int(str(node.attrs["axis"]))]
+    return _as_number(body, body.writer.size(size), node)
+
+
+def _as_number(body: Body, position: Name, node: Node) -> Name:
+    text = scalar_math.cast(f"int64({position})", i64, node.dtype)
+    return body.writer.integer("p", text, position)
+
+
+_SOURCES = {"iota": _iota, "extent": _extent}

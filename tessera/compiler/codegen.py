@@ -22,6 +22,10 @@ from tessera.program.graph import Graph
 _NUMBA_NAMES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8")
 # Importing numba to ask `device` costs 0.4 s, which a build answered from the cache need not pay.
 _DEVICE_CALL = re.compile(r"\b(udiv|urem|div_f32|div_f64|exp_f32|\w+_to_f32|f32_to_\w+)\(")
+_MATH_CALL = re.compile(
+    r"\b((?:floor|ceil|rint|trunc|exp2|expm1|log2|log1p|sin|cos|pow|fmod)_f(?:32|64)"
+    r"|(?:floordiv|mod|pow)_i64)\("
+)
 _MAX_NAME = 56
 
 
@@ -75,14 +79,17 @@ class LoweredGroup:
     def _imports(self, body: str) -> list[str]:
         used = set(re.findall(r"\b[a-z_]\w*", body))
         numba = [name for name in _NUMBA_NAMES if name in used]
-        own = sorted(set(_DEVICE_CALL.findall(body)))
+        own = {"device": _DEVICE_CALL.findall(body), "device_math": _MATH_CALL.findall(body)}
         lines = ["import math", ""] if "math" in used else []
         if self.kind == "cuda":
             numba.insert(0, "cuda")
         if numba:
             lines.append(f"from numba import {', '.join(numba)}")
-        if own:
-            lines += ["", f"from tessera.compiler.device import {', '.join(own)}"]
+        if any(own.values()):
+            lines.append("")
+        for module, names in own.items():
+            if names:
+                lines.append(f"from tessera.compiler.{module} import {', '.join(sorted(set(names)))}")
         return lines
 
 

@@ -70,7 +70,9 @@ Build = Callable[[Any, Any, Any], Any]
 """(typing or target context, LLVM builder, argument values) → LLVM value."""
 
 
-def _intrinsic(name: str, result: Any, arguments: tuple[Any, ...], build: Build) -> Any:
+def make_intrinsic(name: str, result: Any, arguments: tuple[Any, ...], build: Build) -> Any:
+    """A function for Numba, of one or two arguments, that `build` writes in LLVM."""
+
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
         return build(context, builder, values)
 
@@ -167,18 +169,18 @@ def _f32_to_half(builder: Any, value: Any) -> Any:
     return builder.bitcast(builder.fptrunc(value, ir.HalfType()), ir.IntType(16))
 
 
-bf16_to_f32 = _intrinsic("bf16_to_f32", types.float32, (types.uint16,), _widen(BF16))
-f32_to_bf16 = _intrinsic("f32_to_bf16", types.uint16, (types.float32,), _narrow(BF16))
-f16_to_f32 = _intrinsic(
+bf16_to_f32 = make_intrinsic("bf16_to_f32", types.float32, (types.uint16,), _widen(BF16))
+f32_to_bf16 = make_intrinsic("f32_to_bf16", types.uint16, (types.float32,), _narrow(BF16))
+f16_to_f32 = make_intrinsic(
     "f16_to_f32", types.float32, (types.uint16,), _native_on_gpu(_half_to_f32, _widen(F16))
 )
-f32_to_f16 = _intrinsic(
+f32_to_f16 = make_intrinsic(
     "f32_to_f16", types.uint16, (types.float32,), _native_on_gpu(_f32_to_half, _narrow(F16))
 )
-f8e4m3_to_f32 = _intrinsic("f8e4m3_to_f32", types.float32, (types.uint8,), _widen(F8E4M3))
-f32_to_f8e4m3 = _intrinsic("f32_to_f8e4m3", types.uint8, (types.float32,), _narrow(F8E4M3))
-f8e5m2_to_f32 = _intrinsic("f8e5m2_to_f32", types.float32, (types.uint8,), _widen(F8E5M2))
-f32_to_f8e5m2 = _intrinsic("f32_to_f8e5m2", types.uint8, (types.float32,), _narrow(F8E5M2))
+f8e4m3_to_f32 = make_intrinsic("f8e4m3_to_f32", types.float32, (types.uint8,), _widen(F8E4M3))
+f32_to_f8e4m3 = make_intrinsic("f32_to_f8e4m3", types.uint8, (types.float32,), _narrow(F8E4M3))
+f8e5m2_to_f32 = make_intrinsic("f8e5m2_to_f32", types.float32, (types.uint8,), _widen(F8E5M2))
+f32_to_f8e5m2 = make_intrinsic("f32_to_f8e5m2", types.uint8, (types.float32,), _narrow(F8E5M2))
 
 
 def _exp_f32(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
@@ -217,22 +219,22 @@ def _exp_f32(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
 _EXP_TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
               5.0000001201e-1)  # fmt: skip
 
-exp_f32 = _intrinsic("exp_f32", types.float32, (types.float32,), _exp_f32)
+exp_f32 = make_intrinsic("exp_f32", types.float32, (types.float32,), _exp_f32)
 """`e**x` for CPUs; a GPU has its own."""
 
-udiv = _intrinsic(
+udiv = make_intrinsic(
     "udiv", types.int64, (types.int64, types.int64), lambda _c, builder, v: builder.udiv(v[0], v[1])
 )
 """`a // b` of two sizes, neither negative; no check for zero."""
-urem = _intrinsic(
+urem = make_intrinsic(
     "urem", types.int64, (types.int64, types.int64), lambda _c, builder, v: builder.urem(v[0], v[1])
 )
 """`a % b` of two sizes, neither negative; no check for zero."""
-div_f32 = _intrinsic(
+div_f32 = make_intrinsic(
     "div_f32", types.float32, (types.float32, types.float32), lambda _c, b, v: b.fdiv(v[0], v[1])
 )
 """`a / b` as IEEE 754 has it: no exception for zero."""
-div_f64 = _intrinsic(
+div_f64 = make_intrinsic(
     "div_f64", types.float64, (types.float64, types.float64), lambda _c, b, v: b.fdiv(v[0], v[1])
 )
 """`a / b` as IEEE 754 has it: no exception for zero."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tessera.compiler.operators import LEAVES, POINTWISE, ROWS, cost
+from tessera.compiler.operators import CORES, LEAVES, NORMALIZATIONS, POINTWISE, POSITIONS, ROWS, cost
 from tessera.compiler.passes.constants import load_time_nodes
 from tessera.compiler.passes.cpu_matmul import is_blas_matmul
 from tessera.program.dim import product
@@ -21,7 +21,8 @@ MAX_MEMBERS = 48
 """Operators in one kernel: more make it slow to compile and short of registers."""
 MAX_COPIES = 4
 """Kernels that may compute the same cheap operator for themselves."""
-_REREADS = frozenset({"softmax", "layernorm"})
+_REREADS = NORMALIZATIONS | POSITIONS
+"""Cores that read their operand more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class _Fusion:
             return False
         if any(len(self.homes[root].members) >= MAX_MEMBERS for root in roots):
             return False
-        if node.op in ROWS or node.op == "matmul":
+        if node.op in CORES:
             return self._fits_as_core(index, roots)
         strictness = max(self._strictness_from(index, user) for user in self.users[index])
         if (strictness == 2 or len(roots) > 1) and self._follows_core(index):
@@ -124,7 +125,7 @@ class _Fusion:
     def _follows_core(self, index: int, reach: int = MAX_MEMBERS) -> bool:
         """Whether `index` can be computed where a core's result is written: better once there than later."""
         node = self.graph.nodes[index]
-        if node.op in ROWS or node.op == "matmul":
+        if node.op in CORES:
             return not (self.kind == "cpu" and is_blas_matmul(node))
         return (
             node.op in POINTWISE
@@ -172,7 +173,7 @@ class _Fusion:
             self.aligned.add(index)
         for root in self.inside[index]:
             self.homes[root].members.add(index)
-            if node.op in ROWS or node.op == "matmul":
+            if node.op in CORES:
                 self.homes[root].core = index
         self._demand_operands(index)
 
@@ -197,7 +198,7 @@ class _Fusion:
         node = self.graph.nodes[index]
         self.homes[index] = _Home({index})
         self.inside[index] = frozenset({index})
-        if node.op in ROWS or node.op == "matmul":
+        if node.op in CORES:
             self.homes[index].core = index
         if node.op in POINTWISE:
             self.aligned.add(index)

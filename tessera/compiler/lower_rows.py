@@ -1,4 +1,4 @@
-"""Kernels that fold along axes: reductions, softmax and layernorm.
+"""Kernels that fold along axes: reductions and normalizations.
 
 The tensor is seen as outer × length × inner, folded along the middle. A team
 works on each row: on a CPU a loop, on a GPU a warp (short rows), a block (long
@@ -16,10 +16,11 @@ from tessera.compiler import scalar_math
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.index import Index
-from tessera.compiler.operators import REDUCTIONS
+from tessera.compiler.operators import POSITIONS, REDUCTIONS
 from tessera.compiler.teams import Loop, Team, choose_team
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, ceildiv, product
+from tessera.program.dtype import DType
 from tessera.program.graph import Node, attr_ints
 
 
@@ -87,9 +88,9 @@ class Fold:
 
 def fold_of(node: Node, shape: tuple[Dim, ...]) -> Fold:
     """How `node` folds its operand of `shape`."""
-    if node.op == "layernorm":
+    if node.op in ("layernorm", "rmsnorm"):
         return Fold(shape, (len(shape) - 1,))
-    if node.op == "softmax":
+    if node.op in ("softmax", "log_softmax"):
         axis = node.attrs["axis"]
         return Fold(shape, (int(axis),) if isinstance(axis, int) else ())
     return Fold(shape, tuple(sorted(attr_ints(node, "axes"))))
@@ -99,12 +100,14 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
     """A team folds each row; then one result a row is written, or the whole row again."""
     node = body.graph.nodes[core]
     fold = fold_of(node, body.graph.nodes[node.inputs[0]].shape)
-    if target == "cpu" and node.op in REDUCTIONS and fold.inner != 1:
+    if target == "cpu" and node.op in REDUCTIONS - POSITIONS and fold.inner != 1:
         return _reduce_columns_cpu(body, root, core, fold)
     team = choose_team(target, body, fold.outer, fold.length, fold.inner)
     row = _Row(body, root, core, fold, team)
     with team.rows():
-        if node.op in REDUCTIONS:
+        if node.op in POSITIONS:
+            row.position()
+        elif node.op in REDUCTIONS:
             row.reduction()
         else:
             row.normalization()
@@ -149,6 +152,10 @@ def _fold_columns(body: Body, root: int, core: int, fold: Fold, outer: Name, col
         row.finish(row.narrowed(op, total))
 
 
+Rewrite = Callable[[Name, Index], str]
+"""The new value of an element, from the old one and its position."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     body: Body
@@ -162,15 +169,22 @@ class _Row:
         return self.body.graph.nodes[self.core]
 
     @property
+    def dtype(self) -> DType:
+        """What is folded: the core's own dtype, but for a position that of what is compared."""
+        return (
+            self.body.graph.nodes[self.node.inputs[0]].dtype if self.node.op in POSITIONS else self.node.dtype
+        )
+
+    @property
     def kind(self) -> str:
-        return scalar_math.compute_type(self.node.dtype)
+        return scalar_math.compute_type(self.dtype)
 
     def x(self, r: Name) -> tuple[Name, Index]:
         """Element `r` of the row in the core's compute type, and its position."""
         index = self.fold.element(self.body, self.team, r)
         source = self.node.inputs[0]
         value = self.body.value(source, index)
-        text = scalar_math.cast(value, self.body.graph.nodes[source].dtype, self.node.dtype, rounded=False)
+        text = scalar_math.cast(value, self.body.graph.nodes[source].dtype, self.dtype, rounded=False)
         return (value if text == value else self.body.writer.let("v", text)), index
 
     def sum_kind(self, op: str) -> str:
@@ -180,7 +194,7 @@ class _Row:
 
     def begin(self, op: str) -> Name:
         """A total to fold into."""
-        return self.body.writer.let("acc", scalar_math.start(op, self.node.dtype, self.sum_kind(op)))
+        return self.body.writer.let("acc", scalar_math.start(op, self.dtype, self.sum_kind(op)))
 
     def fold_in(self, op: str, total: Name, term: str) -> None:
         """Fold one more term into `total`."""
@@ -207,6 +221,21 @@ class _Row:
         with self.team.leader():
             self.finish(total)
 
+    def position(self) -> None:
+        """Write where the row's extreme is first: once it is known, the least of its places."""
+        writer = self.body.writer
+        top = self.folded("max" if self.node.op == "argmax" else "min", str)
+        length = writer.size(self.fold.length)
+        found = writer.let("found", f"int64({length})")
+        with self.team.elements() as r:
+            value, _ = self.x(r)
+            # Only NaN is not itself: where there is one, it is the extreme.
+            with writer.block(f"if {value} == {top} or {value} != {value}"):
+                writer.line(f"{found} = min({found}, {r})")
+        self.team.share("min", found, "int64")
+        with self.team.leader():
+            self.finish(writer.let("found", f"{found} if {found} < {length} else 0"))
+
     def finish(self, total: Name) -> None:
         """Write the row's result, its total known."""
         self.body.results[self.core] = self.mean_of(total) if self.node.op == "mean" else total
@@ -218,27 +247,43 @@ class _Row:
 
     def normalization(self) -> None:
         """Write the row again."""
-        result = self._softmax() if self.node.op == "softmax" else self._layernorm()
+        result = _NORMALIZATIONS[self.node.op](self)
         with self.team.elements() as r:
             value, index = self.x(r)
             self.body.results[self.core] = self.body.writer.let("y", result(value, index))
             self.body.store(self.root, index)
 
-    def _softmax(self) -> Callable[[Name, Index], str]:
+    def softmax(self) -> Rewrite:
+        """`exp(x - max)` over its sum."""
         top = self.folded("max", str)
         total = self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind))
         scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", total, self.kind))
         return lambda x, _: f"{scalar_math.exponential(f'{x} - {top}', self.kind)} * {scale}"
 
-    def _layernorm(self) -> Callable[[Name, Index], str]:
+    def log_softmax(self) -> Rewrite:
+        """`x - max` less the logarithm of the sum of `exp(x - max)`."""
+        top = self.folded("max", str)
+        total = self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind))
+        less = self.body.writer.let("less", f"math.log({total})")
+        return lambda x, _: f"{x} - {top} - {less}"
+
+    def layernorm(self) -> Rewrite:
+        """The distance from the mean, over its root mean square."""
         mean = self.mean_of(self.folded("sum", str))
         spread = self.mean_of(self.folded("sum", lambda x: f"({x} - {mean}) * ({x} - {mean})"))
+        return self._scaled(f"({{x}} - {mean})", spread)
+
+    def rmsnorm(self) -> Rewrite:
+        """The element over the row's root mean square."""
+        return self._scaled("{x}", self.mean_of(self.folded("sum", lambda x: f"{x} * {x}")))
+
+    def _scaled(self, centred: str, spread: Name) -> Rewrite:
         eps = scalar_math.literal(float(str(self.node.attrs["eps"])), self.node.dtype)
         root = f"math.sqrt({spread} + {eps})"
         scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", root, self.kind))
 
         def result(x: Name, index: Index) -> str:
-            text = f"({x} - {mean}) * {scale}"
+            text = f"{centred.format(x=x)} * {scale}"
             for operand, sign in zip(self.node.inputs[1:], "*+", strict=False):
                 text = f"{text} {sign} {self._weight(operand, index)}"
             return text
@@ -249,6 +294,14 @@ class _Row:
         weight = self.body.graph.nodes[node]
         value = self.body.value(node, index.broadcast(weight.shape))
         return scalar_math.cast(value, weight.dtype, self.node.dtype, rounded=False)
+
+
+_NORMALIZATIONS: dict[str, Callable[[_Row], Rewrite]] = {
+    "softmax": _Row.softmax,
+    "log_softmax": _Row.log_softmax,
+    "layernorm": _Row.layernorm,
+    "rmsnorm": _Row.rmsnorm,
+}
 
 
 def _named(body: Body, text: str) -> str:

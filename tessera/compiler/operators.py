@@ -7,22 +7,36 @@ from tessera.program.errors import CompileError
 from tessera.program.graph import Graph
 
 LEAVES = frozenset({"input", "constant", "scalar"})
-UNARY = frozenset(
-    {"neg", "abs", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "relu", "gelu", "silu", "copy"}
-)
+_FLOAT_UNARY = frozenset(
+    {"exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "gelu", "silu", "exp2", "expm1", "log2",
+     "log1p", "sin", "cos", "floor", "ceil", "round", "trunc"}
+)  # fmt: skip
+UNARY = _FLOAT_UNARY | {"neg", "abs", "relu", "sign", "copy"}
 """One operand, element by element. `copy` is the compiler's own: its operand, in memory of its own."""
-BINARY = frozenset({"add", "sub", "mul", "div", "maximum", "minimum"})
-POINTWISE = UNARY | BINARY | {"cast"}
+TESTS = frozenset({"isnan", "isinf"})
+"""One operand, of any dtype; the result is bool."""
+BINARY = frozenset({"add", "sub", "mul", "div", "maximum", "minimum", "floordiv", "mod", "pow"})
+COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+"""Two operands of one dtype; the result is bool."""
+POINTWISE = UNARY | TESTS | BINARY | COMPARISONS | {"cast", "where"}
 """Operators whose result at an index needs the operands at that index alone."""
 VIEWS = frozenset({"reshape", "transpose", "expand"})
-"""Operators that only rearrange. `expand` is the compiler's own: its operand, broadcast to its shape."""
-REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
-ROWS = REDUCTIONS | {"softmax", "layernorm"}
+"""Operators that only rearrange."""
+SOURCES = frozenset({"iota", "extent"})
+"""Operators that follow from positions and sizes alone."""
+POSITIONS = frozenset({"argmax", "argmin"})
+"""Reductions whose result is a position, in i64."""
+REDUCTIONS = frozenset({"sum", "prod", "mean", "max", "min"}) | POSITIONS
+NORMALIZATIONS = frozenset({"softmax", "log_softmax", "layernorm", "rmsnorm"})
+ROWS = REDUCTIONS | NORMALIZATIONS
 """Operators that fold along axes."""
-SUPPORTED = LEAVES | POINTWISE | VIEWS | ROWS | {"matmul"}
+CORES = ROWS | {"matmul"}
+"""Operators that a template computes, one in a kernel."""
+SUPPORTED = LEAVES | POINTWISE | VIEWS | SOURCES | CORES
 
-_CHEAP = VIEWS | {"scalar", "cast", "copy", "neg", "abs", "relu"}
-_EXPENSIVE = ROWS | {"matmul", "exp", "log", "tanh", "sigmoid", "erf", "gelu", "silu"}
+_CHEAP = VIEWS | SOURCES | {"scalar", "cast", "copy", "neg", "abs", "relu"}
+_EXPENSIVE = CORES | _FLOAT_UNARY - {"sqrt", "rsqrt", "floor", "ceil", "round", "trunc"}
+_EXPENSIVE |= {"pow", "mod", "floordiv"}
 
 
 def cost(op: str) -> int:
@@ -30,9 +44,10 @@ def cost(op: str) -> int:
     return 0 if op in _CHEAP else 2 if op in _EXPENSIVE else 1
 
 
-_INTEGER_UNARY = frozenset({"neg", "abs", "relu", "copy"})
-_INTEGER_BINARY = BINARY - {"div"}
-_BOOL_BINARY = frozenset({"add", "mul", "maximum", "minimum"})
+_ANY_DTYPE = LEAVES | VIEWS | SOURCES | COMPARISONS | TESTS | POSITIONS
+_ANY_DTYPE |= {"cast", "matmul", "where", "copy", "max", "min"}
+_INTEGER = _ANY_DTYPE | (BINARY - {"div"}) | {"neg", "abs", "relu", "sign", "sum", "prod"}
+_BOOL = _ANY_DTYPE | {"add", "mul", "maximum", "minimum", "sum"}
 
 
 def check_supported(graph: Graph) -> None:
@@ -60,10 +75,4 @@ def check_supported(graph: Graph) -> None:
 
 
 def _takes(op: str, dtype: DType) -> bool:
-    if dtype.is_float or op in LEAVES | VIEWS | {"cast", "matmul"}:
-        return True
-    if op in BINARY:
-        return op in (_BOOL_BINARY if dtype.kind == "bool" else _INTEGER_BINARY)
-    if op in UNARY:
-        return op == "copy" or (op in _INTEGER_UNARY and dtype.kind != "bool")
-    return op in {"sum", "max", "min"}
+    return dtype.is_float or op in (_BOOL if dtype.kind == "bool" else _INTEGER)

@@ -8,6 +8,7 @@ back to its dtype's values after each integer operator.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tessera.program.dtype import (
     DType,
@@ -53,22 +54,54 @@ _FLOAT_UNARY = {
     "relu": "{F}(0.0) if {x} <= {F}(0.0) else {x}",
     "silu": "div_{d}({x}, {F}(1.0) + exp_{d}(-{x}))",
 }
+_FLOAT_UNARY |= {op: f"{op}_{{d}}({{x}})" for op in ("exp2", "expm1", "log2", "log1p", "sin", "cos")}
+_FLOAT_UNARY |= {op: f"{op}_{{d}}({{x}})" for op in ("floor", "ceil", "trunc")}
+_FLOAT_UNARY |= {
+    "round": "rint_{d}({x})",
+    "sign": "{F}(1.0) if {x} > {F}(0.0) else ({F}(-1.0) if {x} < {F}(0.0) else {x})",
+}
 _GELU = {
     "none": "{F}(0.5) * {x} * ({F}(1.0) + math.erf({x} * {F}(0.7071067811865476)))",
     # Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
     "tanh": "{F}(0.5) * {x} * ({F}(1.0) + math.tanh("
     "{F}(0.7978845608028654) * ({x} + {F}(0.044715) * {x} * {x} * {x})))",
 }
-_FLOAT_BINARY = {
+_Template = str | tuple[str, ...]
+"""An expression, or several: those before the last get the names {t0}, {t1}…"""
+_FLOAT_BINARY: dict[str, _Template] = {
     "add": "{a} + {b}",
     "sub": "{a} - {b}",
     "mul": "{a} * {b}",
     "div": "div_{d}({a}, {b})",
     "maximum": "{a} if {a} >= {b} or {a} != {a} else {b}",
     "minimum": "{a} if {a} <= {b} or {a} != {a} else {b}",
+    "pow": "pow_{d}({a}, {b})",
+    # Source: npy_divmod of NumPy: the remainder has the divisor's sign, the quotient is rounded down.
+    "mod": (
+        "fmod_{d}({a}, {b})",
+        "{t0} + {b} if {t0} != 0 and ({t0} < 0) != ({b} < 0) else "
+        "({t0} if {t0} != 0 else ({F}(-0.0) if {b} < 0 else {F}(0.0)))",
+    ),
+    "floordiv": (
+        "fmod_{d}({a}, {b})",
+        "div_{d}({a} - {t0}, {b}) - ({F}(1.0) if {t0} != 0 and ({t0} < 0) != ({b} < 0) else {F}(0.0))",
+        "floor_{d}({t1})",
+        "div_{d}({a}, {b})",
+        "{t3} if {b} == 0 else ({t3} * {F}(0.0) if {t1} == 0 else "
+        "({t2} + {F}(1.0) if {t1} - {t2} > {F}(0.5) else {t2}))",
+    ),
 }
-_INTEGER_UNARY = {"copy": "{x}", "neg": "-{x}", "abs": "abs({x})", "relu": "{x} if {x} > 0 else 0"}
+_INTEGER_UNARY = {
+    "copy": "{x}",
+    "neg": "-{x}",
+    "abs": "abs({x})",
+    "relu": "{x} if {x} > 0 else 0",
+    "sign": "1 if {x} > 0 else (-1 if {x} < 0 else 0)",
+}
 _INTEGER_BINARY = {
+    "floordiv": "floordiv_i64({a}, {b})",
+    "mod": "mod_i64({a}, {b})",
+    "pow": "pow_i64({a}, {b})",
     "add": "{a} + {b}",
     "sub": "{a} - {b}",
     "mul": "{a} * {b}",
@@ -76,6 +109,13 @@ _INTEGER_BINARY = {
     "minimum": "{a} if {a} <= {b} else {b}",
 }
 _BOOL_BINARY = {"add": "{a} | {b}", "mul": "{a} & {b}", "maximum": "{a} | {b}", "minimum": "{a} & {b}"}
+
+_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_TESTS = {"isnan": "int64({x} != {x})", "isinf": "int64(abs({x}) == {F}(math.inf))"}
+_FOLDS = {"sum": "add", "mean": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+
+Let = Callable[[str], str]
+"""Gives a value a name, so that an expression may use it more than once."""
 
 
 def compute_type(dtype: DType) -> str:
@@ -148,13 +188,33 @@ def unary(op: str, x: str, dtype: DType, approximate: Attr = None) -> str:
     return template.format(x=x, **_names(dtype))
 
 
-def binary(op: str, a: str, b: str, dtype: DType) -> str:
+def binary(op: str, a: str, b: str, dtype: DType, let: Let) -> str:
     """`op` of two numbers of `dtype`."""
     if dtype == bool_:
         return _BOOL_BINARY[op].format(a=a, b=b)
     if not dtype.is_float:
         return _INTEGER_WRAP[dtype].format(x=f"({_INTEGER_BINARY[op].format(a=a, b=b)})")
-    return _FLOAT_BINARY[op].format(a=a, b=b, **_names(dtype))
+    template = _FLOAT_BINARY[op]
+    names = {"a": a, "b": b, **_names(dtype)}
+    *steps, last = (template,) if isinstance(template, str) else template
+    for position, step in enumerate(steps):
+        names[f"t{position}"] = let(step.format(**names))
+    return last.format(**names)
+
+
+def compare(op: str, a: str, b: str) -> str:
+    """Whether two numbers of one dtype are as `op` says, 1 or 0."""
+    return f"int64({a} {_COMPARISONS[op]} {b})"
+
+
+def test(op: str, x: str, dtype: DType) -> str:
+    """Whether a float of `dtype` is what `op` says, 1 or 0."""
+    return _TESTS[op].format(x=x, **_names(dtype))
+
+
+def where(condition: str, yes: str, no: str) -> str:
+    """One of two numbers of one dtype."""
+    return f"{yes} if {condition} != 0 else {no}"
 
 
 def divide(a: str, b: str, kind: str) -> str:
@@ -170,13 +230,13 @@ def exponential(x: str, kind: str) -> str:
 def combine(op: str, a: str, b: str, kind: str) -> str:
     """Fold `b` into `a` in a reduction; `kind` is their compute type."""
     table = _INTEGER_BINARY if kind == "int64" else _FLOAT_BINARY
-    return table[{"max": "maximum", "min": "minimum"}.get(op, "add")].format(a=a, b=b)
+    return str(table[_FOLDS[op]]).format(a=a, b=b)
 
 
 def start(op: str, dtype: DType, kind: str) -> str:
     """What a reduction of `dtype` begins with: folding it into anything changes nothing."""
-    if op in ("sum", "mean"):
-        return f"{kind}(0)"
+    if op in ("sum", "mean", "prod"):
+        return f"{kind}({1 if op == 'prod' else 0})"
     if not dtype.is_float:
         # Of the dtype itself, not of int64: over no elements it is the result.
         top = (1 << (dtype.bits - 1 if dtype.kind == "int" else dtype.bits)) - 1 if dtype != bool_ else 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 from tessera.language.builder import GraphBuilder
 from tessera.language.location import caller_location
 from tessera.program.dim import Dim, format_shape, product
-from tessera.program.dtype import DType, as_dtype
+from tessera.program.dtype import DType, as_dtype, bool_
 from tessera.program.errors import ShapeError, SpecError, TraceError
 from tessera.program.spec import TensorSpec
 
@@ -159,7 +159,7 @@ class Tensor:
             f"{builder.label(index)}, {self._dtype}{format_shape(self.shape)}, has no value while "
             f"{builder.name} is traced, but {wanted} needs one",
             hint="branch on shapes or on Python values; for values of tensors use operators such as "
-            "ts.maximum, ts.minimum and ts.relu",
+            "ts.where, ts.maximum and ts.minimum",
             location=caller_location(),
         )
 
@@ -254,8 +254,49 @@ class Tensor:
     def __rmatmul__(self, other: TensorLike) -> Tensor:
         return ops.matmul(other, self)
 
-    def __pow__(self, exponent: float) -> Tensor:
-        return ops.power(self, exponent)
+    def __pow__(self, exponent: TensorLike) -> Tensor:
+        return ops.pow(self, exponent)
+
+    def __rpow__(self, base: TensorLike) -> Tensor:
+        return ops.pow(base, self)
+
+    def __floordiv__(self, other: TensorLike) -> Tensor:
+        return ops.floordiv(self, other)
+
+    def __rfloordiv__(self, other: TensorLike) -> Tensor:
+        return ops.floordiv(other, self)
+
+    def __mod__(self, other: TensorLike) -> Tensor:
+        return ops.mod(self, other)
+
+    def __rmod__(self, other: TensorLike) -> Tensor:
+        return ops.mod(other, self)
+
+    def _logical(self, symbol: str, name: str, *operands: TensorLike) -> Tensor:
+        for value in (self, *operands):
+            kind = getattr(value, "dtype", bool_ if isinstance(value, bool) else None)
+            if str(kind) != "bool":
+                raise TraceError(
+                    f"{symbol} is for bool tensors; one operand is {kind or type(value).__name__}",
+                    hint=f"compare first, or ask whether it is not 0: ts.{name}",
+                    location=caller_location(),
+                )
+        function: Callable[..., Tensor] = getattr(ops, name)
+        return function(self, *operands)
+
+    def __and__(self, other: TensorLike) -> Tensor:
+        return self._logical("&", "logical_and", other)
+
+    def __or__(self, other: TensorLike) -> Tensor:
+        return self._logical("|", "logical_or", other)
+
+    def __xor__(self, other: TensorLike) -> Tensor:
+        return self._logical("^", "logical_xor", other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> Tensor:
+        return self._logical("~", "logical_not")
 
     def _unsupported(self, symbol: str) -> NoReturn:
         raise TraceError(
@@ -264,55 +305,29 @@ class Tensor:
             location=caller_location(),
         )
 
-    def __floordiv__(self, _: object) -> NoReturn:
-        self._unsupported("//")
-
-    def __mod__(self, _: object) -> NoReturn:
-        self._unsupported("%")
-
-    def __and__(self, _: object) -> NoReturn:
-        self._unsupported("&")
-
-    def __or__(self, _: object) -> NoReturn:
-        self._unsupported("|")
-
-    def __xor__(self, _: object) -> NoReturn:
-        self._unsupported("^")
-
     def __lshift__(self, _: object) -> NoReturn:
         self._unsupported("<<")
 
     def __rshift__(self, _: object) -> NoReturn:
         self._unsupported(">>")
 
-    def __invert__(self) -> NoReturn:
-        self._unsupported("~")
+    def __lt__(self, other: TensorLike) -> Tensor:
+        return ops.lt(self, other)
 
-    def _compare(self, other: object, symbol: str, compare: Callable[[Any, Any], Any]) -> Tensor:
-        wanted = f"the comparison {symbol}"
-        theirs = other._known(wanted) if isinstance(other, Tensor) else other  # noqa: SLF001 - our own kind
-        try:
-            return Tensor(compare(self._known(wanted), theirs))
-        except ValueError as error:
-            raise ShapeError(f"{wanted}: {error}", location=caller_location()) from None
+    def __le__(self, other: TensorLike) -> Tensor:
+        return ops.le(self, other)
 
-    def __lt__(self, other: object) -> Tensor:
-        return self._compare(other, "<", operator.lt)
+    def __gt__(self, other: TensorLike) -> Tensor:
+        return ops.gt(self, other)
 
-    def __le__(self, other: object) -> Tensor:
-        return self._compare(other, "<=", operator.le)
+    def __ge__(self, other: TensorLike) -> Tensor:
+        return ops.ge(self, other)
 
-    def __gt__(self, other: object) -> Tensor:
-        return self._compare(other, ">", operator.gt)
+    def __eq__(self, other: TensorLike) -> Tensor:  # type: ignore[override]  # elementwise, as in NumPy
+        return ops.eq(self, other)
 
-    def __ge__(self, other: object) -> Tensor:
-        return self._compare(other, ">=", operator.ge)
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]  # elementwise, as in NumPy
-        return self._compare(other, "==", operator.eq)
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return self._compare(other, "!=", operator.ne)
+    def __ne__(self, other: TensorLike) -> Tensor:  # type: ignore[override]
+        return ops.ne(self, other)
 
     __hash__ = object.__hash__
 

@@ -71,7 +71,9 @@ def _elements(shape: tuple[Dim, ...], symbols: Mapping[str, int]) -> int:
     return math.prod(evaluate(dim, symbols) for dim in shape)
 
 
-_MOVES = frozenset({"input", "constant", "scalar", "reshape", "transpose", "cast"})
+_MOVES = frozenset(
+    {"input", "constant", "scalar", "reshape", "transpose", "cast", "expand", "iota", "extent", "where"}
+)
 """Operators that move or convert and compute nothing."""
 
 _Count = Callable[[int, Node, int, Mapping[str, int]], int]
@@ -89,11 +91,15 @@ def _reduction(_: int, operand: Node, __: int, symbols: Mapping[str, int]) -> in
 _COUNTS: dict[str, _Count] = {
     "matmul": _matmul,
     "sum": _reduction,
+    "prod": _reduction,
     "max": _reduction,
     "min": _reduction,
     "mean": lambda result, operand, n, s: _reduction(result, operand, n, s) + result,
     # max, subtract, exp, sum, divide
     "softmax": lambda result, *_: 5 * result,
+    "log_softmax": lambda result, *_: 5 * result,
+    # square, mean, scale; then weight where given
+    "rmsnorm": lambda result, _, operands, __: (3 + operands - 1) * result,
     # mean, subtract, square, mean, scale; then weight and bias where given
     "layernorm": lambda result, _, operands, __: (5 + operands - 1) * result,
 }

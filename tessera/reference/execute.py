@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from tessera.program.bind import bind_symbols
@@ -13,7 +14,7 @@ from tessera.program.dtype import DType
 from tessera.program.errors import InputError, ProgramError
 from tessera.program.graph import Graph, Node
 from tessera.program.program import Port, Program
-from tessera.reference.operators import COMPUTE
+from tessera.reference.operators import COMPUTE, MOVE
 from tessera.reference.rounding import compute_type, round_to
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -96,18 +97,16 @@ class _Run:
         if node.op == "scalar":
             return self._round(np.asarray(node.attrs["value"]), node.dtype)
         operands = [self._value(i) for i in node.inputs]
-        if node.op == "reshape":
-            return operands[0].reshape(self._shape(node.shape))
         if node.op == "cast":
             return self._cast(operands[0], self.graph.nodes[node.inputs[0]].dtype, node.dtype)
-        if node.op not in COMPUTE:
+        if node.op not in COMPUTE and node.op not in MOVE:
             raise ProgramError(
                 f"graph.nodes[{position}].op: unknown operator {node.op!r}",
                 path=f"graph.nodes[{position}].op",
             )
-        # Movement and choice change no value: they skip the way through f32.
-        if node.op == "transpose":
-            return COMPUTE[node.op](node, *operands)
+        node = msgspec.structs.replace(node, shape=self._shape(node.shape))
+        if node.op in MOVE:
+            return MOVE[node.op](node, *operands)
         result = COMPUTE[node.op](node, *(self._widened(i) for i in node.inputs))
         return result if result.dtype == stored else self._round(result, node.dtype)
 

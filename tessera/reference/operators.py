@@ -51,6 +51,15 @@ def softmax(x: Array, axis: int) -> Array:
     return result
 
 
+def log_softmax(x: Array, axis: int) -> Array:
+    """`x - max - log(sum(exp(x - max)))` along `axis`."""
+    if x.size == 0:
+        return x
+    lowered = x - np.max(x, axis=axis, keepdims=True)
+    result: Array = lowered - np.log(np.sum(np.exp(lowered), axis=axis, keepdims=True))
+    return result
+
+
 def layernorm(x: Array, *affine: Array, eps: float) -> Array:
     """`(x - mean) / sqrt(variance + eps)` over the last axis, times weight, plus bias."""
     centered = x - np.mean(x, axis=-1, keepdims=True)
@@ -59,6 +68,23 @@ def layernorm(x: Array, *affine: Array, eps: float) -> Array:
     if affine:
         result = result * affine[0]
     return result + affine[1] if len(affine) > 1 else result
+
+
+def rmsnorm(x: Array, *weight: Array, eps: float) -> Array:
+    """`x / sqrt(mean(x²) + eps)` over the last axis, times weight."""
+    power = np.mean(x * x, axis=-1, keepdims=True)
+    result: Array = x / np.sqrt(power + np.asarray(eps, x.dtype))
+    return result * weight[0] if weight else result
+
+
+def power(x: Array, exponent: Array) -> Array:
+    """`x ** exponent`; of integers cut off toward zero where the exponent is negative."""
+    if x.dtype.kind == "f":
+        return np.asarray(np.power(x, exponent))
+    # What 1 / x leaves after cutting off: only of 1 and -1 anything.
+    odd = np.where(exponent % 2 == 0, 1, x)
+    below = np.where(np.abs(x.astype(np.int64)) == 1, odd, 0)
+    return np.where(exponent < 0, below, np.power(x, np.maximum(exponent, 0))).astype(x.dtype)
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
@@ -89,6 +115,33 @@ def _each(function: Callable[..., Any]) -> Compute:
     return lambda _node, *operands: np.asarray(function(*operands))
 
 
+def _position(function: Callable[..., Any]) -> Compute:
+    def compute(node: Node, x: Array) -> Array:
+        (axis,) = attr_ints(node, "axes")
+        keepdims = bool(node.attrs["keepdims"])
+        if x.shape[axis] == 0:
+            return np.zeros(
+                [1 if a == axis else n for a, n in enumerate(x.shape) if keepdims or a != axis], int
+            )
+        return np.asarray(function(x, axis=axis, keepdims=keepdims), np.int64)
+
+    return compute
+
+
+def _sizes(node: Node) -> tuple[int, ...]:
+    return tuple(int(str(size)) for size in node.shape)
+
+
+def _axis(node: Node) -> int:
+    return int(str(node.attrs["axis"]))
+
+
+def _iota(node: Node) -> Array:
+    sizes, axis = _sizes(node), _axis(node)
+    column = np.arange(sizes[axis]).reshape([-1 if a == axis else 1 for a in range(len(sizes))])
+    return np.broadcast_to(column, sizes)
+
+
 COMPUTE: dict[str, Compute] = {
     "neg": _each(np.negative),
     "abs": _each(np.abs),
@@ -102,19 +155,55 @@ COMPUTE: dict[str, Compute] = {
     "relu": _each(lambda x: np.maximum(x, np.zeros((), x.dtype))),
     "silu": _each(lambda x: x * sigmoid(x)),
     "gelu": lambda node, x: gelu(x, str(node.attrs["approximate"])),
+    "exp2": _each(np.exp2),
+    "expm1": _each(np.expm1),
+    "log2": _each(np.log2),
+    "log1p": _each(np.log1p),
+    "sin": _each(np.sin),
+    "cos": _each(np.cos),
+    "sign": _each(np.sign),
+    "floor": _each(np.floor),
+    "ceil": _each(np.ceil),
+    "round": _each(np.rint),
+    "trunc": _each(np.trunc),
+    "isnan": _each(np.isnan),
+    "isinf": _each(np.isinf),
     "add": _each(np.add),
     "sub": _each(np.subtract),
     "mul": _each(np.multiply),
     "div": _each(np.divide),
     "maximum": _each(np.maximum),
     "minimum": _each(np.minimum),
+    "floordiv": _each(np.floor_divide),
+    "mod": _each(np.mod),
+    "pow": _each(power),
+    "eq": _each(np.equal),
+    "ne": _each(np.not_equal),
+    "lt": _each(np.less),
+    "le": _each(np.less_equal),
+    "gt": _each(np.greater),
+    "ge": _each(np.greater_equal),
+    "where": _each(np.where),
     "matmul": _each(np.matmul),
     "sum": _reduce(lambda x, **kw: np.sum(x, dtype=x.dtype, **kw)),
+    "prod": _reduce(lambda x, **kw: np.prod(x, dtype=x.dtype, **kw)),
     "mean": _reduce(_mean),
     "max": _reduce(lambda x, **kw: np.max(x, initial=_lowest(x.dtype), **kw)),
     "min": _reduce(lambda x, **kw: np.min(x, initial=_highest(x.dtype), **kw)),
-    "softmax": lambda node, x: softmax(x, int(node.attrs["axis"])),
+    "softmax": lambda node, x: softmax(x, _axis(node)),
+    "argmax": _position(np.argmax),
+    "argmin": _position(np.argmin),
+    "log_softmax": lambda node, x: log_softmax(x, _axis(node)),
+    "rmsnorm": lambda node, *xs: rmsnorm(*xs, eps=float(node.attrs["eps"])),
     "layernorm": lambda node, *xs: layernorm(*xs, eps=float(node.attrs["eps"])),
+    "iota": _iota,
+    "extent": lambda node, x: np.asarray(x.shape[_axis(node)], np.int64),
+}
+"""Operators that compute numbers; `node` has the shape of this execution."""
+
+MOVE: dict[str, Compute] = {
+    "reshape": lambda node, x: x.reshape(_sizes(node)),
+    "expand": lambda node, x: np.broadcast_to(x, _sizes(node)),
     "transpose": lambda node, x: np.transpose(x, attr_ints(node, "perm")),
 }
-"""Every operator but `cast` and `reshape`, which need more than their operands."""
+"""Operators that change no number: they take and give elements as they are stored."""

@@ -154,17 +154,20 @@ def _transpose(node: Node, operands: Operands) -> Axis:
     return None if axis is None else attr_ints(node, "perm").index(axis)
 
 
-_UNARY = ("neg", "abs", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "relu", "gelu", "silu")
-_BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
+_ELEMENTWISE = (
+    "abs add cast ceil cos div eq erf exp exp2 expm1 floor floordiv ge gelu gt isinf isnan le log log1p log2 lt "
+    "maximum minimum mod mul ne neg pow relu round rsqrt sigmoid sign silu sin sqrt sub tanh trunc where"
+).split()
 
 _RULES: dict[str, Callable[[Node, Operands], Axis]] = {
     "input": _input,
     "constant": _constant,
     "scalar": _constant,
-    **dict.fromkeys((*_UNARY, "cast", *_BINARY), _elementwise),
-    **dict.fromkeys(("sum", "mean", "max", "min"), _reduction),
-    "softmax": _softmax,
-    "layernorm": _layernorm,
+    "iota": _constant,
+    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(("sum", "prod", "mean", "max", "min", "argmax", "argmin"), _reduction),
+    **dict.fromkeys(("softmax", "log_softmax"), _softmax),
+    **dict.fromkeys(("layernorm", "rmsnorm"), _layernorm),
     "matmul": _matmul,
     "reshape": _reshape,
     "transpose": _transpose,

@@ -9,7 +9,11 @@ from tessera.program.dtype import as_dtype, f32
 from tessera.program.graph import Graph, Node
 
 UNARY = ("neg", "abs", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "relu", "gelu", "silu")
+MORE_UNARY = ("exp2", "expm1", "log2", "log1p", "sin", "cos", "floor", "ceil", "round", "trunc", "sign")
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
+MORE_BINARY = ("floordiv", "mod", "pow")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+TESTS = ("isnan", "isinf")
 
 
 class Maker:
@@ -53,6 +57,22 @@ class Maker:
 
     def binary(self, op, a, b) -> int:
         return self.node(op, (a, b), broadcast(self.shape(a), self.shape(b)), self.dtype(a))
+
+    def compare(self, op, a, b) -> int:
+        return self.node(op, (a, b), broadcast(self.shape(a), self.shape(b)), "bool")
+
+    def test(self, op, x) -> int:
+        return self.node(op, (x,), self.shape(x), "bool")
+
+    def where(self, c, a, b) -> int:
+        shape = broadcast(self.shape(c), broadcast(self.shape(a), self.shape(b)))
+        return self.node("where", (c, a, b), shape, self.dtype(a))
+
+    def rmsnorm(self, x, *weights, eps=1e-5) -> int:
+        return self.node("rmsnorm", (x, *weights), self.shape(x), self.dtype(x), eps=eps)
+
+    def log_softmax(self, x, axis) -> int:
+        return self.node("log_softmax", (x,), self.shape(x), self.dtype(x), axis=axis)
 
     def cast(self, x, dtype) -> int:
         return self.node("cast", (x,), self.shape(x), dtype)

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from tessera.compiler.kernel_source import KernelSource
+from tessera.reference.operators import power
 
 BARRIER = "barrier"
 
@@ -77,6 +78,16 @@ _NAMES = {
     "udiv": lambda a, b: int(a) // int(b),
     "urem": lambda a, b: int(a) % int(b),
     "div_f32": lambda a, b: np.float32(a) / np.float32(b),
+    **{
+        f"{name}_{bits}": getattr(np, name)
+        for bits in ("f32", "f64")
+        for name in ["floor", "ceil", "rint", "trunc", "exp2", "expm1", "log2", "log1p", "sin", "cos", "fmod"]
+    },
+    "pow_f32": np.power,
+    "pow_f64": np.power,
+    "floordiv_i64": lambda a, b: int(a) // int(b) if b else 0,
+    "mod_i64": lambda a, b: int(a) % int(b) if b else 0,
+    "pow_i64": lambda a, b: int(power(np.int64(a), np.int64(b))),
     "div_f64": lambda a, b: np.float64(a) / np.float64(b),
     **{f"{name}_to_f32": pair["widen"] for name, pair in _SMALL.items()},
     **{f"f32_to_{name}": pair["narrow"] for name, pair in _SMALL.items()},

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from graphs import BINARY, UNARY, Maker
+from graphs import BINARY, MORE_BINARY, MORE_UNARY, UNARY, Maker
 
 from tessera.compiler.kernel_source import POINTERS, SCALARS
 from tessera.compiler.plan import plan_graph
@@ -60,9 +60,9 @@ def test_every_operator_compiles_for_the_gpu(dtype):
     g = Maker()
     x = g.input("x", ("n", 7), dtype)
     total = x
-    for op in UNARY:
+    for op in (*UNARY, *MORE_UNARY):
         total = g.binary("add", total, g.unary(op, x))
-    for op in BINARY:
+    for op in (*BINARY, *MORE_BINARY):
         total = g.binary(op, total, x)
     (kernel,) = _kernels(g.graph(total))
     assert ".extern" not in _ptx(kernel, (8, 0))

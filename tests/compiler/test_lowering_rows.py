@@ -41,7 +41,10 @@ def test_reductions_over_any_axes_give_the_reference(shape, data, op, keepdims, 
 def test_rows_of_every_length_are_folded_whole(length, symbolic, rng):
     g = Maker()
     x = g.input("x", ("n", "m" if symbolic else length))
-    graph = g.graph(g.reduce("sum", x, [1]), g.reduce("max", x, [1]), g.softmax(x, 1), g.layernorm(x))
+    graph = g.graph(
+        g.reduce("sum", x, [1]), g.reduce("max", x, [1]), g.softmax(x, 1), g.layernorm(x), g.rmsnorm(x),
+        g.log_softmax(x, 1), g.reduce("argmax", x, [1], dtype="i64"), g.reduce("argmin", x, [0], dtype="i64"),
+    )  # fmt: skip
     check(graph, {"x": random_array(rng, (3, length))}, tolerance=2e-5)
 
 
@@ -98,7 +101,11 @@ def test_softmax_of_large_numbers_does_not_overflow(rng):
 def test_nan_passes_through_every_reduction():
     g = Maker()
     x = g.input("x", ("n", 70))
-    graph = g.graph(*(g.reduce(op, x, [1]) for op in ("sum", "mean", "max", "min")), g.softmax(x, 1))
+    graph = g.graph(
+        *(g.reduce(op, x, [1]) for op in ("sum", "prod", "mean", "max", "min")),
+        *(g.reduce(op, x, [1], dtype="i64") for op in ("argmax", "argmin")),
+        g.softmax(x, 1), g.log_softmax(x, 1), g.rmsnorm(x),
+    )  # fmt: skip
     values = np.ones((2, 70), np.float32)
     values[1, 66] = np.nan
     check(graph, {"x": values})
@@ -108,7 +115,10 @@ def test_nan_passes_through_every_reduction():
 def test_empty_tensors_fold_to_what_folding_begins_with():
     g = Maker()
     x = g.input("x", ("n", "m"))
-    graph = g.graph(g.reduce("sum", x, [1]), g.reduce("mean", x, [1]), g.softmax(x, 1), g.layernorm(x))
+    graph = g.graph(
+        g.reduce("sum", x, [1]), g.reduce("mean", x, [1]), g.reduce("prod", x, [1]), g.softmax(x, 1),
+        g.layernorm(x), g.rmsnorm(x), g.log_softmax(x, 0), g.reduce("argmax", x, [1], dtype="i64"),
+    )  # fmt: skip
     for shape in ((0, 4), (3, 0), (0, 0)):
         check(graph, {"x": np.zeros(shape, np.float32)})
 

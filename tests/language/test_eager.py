@@ -31,7 +31,7 @@ def test_eight_bit_floats_saturate_wherever_they_are_made() -> None:
 def test_numbers_and_shapes_that_do_not_fit_are_errors() -> None:
     with pytest.raises(SpecError, match=f"{2**70} does not fit i64"):
         ts.tensor([True]) * 2**70
-    with pytest.raises(ShapeError, match="comparison <: "):
+    with pytest.raises(ShapeError, match="lt: "):
         _ = ts.tensor([1.0, 2.0]) < ts.tensor([1.0, 2.0, 3.0])
     with pytest.raises(SpecError, match=r"sizes are integers, not 5\.5"):
         ts.cdiv(5.5, 2)  # type: ignore[arg-type]
@@ -202,10 +202,19 @@ def test_shapes_that_do_not_fit_are_named_with_the_remedy(call: Any, text: str) 
         (lambda x: ts.add(x, "a"), "a str is not a tensor"),
         (lambda x: ts.relu(...), "a ellipsis is not a tensor"),
         (lambda x: x + 1j, "a complex is not a tensor"),
-        (lambda x: x**2.5, r"x \*\* 2.5 is not supported"),
-        (lambda x: x // 2, "no operator //"),
-        (lambda x: x % 2, "no operator %"),
-        (lambda x: x & x, "no operator &"),
+        (lambda x: x ** "2", "pow: a str is not a tensor"),
+        (lambda x: ts.tensor([2]) ** -1, "pow: an integer to the power -1 is no integer"),
+        (lambda x: x << 2, "no operator <<"),
+        (lambda x: x & x, "& is for bool tensors; one operand is f32"),
+        (lambda x: ~x, "~ is for bool tensors"),
+        (lambda x: ts.clip(x), "clip: there is no bound"),
+        (lambda x: ts.elu(x, alpha="a"), "elu: alpha='a' is not a number"),
+        (lambda x: ts.var(x, correction=-1), "var: correction=-1 is less than 0"),
+        (lambda x: ts.argmax(np.zeros(0)), "argmax: .* has no element"),
+        (lambda x: ts.linear(x, x), "linear: the weight"),
+        (lambda x: ts.groupnorm(x.reshape(1, -1), 5), "channels of .* do not divide into 5 groups"),
+        (lambda x: ts.batchnorm(x, x, x), "batchnorm: .* has no channels"),
+        (lambda x: ts.mod(ts.tensor([True]), ts.tensor([True])), "mod has no meaning for bool"),
         (lambda x: ts.gelu(x, "fast"), "approximate='fast' is unknown"),
         (lambda x: ts.layernorm(x, bias=x), "a bias needs a weight"),
         (lambda x: ts.layernorm(x, eps="a"), "eps='a'"),
@@ -214,7 +223,7 @@ def test_shapes_that_do_not_fit_are_named_with_the_remedy(call: Any, text: str) 
     ],
 )
 def test_what_is_no_operand_is_a_clear_error(call: Any, text: str) -> None:
-    with pytest.raises(TraceError, match=text) as raised:
+    with pytest.raises((TraceError, ShapeError), match=text) as raised:
         call(ts.tensor([1.0, 2.0, 3.0]))
     assert raised.value.hint
     assert raised.value.location is not None

@@ -37,8 +37,8 @@ def test_branch_on_a_value() -> None:
 
     error = fault(f)
     assert isinstance(error, TraceError)
-    assert "the result of sum" in error.message
-    assert "the comparison >" in error.message
+    assert "the result of gt" in error.message
+    assert "a condition (bool)" in error.message
     assert "while f is traced" in error.message
     assert error.location is not None
     assert error.location.column == 11
@@ -116,7 +116,7 @@ def test_symbolic_size_has_no_value() -> None:
 
 def test_numpy_functions_say_what_to_write() -> None:
     def sine(x: Any) -> Any:
-        return np.sin(x)  # here
+        return np.cbrt(x)  # here
 
     def average(x: Any) -> Any:
         return np.mean(x)  # here
@@ -127,7 +127,7 @@ def test_numpy_functions_say_what_to_write() -> None:
     def reduced(x: Any) -> Any:
         return np.add.reduce(x)  # here
 
-    assert "np.sin is not an operator" in fault(sine).message
+    assert "np.cbrt is not an operator" in fault(sine).message
     assert fault(average).hint == "write ts.mean"
     assert "np.concatenate" in fault(stacked).message
     assert "np.add.reduce" in fault(reduced).message
@@ -140,8 +140,8 @@ def test_operator_that_does_not_exist() -> None:
     def function(x: Any) -> Any:
         return ts.sofmax(x)  # type: ignore[attr-defined]  # here
 
-    def floor(x: Any) -> Any:
-        return x // 2  # here
+    def shift(x: Any) -> Any:
+        return x << 2  # here
 
     def store(x: Any) -> Any:
         x[0] = 1  # here
@@ -149,7 +149,7 @@ def test_operator_that_does_not_exist() -> None:
 
     assert "no attribute 'sofmax'" in fault(attribute).message
     assert "did you mean ts.softmax" in str(with_location(function))
-    assert "no operator //" in fault(floor).message
+    assert "no operator <<" in fault(shift).message
     assert "item assignment" in with_location(store).message
 
 

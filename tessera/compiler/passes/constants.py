@@ -14,7 +14,9 @@ def load_time_nodes(graph: Graph) -> frozenset[int]:
             found.add(index)
         elif node.op == "scalar":
             numbers.add(index)
-        elif node.inputs and all(isinstance(size, int) for size in node.shape):
+        elif node.op == "input":
+            continue
+        elif all(isinstance(size, int) for size in node.shape):
             if numbers.issuperset(node.inputs):
                 numbers.add(index)
             elif (found | numbers).issuperset(node.inputs):

@@ -1,0 +1,79 @@
+"""Every operator against NumPy in float64: the reference with random sizes, then compiled code."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tessera as ts
+from tessera.reference import run_graph
+from tests.operators import elementwise_cases
+from tests.operators.cases import Array, Case, close
+from tests.operators.running import compiled_results
+
+CASES = [*elementwise_cases.CASES]
+BY_NAME = {case.name: case for case in CASES}
+assert len(BY_NAME) == len(CASES), "names must be unique"
+
+
+def traced(case: Case, dtype: str) -> Any:
+    # Parameters that lambdas hold by default are Python's own, not inputs.
+    names = [f"x{i}" for i in range(len(case.shapes))]
+    function = eval(f"lambda {', '.join(names)}: call({', '.join(names)})", {"call": case.call})
+    return ts.jit(function, name=case.name)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@settings(max_examples=12)
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_reference_gives_numpys_answer(name: str, data: st.DataObject, seed: int) -> None:
+    case = BY_NAME[name]
+    dtype = data.draw(st.sampled_from(case.dtypes))
+    sizes = {s: data.draw(st.integers(case.least, 7), label=s) for s in case.symbols()}
+    rng = np.random.default_rng(seed)
+    operands = case.operands(dtype, sizes, rng)
+    trace = traced(case, dtype).trace(case.specs(dtype))
+    inputs = dict(zip(trace.graph.leaves("input"), operands, strict=True))
+    exact = case.exact(operands)
+    double = run_graph(trace.graph, inputs, trace.constants, precision="f64")
+    native = run_graph(trace.graph, inputs, trace.constants)
+    for (output, value), expected in zip(double.items(), exact, strict=True):
+        close(value, expected, "f64", case.slack, f"{name} {output} in float64")
+        close(native[output], expected, tolerance_of(dtype, native[output]), case.slack, f"{name} {output}")
+
+
+def tolerance_of(dtype: str, result: Array) -> str:
+    """The dtype that rounds most: that of the operands or of the result."""
+    kinds = [
+        k for k in (dtype, {2: "f16", 4: "f32", 8: "f64"}.get(result.dtype.itemsize)) if k in FLOAT_ORDER
+    ]
+    return min(kinds, key=FLOAT_ORDER.index, default="f64")
+
+
+FLOAT_ORDER = ["bf16", "f16", "f32", "tf32", "f64"]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_compiled_code_gives_numpys_answer(name: str) -> None:
+    """On the CPU, and from PTX in the emulator, where the sanitizer finds nothing."""
+    case = BY_NAME[name]
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    for dtype in compiled_dtypes(case):
+        fn = traced(case, dtype)
+        operands = case.operands(dtype, {s: max(5, case.least) for s in case.symbols()}, rng)
+        exact = case.exact(operands)
+        for device, results in compiled_results(fn, case.specs(dtype), operands):
+            for found, expected in zip(results, exact, strict=True):
+                what = f"{name} {dtype} on {device}"
+                close(found, expected, tolerance_of(dtype, found), case.slack, what)
+
+
+def compiled_dtypes(case: Case) -> list[str]:
+    """One wide and one narrow dtype: generated code differs in how it loads and stores."""
+    preferred = [d for d in ("f32", "bf16", "i64", "u8", "f64", "i32", "bool") if d in case.dtypes]
+    return preferred[:2]

@@ -64,8 +64,8 @@ def test_every_operator_compiles_for_the_gpu(dtype):
         total = g.binary("add", total, g.unary(op, x))
     for op in (*BINARY, *MORE_BINARY):
         total = g.binary(op, total, x)
-    (kernel,) = _kernels(g.graph(total))
-    assert ".extern" not in _ptx(kernel, (8, 0))
+    for kernel in _kernels(g.graph(total)):
+        assert ".extern" not in _ptx(kernel, (8, 0))
 
 
 def test_every_dtype_is_loaded_and_stored_on_the_gpu():

@@ -112,7 +112,7 @@ if TYPE_CHECKING:
         tf32,
         u8,
     )
-    from tessera.program.dtype import bool_ as bool  # noqa: A004
+    from tessera.program.dtype import bool_ as bool
     from tessera.program.errors import TesseraError
     from tessera.program.spec import TensorSpec
 

@@ -154,10 +154,50 @@ def _transpose(node: Node, operands: Operands) -> Axis:
     return None if axis is None else attr_ints(node, "perm").index(axis)
 
 
-_ELEMENTWISE = (
-    "abs add cast ceil cos div eq erf exp exp2 expm1 floor floordiv ge gelu gt isinf isnan le log log1p log2 lt "
-    "maximum minimum mod mul ne neg pow relu round rsqrt sigmoid sign silu sin sqrt sub tanh trunc where"
-).split()
+_ELEMENTWISE = [
+    "abs",
+    "add",
+    "cast",
+    "ceil",
+    "cos",
+    "div",
+    "eq",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "floordiv",
+    "ge",
+    "gelu",
+    "gt",
+    "isinf",
+    "isnan",
+    "le",
+    "log",
+    "log1p",
+    "log2",
+    "lt",
+    "maximum",
+    "minimum",
+    "mod",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "relu",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "sqrt",
+    "sub",
+    "tanh",
+    "trunc",
+    "where",
+]
 
 _RULES: dict[str, Callable[[Node, Operands], Axis]] = {
     "input": _input,

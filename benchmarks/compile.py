@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/compile.py [--runs 9] [--cold 3]
 
-Three kernels (vector addition, row softmax, tiled matmul), each as every tool's users write it: a traced function
-(`@ts.jit`) and a Numba kernel (`@ts.kernel`) for Tessera, the same Numba kernel for numba-cuda, CUDA C++ for NVRTC
-and nvcc, Triton's language for Triton. A constant in the source changes with each run, so that no cache of any
-tool answers. `warm` is one more kernel in a process that has compiled before; `cold` a new process from its start
-to the cubin. Tools that are not installed are left out and named. Nothing here needs a GPU.
+Three kernels (vector addition, row softmax, tiled matmul), each as every tool's users write it: a traced
+function (`@ts.jit`) and a Numba kernel (`@ts.kernel`) for Tessera, the same Numba kernel for numba-cuda,
+CUDA C++ for NVRTC and nvcc, Triton's language for Triton. A constant in the source changes with each run,
+so that no cache of any tool answers. `warm` is one more kernel in a process that has compiled before;
+`cold` a new process from its start to the cubin. Tools that are not installed are left out and named.
+Nothing here needs a GPU.
 """
 
 from __future__ import annotations
@@ -172,7 +173,9 @@ def kernel(a, b, c, m, n, k, B: tl.constexpr):
     depth = tl.arange(0, 32)
     total = tl.zeros((B, B), dtype=tl.float32)
     for at in range(0, k, 32):
-        left = tl.load(a + rows[:, None] * k + at + depth, mask=(rows[:, None] < m) & (at + depth < k), other=0.0)
+        left = tl.load(
+            a + rows[:, None] * k + at + depth, mask=(rows[:, None] < m) & (at + depth < k), other=0.0
+        )
         right = tl.load(
             b + (at + depth)[:, None] * n + columns, mask=(at + depth)[:, None] < k, other=0.0
         )

@@ -145,6 +145,7 @@ def _kernel(source: KernelSource) -> CudaKernel | CpuKernel:
         source.threads,
         source.cc_dependent,
         source.locations,
+        source.source,
     )
 
 

@@ -73,7 +73,7 @@ def missing_numba(needed_for: str) -> MissingDependencyError:
 
 
 @cache
-def _cuda_compiler() -> Any:
+def cuda_compiler() -> Any:
     """numba-cuda's compiler module, with the answer for device functions in place (first call: 0.5 s)."""
     try:
         import numba.cuda.compiler as compiler
@@ -90,7 +90,8 @@ def _cuda_compiler() -> Any:
 
 
 @contextmanager
-def _no_driver(cc: tuple[int | str, ...]) -> Iterator[None]:
+def no_driver(cc: tuple[int | str, ...]) -> Iterator[None]:
+    """Within, numba-cuda takes the current device to be of this compute capability."""
     token = _wanted_device.set(_NoDevice(cc))
     try:
         yield
@@ -126,11 +127,11 @@ def lower_cuda(
     Raises:
         numba.core.errors.NumbaError: The function does not type or lower; `diagnose` explains it.
     """
-    compiler = _cuda_compiler()
+    compiler = cuda_compiler()
     from numba.cuda import types
     from numba.cuda.core.compiler_lock import global_compiler_lock
 
-    with global_compiler_lock, _no_driver(cc):
+    with global_compiler_lock, no_driver(cc):
         library, _ = compiler._compile_pyfunc_with_fixup(
             function,
             types.void(*argument_types),
@@ -147,11 +148,16 @@ def lower_cuda(
         for argument, marked in zip(kernel.args, noalias, strict=False):
             if marked:
                 argument.add_attribute("noalias")
-        modules = _ordered_modules(library._entry_name, [str(m) for m in library.modules])
-        sources = sorted(str(_shim_text(item)) for item in library._linking_files)
+        return library_ir(library, library._entry_name)
+
+
+def library_ir(library: Any, entry: str) -> CudaIR:
+    """What numba-cuda has gathered in a code library for one kernel."""
+    modules = _ordered_modules(entry, [str(m) for m in library.modules])
+    sources = sorted(str(_shim_text(item)) for item in library._linking_files)
     called = {symbol for text in modules for symbol in _DECLARED_ANY.findall(text)}
     shims = tuple(filter(None, (needed_functions(source, called) for source in sources)))
-    return CudaIR(modules, library._entry_name, shims)
+    return CudaIR(modules, entry, shims)
 
 
 def _shim_text(item: Any) -> Any:
@@ -236,7 +242,7 @@ def nvvm_ptx(
     Raises:
         numba.cuda.cudadrv.error.NvvmError: NVVM refused a module.
     """
-    _cuda_compiler()
+    cuda_compiler()
     from numba.cuda.cudadrv import nvvm
 
     options: dict[str, Any] = {"arch": arch, "fastmath": fast_math, "opt": 3 if opt_level else 0}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import Any
 
 from tessera.compiler import abi
-from tessera.compiler.numba_adapter import CudaIR, Function, lower_cuda, nvvm_ptx, stable_names
+from tessera.compiler.generated_module import lower_generated
+from tessera.compiler.generated_values import UnknownConstructError
+from tessera.compiler.numba_adapter import (
+    CudaIR,
+    Function,
+    lower_cuda,
+    nvvm_ptx,
+    stable_names,
+)
 from tessera.compiler.options import ToolOptions
 from tessera.program.arch import parse_arch
 from tessera.program.errors import SourceLocation, ToolchainError
@@ -53,6 +64,8 @@ class CudaKernel:
     """Whether lowering looks at the compute capability."""
     locations: Mapping[int, SourceLocation] = field(default_factory=dict, repr=False)
     """The user's line behind each line of generated source."""
+    source: str | None = field(default=None, repr=False)
+    """Text of the module that defines the function, if this compiler wrote it."""
 
 
 def lowering_class(kernel: CudaKernel, options: ToolOptions) -> tuple[object, ...]:
@@ -74,17 +87,19 @@ def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
 
     cc, *_ = lowering_class(kernel, options)
     assert isinstance(cc, tuple)  # noqa: S101 - narrows the type
-    return lower_cuda(
-        kernel.function,
-        abi.numba_types(kernel.kinds, types),
-        cc=cc,
-        opt_level=options.opt_level,
-        fast_math=options.fast_math,
-        lineinfo=options.lineinfo,
-        debug=options.debug,
-        threads=kernel.threads,
-        noalias=kernel.noalias,
-    )
+    kinds = abi.numba_types(kernel.kinds, types)
+    common: Any = {
+        "cc": cc,
+        "opt_level": options.opt_level,
+        "fast_math": options.fast_math,
+        "threads": kernel.threads,
+        "noalias": kernel.noalias,
+    }
+    if kernel.source is not None and not (options.lineinfo or options.debug):
+        tree = next(n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef))
+        with suppress(UnknownConstructError):
+            return lower_generated(tree, kernel.function.__globals__, kinds, **common)
+    return lower_cuda(kernel.function, kinds, lineinfo=options.lineinfo, debug=options.debug, **common)
 
 
 def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:

@@ -22,7 +22,7 @@ def test_front_door_of_numba_cuda_takes_what_the_adapter_passes():
 def test_dispatcher_asks_for_the_device_by_the_name_that_is_replaced():
     import numba.cuda.dispatcher as dispatcher
 
-    numba_adapter._cuda_compiler()
+    numba_adapter.cuda_compiler()
     assert dispatcher.get_current_device.__module__ == "tessera.compiler.numba_adapter"
     assert "get_current_device()" in inspect.getsource(dispatcher.CUDADispatcher.compile_device)
 

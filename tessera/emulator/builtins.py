@@ -6,13 +6,13 @@ Guide 13.0, sections "Formatted Output", "Dynamic Global Memory Allocation" and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tessera.emulator.lanes import Array
+from tessera.emulator.printf import Read, formatted, text_at
 from tessera.emulator.ptx import Address, Operand, Register, Variable
 from tessera.program.errors import DeviceError
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from tessera.emulator.instructions import Executor
 
 RETURNED = Variable("result", "param", "b64")
-_FIELD = re.compile(r"%(?P<flags>[-+ #0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\d+|\*))?"
-                    r"(?P<length>hh|h|ll|l|z|j|t)?(?P<kind>[diouxXeEfFgGaAcsp%])")  # fmt: skip
 _POINTER = Variable("pointer", "param", "b64")
-_LONGEST_STRING = 4096
 
 
 def _addresses(executor: Executor, argument: Operand) -> Array:
@@ -40,14 +37,12 @@ def _bytes(executor: Executor, thread: int, address: int, size: int) -> bytes:
     return bytes(raw[thread].tobytes())
 
 
+def _reader(executor: Executor, thread: int) -> Read:
+    return lambda address, size: _bytes(executor, thread, address, size)
+
+
 def _text(executor: Executor, thread: int, address: int) -> str:
-    found = b""
-    while len(found) < _LONGEST_STRING:
-        byte = _bytes(executor, thread, address + len(found), 1)
-        if byte == b"\0":
-            break
-        found += byte
-    return found.decode(errors="replace")
+    return text_at(_reader(executor, thread), address)
 
 
 def _print(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -> Array:
@@ -55,51 +50,10 @@ def _print(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -> A
     packed = _addresses(executor, arguments[1])
     result = np.zeros((executor.count, 4), np.uint8)
     for thread in np.flatnonzero(mask):
-        pattern = _text(executor, int(thread), int(formats[thread]))
-        values = _Arguments(executor, int(thread), int(packed[thread]))
-        executor.run.machine.printed.append(_FIELD.sub(values.field, pattern))
-        result[thread] = np.array([values.taken], np.int32).view(np.uint8)
+        text, taken = formatted(_reader(executor, int(thread)), int(formats[thread]), int(packed[thread]))
+        executor.run.machine.printed.append(text)
+        result[thread] = np.array([taken], np.int32).view(np.uint8)
     return result
-
-
-class _Arguments:
-    """The values of one `printf`, laid out like a C struct of the promoted types."""
-
-    def __init__(self, executor: Executor, thread: int, address: int) -> None:
-        self.executor, self.thread, self.address = executor, thread, address
-        self.at = 0
-        self.taken = 0
-
-    def next(self, size: int) -> bytes:
-        self.at = -(-self.at // size) * size
-        raw = _bytes(self.executor, self.thread, self.address + self.at, size)
-        self.at += size
-        self.taken += 1
-        return raw
-
-    def field(self, match: re.Match[str]) -> str:
-        kind, length = match["kind"], match["length"] or ""
-        if kind == "%":
-            return "%"
-        # A `*` takes its number from the values, before the value itself.
-        numbers = [
-            str(int.from_bytes(self.next(4), "little", signed=True)) if match[part] == "*" else match[part]
-            for part in ("width", "precision")
-        ]
-        form = "%" + match["flags"] + (numbers[0] or "") + ("." + numbers[1] if numbers[1] else "")
-        if kind in "eEfFgGaA":
-            value = np.frombuffer(self.next(8), np.float64)[0].item()
-            return float(value).hex() if kind in "aA" else (form + kind) % value
-        if kind == "s":
-            address = int.from_bytes(self.next(8), "little")
-            return (form + "s") % _text(self.executor, self.thread, address)
-        if kind == "p":
-            return (form + "s") % hex(int.from_bytes(self.next(8), "little"))
-        size = 8 if length in ("l", "ll", "z", "j", "t") else 4
-        number = int.from_bytes(self.next(size), "little", signed=kind in "di")
-        if length in ("h", "hh"):
-            number &= 0xFF if length == "hh" else 0xFFFF
-        return (form + ("c" if kind == "c" else kind.replace("u", "d"))) % number
 
 
 def _allocate(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -> Array:

@@ -24,6 +24,7 @@ from tessera.emulator.native import compile_ir
 from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import Module
 from tessera.emulator.report import fault_error
+from tessera.emulator.services import Heap, Services
 from tessera.emulator.translate import translate
 from tessera.emulator.workers import Grid
 from tessera.program.errors import CompileError, KernelError
@@ -65,6 +66,9 @@ class Emulator:
         self.level = level
         self.memory = Memory(memory_bytes)
         self._texts: dict[str, LoadedModule] = {}
+        self.heap = Heap(self.memory)
+        self.printed: list[str] = []
+        """What `printf` of kernels wrote and nobody has taken yet, call by call."""
         self._pool: ThreadPoolExecutor | None = None
         self._compiler: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -105,7 +109,9 @@ class Emulator:
         symbols = {v.name: self.memory.alloc(size_of(v), f"variable {v.name}") for v in variables}
         for variable in variables:
             if variable.initial:
-                self.memory.write(symbols[variable.name], initial_bytes(variable, symbols))
+                self.memory.write(
+                    symbols[variable.name], initial_bytes(variable, symbols | module.function_addresses())
+                )
         return LoadedModule(module, symbols, np.array([*symbols.values(), 0], np.uint64))
 
     def kernel(self, module: LoadedModule, entry: str) -> tuple[Kernel, float]:
@@ -232,6 +238,10 @@ class Emulator:
                 f"{shared} bytes of shared memory per block asked for, {SHARED_LIMIT} is the limit"
             )
         buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
+        called = translation.services
+        if called & {"malloc", "free"}:
+            self.heap.prepare()
+        services = Services(translation, self.memory, self.heap, threads, shared, self.printed)
         table = self.memory.table()
         if translation.param_pointers:
             # Parameters whose address is taken are device memory for the time of the launch.
@@ -245,7 +255,7 @@ class Emulator:
             "params": ctypes.addressof(buffer), "budget": self.step_budget, "table": table.ctypes.data,
             "table_count": len(table), "dynamic_bytes": shared_bytes, "symbols": module.table.ctypes.data,
             "shared_bytes": shared, "threads": per_block, "warps": -(-per_block // 32),
-            "local_bytes": translation.local_bytes, "slice": SLICE,
+            "local_bytes": translation.local_bytes, "slice": SLICE, "service": services.address,
         }.items():  # fmt: skip
             context[CONTEXT[name] // 8] = value
         if kernel.seconds > LONG_SECONDS:
@@ -254,9 +264,13 @@ class Emulator:
         run = Grid(kernel.best, translation, context, sizes, threads)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, "tessera-emulator")
-        fault = run.execute(self._pool, self.workers, lambda: self.improve(kernel), LONG_SECONDS)
+        # What is printed comes block by block, so blocks that print run in their order.
+        workers = 1 if "vprintf" in called else self.workers
+        fault = run.execute(self._pool, workers, lambda: self.improve(kernel), LONG_SECONDS)
         seconds = time.perf_counter() - start
         kernel.seconds += seconds
+        if services.error is not None:
+            raise services.error
         if fault is not None:
             raise fault_error(
                 fault, module.module, kernel.function, translation, threads, self.memory, self.step_budget

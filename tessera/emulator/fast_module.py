@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tessera.emulator.arena import Arena
+from tessera.emulator.call_graph import SERVICES
 from tessera.emulator.engine import Emulator, LoadedModule
 from tessera.emulator.geometry import ALONE, Point, cluster_size
 from tessera.emulator.lanes import Array
@@ -49,8 +50,10 @@ class FastModule(LockstepModule):
         places = {v.name: self.symbols[v.name] for v in module.variables.values() if v.name in self.symbols}
         self._compiled = LoadedModule(module, places, np.array([*places.values(), 0], np.uint64))
         self._loops = any(map(_has_loop, module.functions.values()))
-        # A function without a body is the driver's, which the interpreter has.
-        self._refused = any(not f.body and not f.is_entry for f in module.functions.values())
+        # A function without a body is the driver's, which the interpreter has. Memory that kernels take must
+        # be the same for both, so that they may give back what they took from the other.
+        external = {f.name for f in module.functions.values() if not f.body and not f.is_entry}
+        self._refused = bool(external - SERVICES | external & {"malloc", "free"})
 
     def run_kernel(
         self,
@@ -83,7 +86,12 @@ class FastModule(LockstepModule):
             self._refused = True
             super().run_kernel(entry, grid, block, params, shared_bytes, resident=resident)
             return
-        self._emulator.launch_params(self._compiled, entry, grid, block, list(values.values()), shared_bytes)
+        given = list(values.values())
+        try:
+            self._emulator.launch_params(self._compiled, entry, grid, block, given, shared_bytes)
+        finally:
+            self.printed += self._emulator.printed
+            self._emulator.printed.clear()
 
 
 def _has_loop(function: Function) -> bool:

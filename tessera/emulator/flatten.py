@@ -1,41 +1,54 @@
 """One flat function per kernel: device functions become part of their callers.
 
+Functions that call themselves, and large ones with many callers, are there once and called on a stack.
 Parameters and results of calls become registers where each is always read and written in the same pieces,
 and local memory otherwise.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
+from tessera.emulator.call_frames import (
+    POINTER,
+    REGISTERS,
+    STACK,
+    STACK_BYTES,
+    Stacked,
+    copied,
+    enter,
+    frame_of,
+    in_frame,
+    pieces_of,
+    save,
+)
+from tessera.emulator.call_graph import SERVICES, CallGraph, call_parts
+from tessera.emulator.call_params import rename, replace_params
 from tessera.emulator.ptx import (
-    TYPE_BYTES,
     Address,
     Function,
+    Immediate,
     Instruction,
     Label,
     Module,
-    Negated,
     Operand,
-    Pair,
-    ParamList,
     Register,
     Symbol,
     Variable,
-    Vector,
 )
 from tessera.program.errors import CompileError
 
-DEPTH_LIMIT = 64
+LARGE = 20_000
+"""Instructions that copies of one function may make together; beyond, it is called on the stack."""
 
 
 def flatten(module: Module, entry: Function) -> Function:
     """The kernel with every call expanded, and `bar.red` split into its arrival and its result.
 
     Raises:
-        CompileError: A call of a function without a body, through a pointer, or of a caller.
+        CompileError: A call of a function without a body.
     """
     flat = Function(entry.name, is_entry=True, params=entry.params, results=(), line=entry.line)
     flat.registers = dict(entry.registers)
@@ -43,8 +56,8 @@ def flatten(module: Module, entry: Function) -> Function:
     flat.branch_tables = dict(entry.branch_tables)
     flat.directives = entry.directives
     expansion = _Expansion(module, flat)
-    flat.body = list(expansion.expand(entry.body, (entry.name,)))
-    _replace_params(flat)
+    flat.body = expansion.whole(entry)
+    replace_params(flat)
     return flat
 
 
@@ -53,15 +66,62 @@ class _Expansion:
         self.module = module
         self.flat = flat
         self.count = 0
+        self.graph = CallGraph(module)
+        self.stacked: dict[str, Stacked] = {}
+        """Functions that are called on the stack."""
+        self.inside: Stacked | None = None
+        """The one whose code is being written."""
+        self.pieces: dict[str, set[tuple[int, int]]] = {}
 
-    def expand(
-        self, body: list[Instruction | Label], callers: tuple[str, ...]
-    ) -> Iterator[Instruction | Label]:
+    def whole(self, entry: Function) -> list[Instruction | Label]:
+        """The kernel's code, then that of the functions that are called on the stack."""
+        circles = self.graph.circles(entry.name)
+        for name in (*circles, *self._too_large(entry, circles)):
+            function, circle = self.module.functions[name], circles.get(name, frozenset())
+            self.stacked[name] = Stacked(function, circle, frame_of(self.graph, function, circle))
+        body = list(self.expand(entry.body, entry))
+        if not self.stacked:
+            return body
+        self.flat.registers |= REGISTERS | {s.back.name: "b32" for s in self.stacked.values()}
+        self.flat.variables.append(Variable(STACK, "local", "b8", STACK_BYTES, 16))
+        start = Instruction("mov", ("u64",), (POINTER, Symbol(STACK)), entry.line)
+        body = [start, *body, Instruction("ret", (), (), entry.line)]
+        for each in self.stacked.values():
+            body += self.one_copy(each)
+        for each in self.stacked.values():
+            self.flat.branch_tables[each.table] = tuple(each.returns)
+        return body
+
+    def _too_large(self, entry: Function, circles: dict[str, frozenset[str]]) -> list[str]:
+        """Functions of which there would be too much code if every call had a copy of its own."""
+        sizes: dict[str, int] = {}
+        copies: Counter[str] = Counter()
+
+        def expanded(function: Function) -> int:
+            if function.name not in sizes:
+                sizes[function.name] = len(function.body)
+                for item in function.body:
+                    if isinstance(item, Instruction) and item.opcode == "call":
+                        for name in self.graph.targets(function, item):
+                            target = self.module.functions.get(name)
+                            if target is not None and target.body and name not in circles:
+                                copies[name] += 1
+                                sizes[function.name] += expanded(target)
+            return sizes[function.name]
+
+        for name in (entry.name, *circles):
+            expanded(self.module.functions[name])
+        return [name for name, count in copies.items() if count > 1 and count * sizes[name] > LARGE]
+
+    def expand(self, body: list[Instruction | Label], function: Function) -> Iterator[Instruction | Label]:
+        if self.stacked:
+            for name, found in pieces_of(body).items():
+                self.pieces.setdefault(name, set()).update(found)
         for item in body:
             if isinstance(item, Label):
                 yield item
             elif item.opcode == "call":
-                yield from self.call(item, callers)
+                yield from self.call(item, function)
             elif item.opcode in ("bar", "barrier") and "red" in item.modifiers:
                 rest = tuple(m for m in item.modifiers if m != "red")
                 yield replace(item, modifiers=("vote", *rest), operands=item.operands[1:])
@@ -69,45 +129,184 @@ class _Expansion:
             else:
                 yield item
 
-    def call(self, item: Instruction, callers: tuple[str, ...]) -> Iterator[Instruction | Label]:
-        results, name, arguments = call_parts(item)
+    # -- calls ----------------------------------------------------------------------------------
+
+    def call(self, item: Instruction, caller: Function) -> Iterator[Instruction | Label]:
+        results, target, arguments = call_parts(item)
+        if not isinstance(target, Symbol):
+            yield from self.call_pointer(item, caller, target)
+            return
+        name = target.name
         function = self.module.functions.get(name)
-        if function is None or not function.body:
-            raise CompileError(
-                f"PTX line {item.line}: call of {name or 'a function pointer'}, which has no body here",
-                ptx_line=item.line,
-            )
-        if name in callers or len(callers) > DEPTH_LIMIT:
-            raise CompileError(
-                f"PTX line {item.line}: {name} calls itself, which the fast engine cannot run",
-                hint="write the recursion as a loop",
-                ptx_line=item.line,
-            )
         self.count += 1
+        after = f"$return~{self.count}"
+        if item.guard is not None:
+            yield Instruction(
+                "bra", (), (Symbol(after + "x"),), item.line, item.guard, not item.guard_negated
+            )
+        if name in SERVICES and (function is None or not function.body):
+            yield from self.call_service(item, function, results, arguments)
+        elif function is None or not function.body:
+            raise CompileError(
+                f"PTX line {item.line}: call of {name}, which has no body here", ptx_line=item.line
+            )
+        elif name in self.stacked:
+            yield from self.call_on_stack(self.stacked[name], item, results, arguments, after)
+        else:
+            yield from self.copy(function, item, results, arguments, after)
+        yield Label(after + "x", item.line)
+
+    def copy(
+        self, function: Function, item: Instruction, results: tuple[Operand, ...],
+        arguments: tuple[Operand, ...], after: str,
+    ) -> Iterator[Instruction | Label]:  # fmt: skip
+        """A copy of the function's code at the place of the call."""
         suffix = f"~{self.count}"
-        after = f"$return{suffix}"
-        names = {label.name: label.name + suffix for label in function.body if isinstance(label, Label)}
-        names |= {register: register + suffix for register in function.registers}
-        names |= {v.name: v.name + suffix for v in function.variables if v.space != "shared"}
-        names |= {table: table + suffix for table in function.branch_tables}
+        names = self.names(function, suffix)
         before: list[Instruction] = []
         behind: list[Instruction] = []
         for variable, argument in zip(function.params, arguments, strict=True):
             before += self.bind(variable, argument, names, suffix, item, into=True)
-        for variable, result in zip(function.results, results, strict=True):
+        for variable, result in zip(function.results, results, strict=False):
             behind += self.bind(variable, result, names, suffix, item, into=False)
         self.declare(function, names, suffix)
-        if item.guard is not None:
-            skip = Instruction(
-                "bra", (), (Symbol(after + "x"),), item.line, item.guard, not item.guard_negated
-            )
-            yield skip
         yield from before
-        body = [_renamed(each, names, after) for each in function.body]
-        yield from self.expand(body, (*callers, name))
+        end = Instruction("bra", (), (Symbol(after),), item.line)
+        body = [_renamed(each, names, end) for each in function.body]
+        yield from self.expand(body, function)
         yield Label(after, item.line)
         yield from behind
-        yield Label(after + "x", item.line)
+
+    def names(self, function: Function, suffix: str) -> dict[str, str]:
+        """New names of what a function declares."""
+        names = {label.name: label.name + suffix for label in function.body if isinstance(label, Label)}
+        names |= {register: register + suffix for register in function.registers}
+        names |= {v.name: v.name + suffix for v in function.variables if v.space != "shared"}
+        return names | {table: table + suffix for table in function.branch_tables}
+
+    def call_pointer(
+        self, item: Instruction, caller: Function, target: Operand
+    ) -> Iterator[Instruction | Label]:
+        """A call through a pointer: one of the functions that it may mean, after the other."""
+        self.count += 1
+        done, chosen = f"$called~{self.count}", Register(f"%means~{self.count}")
+        self.flat.registers[chosen.name] = "pred"
+        addresses = self.module.function_addresses()
+        if item.guard is not None:
+            yield Instruction("bra", (), (Symbol(done),), item.line, item.guard, not item.guard_negated)
+        for i, name in enumerate(self.graph.targets(caller, item)):
+            following = f"{done}+{i}"
+            operands = tuple(Symbol(name) if op is target else op for op in item.operands)
+            yield Instruction("setp", ("eq", "u64"), (chosen, target, Immediate(addresses[name])), item.line)
+            yield Instruction("bra", (), (Symbol(following),), item.line, chosen, guard_negated=True)
+            yield from self.call(replace(item, operands=operands, guard=None), caller)
+            yield Instruction("bra", (), (Symbol(done),), item.line)
+            yield Label(following, item.line)
+        yield replace(item, opcode="trap", modifiers=("bad function pointer",), operands=(), guard=None)
+        yield Label(done, item.line)
+
+    def call_service(
+        self, item: Instruction, function: Function | None, results: tuple[Operand, ...],
+        arguments: tuple[Operand, ...],
+    ) -> Iterator[Instruction | Label]:  # fmt: skip
+        """A function of the driver: an instruction of the engine's own."""
+        _, target, _ = call_parts(item)
+        given: list[Operand] = []
+        for i, argument in enumerate(arguments):
+            if not isinstance(argument, Symbol):
+                given.append(argument)
+                continue
+            kind = function.params[i].type if function is not None else "b64"
+            register = Register(f"%given{i}~{self.count}")
+            self.flat.registers[register.name] = kind
+            yield self.at_caller("ld", kind, argument, register, item)
+            given.append(register)
+        answer = Register("_")
+        if results:
+            kind = function.results[0].type if function is not None and function.results else "b32"
+            answer = Register(f"%answer~{self.count}")
+            self.flat.registers[answer.name] = kind
+        name = target.name if isinstance(target, Symbol) else ""
+        yield replace(item, opcode="service", modifiers=(name,), operands=(answer, *given), guard=None)
+        if results and isinstance(results[0], Symbol):
+            yield self.at_caller("st", kind, results[0], answer, item)
+        elif results:
+            yield Instruction("mov", (kind,), (results[0], answer), item.line)
+
+    def at_caller(
+        self, opcode: str, kind: str, variable: Symbol, register: Register, at: Instruction
+    ) -> Instruction:
+        """A load or store of a variable that holds an argument or result."""
+        place = Address(variable)
+        operands = (place, register) if opcode == "st" else (register, place)
+        return Instruction(opcode, ("param", kind), operands, at.line)
+
+    # -- calls on the stack ---------------------------------------------------------------------
+
+    def call_on_stack(
+        self, callee: Stacked, item: Instruction, results: tuple[Operand, ...],
+        arguments: tuple[Operand, ...], after: str,
+    ) -> Iterator[Instruction | Label]:  # fmt: skip
+        """A jump to the one copy of a function, and what comes before and after."""
+        caller, line = self.inside, item.line
+        bump = caller.frame.size if caller is not None else 0
+        again = caller is not None and callee.function.name in caller.circle
+        suffix = f"~{caller.function.name}" if caller is not None else ""
+        if caller is not None and again:
+            yield from save(caller, suffix, line, into=True)
+        yield from enter(callee, bump, line)
+        moves: list[Instruction] = []
+        for variable, argument in zip(callee.function.params, arguments, strict=True):
+            if variable.space == "reg":
+                # Two steps: an argument may be what another parameter is about to replace.
+                between = Register(f"%pass~{self.count}~{variable.name}")
+                self.flat.registers[between.name] = variable.type
+                yield Instruction("mov", (variable.type,), (between, argument), line)
+                formal = Register(f"{variable.name}~{callee.function.name}")
+                moves.append(Instruction("mov", (variable.type,), (formal, between), line))
+                continue
+            start, pieces = callee.frame.places[variable.name], self.pieces_of(argument)
+            yield from copied(variable, start, argument, pieces, line, into=True)
+        yield from moves
+        number = Immediate(len(callee.returns))
+        callee.returns.append(after)
+        yield Instruction("mov", ("u32",), (callee.back, number), line)
+        yield Instruction("bra", (), (Symbol(callee.label),), line)
+        yield Label(after, line)
+        if bump:
+            yield Instruction("sub", ("u64",), (POINTER, POINTER, Immediate(bump)), line)
+        if caller is not None and again:
+            yield from save(caller, suffix, line, into=False)
+        for variable, result in zip(callee.function.results, results, strict=False):
+            if variable.space == "reg":
+                formal = Register(f"{variable.name}~{callee.function.name}")
+                yield Instruction("mov", (variable.type,), (result, formal), line)
+                continue
+            start, pieces = bump + callee.frame.places[variable.name], self.pieces_of(result)
+            yield from copied(variable, start, result, pieces, line, into=False)
+
+    def pieces_of(self, operand: Operand) -> set[tuple[int, int]]:
+        return self.pieces.get(operand.name, set()) if isinstance(operand, Symbol) else set()
+
+    def one_copy(self, stacked: Stacked) -> Iterator[Instruction | Label]:
+        """The code of a function that is called on the stack."""
+        function, suffix = stacked.function, f"~{stacked.function.name}"
+        self.inside = stacked
+        names = self.names(function, suffix)
+        for variable in function.variables:
+            if variable.space == "local":
+                names.pop(variable.name)
+        kept = replace(function, variables=[v for v in function.variables if v.space != "local"])
+        self.declare(kept, names, suffix)
+        end = Instruction("brx", ("idx",), (stacked.back, Symbol(stacked.table)), function.line)
+        framed = in_frame(function.body, stacked.frame)
+        body = [_renamed(each, names, end) for each in framed]
+        yield Label(stacked.label, function.line)
+        yield from self.expand(body, function)
+        yield end
+        self.inside = None
+
+    # -- names ----------------------------------------------------------------------------------
 
     def bind(
         self,
@@ -148,127 +347,12 @@ class _Expansion:
             self.flat.branch_tables[table + suffix] = tuple(t + suffix for t in targets)
 
 
-def call_parts(item: Instruction) -> tuple[tuple[Operand, ...], str, tuple[Operand, ...]]:
-    """Results, function name and arguments of a `call`."""
-    operands = list(item.operands)
-    results: tuple[Operand, ...] = ()
-    if isinstance(first := operands[0], ParamList):
-        results = first.elements
-        del operands[0]
-    target = operands.pop(0)
-    arguments: tuple[Operand, ...] = ()
-    if operands and isinstance(operands[0], ParamList):
-        arguments = operands[0].elements
-    return results, target.name if isinstance(target, Symbol) else "", arguments
-
-
-def _renamed(item: Instruction | Label, names: dict[str, str], after: str) -> Instruction | Label:
+def _renamed(item: Instruction | Label, names: dict[str, str], end: Instruction) -> Instruction | Label:
+    """An item of a function under new names; `ret` becomes `end`."""
     if isinstance(item, Label):
         return Label(names[item.name], item.line)
     guard = item.guard and Register(names.get(item.guard.name, item.guard.name))
     if item.opcode == "ret":
-        return replace(item, opcode="bra", modifiers=(), operands=(Symbol(after),), guard=guard)
+        return replace(item, opcode=end.opcode, modifiers=end.modifiers, operands=end.operands, guard=guard)
     operands = tuple(rename(op, lambda n: names.get(n, n)) for op in item.operands)
     return replace(item, operands=operands, guard=guard)
-
-
-def rename(operand: Operand, new: Callable[[str], str]) -> Operand:
-    """The operand with every name in it replaced."""
-    match operand:
-        case Register(name, part):
-            return Register(new(name), part)
-        case Symbol(name, offset):
-            return Symbol(new(name), offset)
-        case Negated(Register(name)):
-            return Negated(Register(new(name)))
-        case Pair(Register(first), Register(second)):
-            return Pair(Register(new(first)), Register(new(second)))
-        case Vector(elements):
-            return Vector(tuple(rename(e, new) for e in elements))
-        case ParamList(elements):
-            return ParamList(tuple(rename(e, new) for e in elements))
-        case Address(base=base, coordinates=coordinates):
-            moved = replace(base, name=new(base.name)) if isinstance(base, Register | Symbol) else base
-            inner = coordinates
-            if coordinates is not None:
-                inner = Vector(tuple(rename(e, new) for e in coordinates.elements))
-            return replace(operand, base=moved, coordinates=inner)
-        case _:
-            return operand
-
-
-# -- parameters of calls ------------------------------------------------------------------------
-
-
-def _replace_params(flat: Function) -> None:
-    """Turn the parameters of calls into registers, or into local memory where pieces overlap."""
-    declared = {v.name: v for v in flat.variables if v.space == "param"}
-    pieces: dict[str, set[tuple[int, int]]] = {name: set() for name in declared}
-    spilled: set[str] = set()
-    for item in flat.body:
-        if isinstance(item, Instruction):
-            access = _param_access(item, declared)
-            if access is not None:
-                name, start, size, count = access
-                pieces[name] |= {(start + k * size, size) for k in range(count)}
-            else:
-                spilled |= {n for op in item.operands for n in _symbols(op)} & set(declared)
-    spilled |= {name for name, found in pieces.items() if _overlap(found)}
-    flat.variables = [
-        replace(v, space="local") if v.name in spilled else v
-        for v in flat.variables
-        if v.space != "param" or v.name in spilled
-    ]
-    for name, found in pieces.items():
-        if name not in spilled:
-            flat.registers |= {f"{name}+{start}": f"b{8 * size}" for start, size in found}
-    body: list[Instruction | Label] = []
-    for item in flat.body:
-        access = _param_access(item, declared) if isinstance(item, Instruction) else None
-        if access is None or isinstance(item, Label):
-            body.append(item)
-        elif access[0] in spilled:
-            body.append(
-                replace(
-                    item, modifiers=tuple("local" if m.startswith("param") else m for m in item.modifiers)
-                )
-            )
-        else:
-            body += _moves(item, access)
-    flat.body = body
-
-
-def _symbols(operand: Operand) -> Iterator[str]:
-    found: list[str] = []
-    rename(operand, lambda n: found.append(n) or n)  # type: ignore[func-returns-value]
-    yield from found
-
-
-def _overlap(pieces: set[tuple[int, int]]) -> bool:
-    ordered = sorted(pieces)
-    return any(a[0] + a[1] > b[0] for a, b in itertools.pairwise(ordered))
-
-
-def _param_access(item: Instruction, declared: dict[str, Variable]) -> tuple[str, int, int, int] | None:
-    """Variable, offset, element size and count of a `ld.param` or `st.param` on a call's parameter."""
-    if item.opcode not in ("ld", "st") or not any(m.split("::")[0] == "param" for m in item.modifiers):
-        return None
-    address, value = item.operands if item.opcode == "st" else reversed(item.operands)
-    if not isinstance(address, Address) or not isinstance(address.base, Symbol):
-        return None
-    if address.base.name not in declared:
-        return None
-    count = len(value.elements) if isinstance(value, Vector) else 1
-    return address.base.name, address.base.offset + address.offset, TYPE_BYTES[item.modifiers[-1]], count
-
-
-def _moves(item: Instruction, access: tuple[str, int, int, int]) -> list[Instruction]:
-    name, start, size, _ = access
-    value = item.operands[1] if item.opcode == "st" else item.operands[0]
-    elements = value.elements if isinstance(value, Vector) else (value,)
-    moves = []
-    for k, element in enumerate(elements):
-        piece = Register(f"{name}+{start + k * size}")
-        operands = (piece, element) if item.opcode == "st" else (element, piece)
-        moves.append(replace(item, opcode="mov", modifiers=(item.modifiers[-1],), operands=operands))
-    return moves

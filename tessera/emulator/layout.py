@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 # What a launch has in common; one i64 each.
 CONTEXT = {name: 8 * i for i, name in enumerate(
     ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "params", "stop", "budget", "table",
-     "table_count", "dynamic_bytes", "symbols", "shared_bytes", "threads", "warps", "local_bytes", "slice"))
+     "table_count", "dynamic_bytes", "symbols", "shared_bytes", "threads", "warps", "local_bytes", "slice",
+     "service"))
 }  # fmt: skip
 CONTEXT_BYTES = 256
 
@@ -44,7 +45,8 @@ LISTS = 1024
 
 IDLE, FAULT, YIELD, DONE, DEADLOCK = 0, 1, 2, 3, 4
 """What a warp or block came back with."""
-FAULTS = {1: "out of bounds", 2: "misaligned", 3: "trap", 4: "budget", 5: "stopped", 6: "assert"}
+FAULTS = {1: "out of bounds", 2: "misaligned", 3: "trap", 4: "budget", 5: "stopped", 6: "service",
+          7: "stack overflow", 8: "bad function pointer"}  # fmt: skip
 
 
 @dataclass(slots=True)

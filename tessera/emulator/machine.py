@@ -11,15 +11,13 @@ from tessera.emulator.cfg import ControlFlow, control_flow
 from tessera.emulator.device_runtime import add_device_runtime
 from tessera.emulator.instructions import GLOBAL_BASE
 from tessera.emulator.lanes import BITS, Array
-from tessera.emulator.ptx import TYPE_BYTES, Function, Module, Symbol, Variable
+from tessera.emulator.ptx import FUNCTION_BASE, FUNCTION_STEP, TYPE_BYTES, Function, Module, Symbol, Variable
 from tessera.program.errors import DeviceError
 
 if TYPE_CHECKING:
     from tessera.emulator.sanitizer import Sanitizer
 
 RED_ZONE = 256
-FUNCTION_BASE = 0x1000
-"""Address of the first function, for calls through pointers; the others follow 16 bytes apart."""
 
 
 class Memory:
@@ -88,8 +86,8 @@ class Machine:
         for variable in module.variables.values():
             if variable.space in ("global", "const") and not variable.external:
                 self.symbols[variable.name] = self.memory.allocate(size_of(variable))
-        for i, name in enumerate(module.functions):
-            self.symbols.setdefault(name, FUNCTION_BASE + 16 * i)
+        for name, address in module.function_addresses().items():
+            self.symbols.setdefault(name, address)
         self.printed: list[str] = []
         """What `printf` wrote, call by call."""
         for variable in module.variables.values():
@@ -132,7 +130,7 @@ class Machine:
 
     def function_at(self, pointer: int) -> str:
         """Name of the function at an address; empty if there is none."""
-        index, rest = divmod(pointer - FUNCTION_BASE, 16)
+        index, rest = divmod(pointer - FUNCTION_BASE, FUNCTION_STEP)
         names = list(self.module.functions)
         return names[index] if rest == 0 and 0 <= index < len(names) else ""
 

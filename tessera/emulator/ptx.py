@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+FUNCTION_BASE, FUNCTION_STEP = 0x1000, 16
+"""Address of the first function, and from one to the next, for calls through pointers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Register:
@@ -155,6 +158,10 @@ class Module:
     variables: dict[str, Variable] = field(default_factory=dict)
     files: dict[int, str] = field(default_factory=dict)
     """Path by `.file` index."""
+
+    def function_addresses(self) -> dict[str, int]:
+        """What a pointer to each function is."""
+        return {name: FUNCTION_BASE + FUNCTION_STEP * i for i, name in enumerate(self.functions)}
 
 
 TYPE_BYTES: dict[str, int] = {

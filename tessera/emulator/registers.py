@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -76,6 +77,8 @@ class Registers(Writer):
         """Offset of each kernel parameter in the parameter buffer."""
         self.param_pointers = False
         """Whether the address of a parameter is taken."""
+        self.functions: dict[str, int] = {}
+        """What a pointer to each function is."""
         self.local: dict[str, int] = {}
         """Offset of each local variable."""
         self.shared: dict[str, int] = {}
@@ -190,9 +193,29 @@ class Registers(Writer):
         if name == "%warpid":
             place = self.let(f"getelementptr i8, ptr %warp, i64 {WARP_ID}")
             return Value(self.let(f"load i32, ptr {place}"), 32, vector=False)
+        if name.startswith("%globaltimer"):
+            return self.nanoseconds(upper=name.endswith("_hi"))
         if name in CLOCKS:
-            return constant(0, 64) if name.endswith("_hi") else self.header("blk", BLOCK["steps"])
+            return self.clock(upper=name.endswith("_hi"))
         return None
+
+    def clock(self, *, upper: bool) -> Value:
+        """The block's step counter, one more at each look, so that no two are alike."""
+        place = self.let(f"getelementptr i8, ptr %blk, i64 {BLOCK['steps']}")
+        now = Value(self.let(f"load i64, ptr {place}"), 64, vector=False)
+        self.raw(f"  store i64 {self.binary('add', now, constant(1, 64)).text}, ptr {place}")
+        return self.binary("lshr", now, constant(32, 64)) if upper else now
+
+    def nanoseconds(self, *, upper: bool) -> Value:
+        """The host's clock that never goes back."""
+        place = self.let(f"getelementptr i8, ptr %warp, i64 {self.layout.slot('%time', 128)}")
+        self.declared.add("declare i32 @clock_gettime(i32, ptr)")
+        self.let(f"call i32 @clock_gettime(i32 {time.CLOCK_MONOTONIC}, ptr {place})")
+        seconds = Value(self.let(f"load i64, ptr {place}"), 64, vector=False)
+        rest = self.let(f"getelementptr i64, ptr {place}, i32 1")
+        total = self.binary("mul", seconds, constant(1_000_000_000, 64))
+        total = self.binary("add", total, Value(self.let(f"load i64, ptr {rest}"), 64, vector=False))
+        return self.binary("lshr", total, constant(32, 64)) if upper else total
 
     def header(self, base: str, offset: int) -> Value:
         """An i64 of the launch's context or of the block's state."""
@@ -209,6 +232,8 @@ class Registers(Writer):
             self.param_pointers = True
             start = self.header("ctx", CONTEXT["params"])
             return self.binary("add", start, constant(self.params[name], 64))
+        if name in self.functions:
+            return constant(self.functions[name], 64)
         if name in CONSTANTS:
             return constant(CONSTANTS[name], 64)
         if name not in self.symbols:

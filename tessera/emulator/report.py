@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera.emulator import layout as at
+from tessera.emulator.call_frames import STACK_BYTES
 from tessera.emulator.ptx import Function, Instruction, Module, access_bytes
 from tessera.program.errors import DeviceError, SourceLocation
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from tessera.emulator.translate import Translation
     from tessera.emulator.workers import Fault, State
 
+TRAPS = {
+    "trap": None,
+    "stack overflow": f"functions that call themselves have {STACK_BYTES >> 10} KiB per thread",
+    "bad function pointer": "call only what is a function of this module, with its parameters",
+}
+"""Faults without an address, and what to do about each."""
 WINDOWS = {126: "shared", 127: "local"}
 
 
@@ -39,7 +46,7 @@ def fault_error(
         )  # fmt: skip
     kind = at.FAULTS[state.word("fault_kind")]
     lane, warp = state.word("fault_lane"), state.word("fault_warp")
-    thread = _thread(32 * warp + lane, threads)
+    thread = thread_index(32 * warp + lane, threads)
     if kind == "budget":
         line = translation.blocks[state.word("fault_site")]
         return DeviceError(
@@ -50,10 +57,13 @@ def fault_error(
         )  # fmt: skip
     site = translation.sites[state.word("fault_site")]
     location = source_location(module, site, function.name)
-    where = f"PTX line {site.line}: {site.mnemonic} by thread {thread} of block {block}"
-    if kind == "trap":
-        return DeviceError(f"trap at {where}", location=location, kind=kind, ptx_line=site.line, block=block,
-                           thread=thread)  # fmt: skip
+    mnemonic = "call" if kind in TRAPS and kind != "trap" else site.mnemonic
+    where = f"PTX line {site.line}: {mnemonic} by thread {thread} of block {block}"
+    if kind in TRAPS:
+        return DeviceError(
+            f"{kind} at {where}", hint=TRAPS[kind], location=location, kind=kind, ptx_line=site.line,
+            block=block, thread=thread,
+        )  # fmt: skip
     address = state.word("fault_address") & 0xFFFF_FFFF_FFFF_FFFF
     return DeviceError(
         f"{kind} access at {where}: {_place(site, address, state, translation, memory, kind)}",
@@ -92,7 +102,8 @@ def _place(
     return f"{size} bytes at {address:#x}, {memory.describe(address)}"
 
 
-def _thread(linear: int, threads: tuple[int, int, int]) -> tuple[int, int, int]:
+def thread_index(linear: int, threads: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Index by axis of a thread of a block, from its number."""
     x, y, _ = threads
     return linear % x, linear // x % y, linear // (x * y)
 
@@ -116,7 +127,7 @@ def _waiting(state: State, translation: Translation, threads: tuple[int, int, in
                 line = translation.blocks[int(resume[thread % 32]) - 1]
                 found.setdefault(line, []).append(thread)
     return [
-        f"{len(members)} threads (first: {_thread(min(members), threads)}) wait at PTX line {line}"
+        f"{len(members)} threads (first: {thread_index(min(members), threads)}) wait at PTX line {line}"
         for line, members in sorted(found.items())
     ]
 

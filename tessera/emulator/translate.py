@@ -45,6 +45,11 @@ class Translation:
     """IR of modules with functions that the kernel's calls, compiled apart."""
 
     @property
+    def services(self) -> set[str]:
+        """Functions of the driver that the kernel calls."""
+        return {s.modifiers[0] for s in self.sites if s.opcode == "service"}
+
+    @property
     def alignment(self) -> int:
         """Bytes that arrays must be aligned to: those of the widest access, at least 16."""
         moves = [s for s in self.sites if s.opcode in ("ld", "ldu", "st")]
@@ -78,6 +83,7 @@ class Translator(Registers):
         """Modules of functions that are compiled apart, by the function's name."""
         self.tables: dict[tuple[int, ...], str] = {}
         """Global arrays of i32 that the code refers to: their names."""
+        self.functions = module.function_addresses()
         self.params, self.param_bytes = lay_out(function.params)
         self.local, self.local_bytes = lay_out([v for v in function.variables if v.space == "local"])
         self.local_bytes = align(self.local_bytes, 16)

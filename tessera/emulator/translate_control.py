@@ -186,7 +186,7 @@ def _arrive(t: Translator, target: int, mask: str, last: Instruction) -> None:
     if target >= 0:
         go_on(t, target, mask)
         return
-    fault(t, last, "trap", mask)
+    fault(t, last, last.modifiers[0] if last.modifiers else "trap", mask)
 
 
 def fault(t: Translator, instruction: Instruction, kind: str, mask: str) -> None:

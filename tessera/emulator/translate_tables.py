@@ -12,6 +12,7 @@ from tessera.emulator import (
     translate_choices,
     translate_convert,
     translate_memory,
+    translate_services,
     translate_video,
     translate_warp,
 )
@@ -27,6 +28,7 @@ EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
     **translate_choices.TABLE,
     **translate_convert.TABLE,
     **translate_memory.TABLE,
+    **translate_services.TABLE,
     **translate_video.TABLE,
     **translate_warp.TABLE,
 }

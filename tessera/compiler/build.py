@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from tessera.compiler.cache import CompileCache, Entry, entry_key
@@ -14,7 +14,7 @@ from tessera.compiler.diagnose import explain
 from tessera.compiler.job import Job
 from tessera.compiler.numba_adapter import CudaIR
 from tessera.compiler.options import AOTConfig, ToolOptions
-from tessera.compiler.ptx import CudaKernel, Ptx, ir_to_ptx, lower, lowering_class
+from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, lowering_class, ptx_arch, shared_ptx
 from tessera.program.arch import is_cpu
 from tessera.program.artifact import KernelBinary, Resources
 from tessera.program.errors import MissingDependencyError, TesseraError
@@ -66,7 +66,7 @@ class Builder:
         self, job: Job, targets: Sequence[ToolOptions], pool: ThreadPoolExecutor
     ) -> Iterable[_Pending]:
         kernel: CudaKernel | CppKernel | None = None
-        lowered: dict[tuple[object, ...], CudaIR] = {}
+        lowered = _Lowered()
         for options in targets:
             key = job.key(options, cubin=self._config.generate_cubin)
             found = self._cache.get(key)
@@ -82,19 +82,20 @@ class Builder:
             else:
                 yield _Pending(job, options, key, ptx=ptx)
 
-    def _ptx(
-        self, kernel: CudaKernel | CppKernel, options: ToolOptions, lowered: dict[tuple[object, ...], CudaIR]
-    ) -> Ptx:
+    def _ptx(self, kernel: CudaKernel | CppKernel, options: ToolOptions, lowered: _Lowered) -> Ptx:
         if isinstance(kernel, CppKernel):
             try:
                 return kernel.to_ptx(options)
             except ImportError as error:
                 raise _missing(error) from None
         shared = lowering_class(kernel, options)
+        text = (*shared, ptx_arch(kernel, options))
         try:
-            if shared not in lowered:
-                lowered[shared] = lower(kernel, options)
-            return ir_to_ptx(lowered[shared], kernel, options)
+            if shared not in lowered.ir:
+                lowered.ir[shared] = lower(kernel, options)
+            if text not in lowered.ptx:
+                lowered.ptx[text] = shared_ptx(lowered.ir[shared], kernel, options)
+            return for_target(lowered.ptx[text], options)
         except ImportError as error:
             raise _missing(error) from None
         except Exception as error:
@@ -196,6 +197,16 @@ class Builder:
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, max(self._total, self._done), label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lowered:
+    """What targets of one kernel share."""
+
+    ir: dict[tuple[object, ...], CudaIR] = field(default_factory=dict)
+    """By lowering class."""
+    ptx: dict[tuple[object, ...], Ptx] = field(default_factory=dict)
+    """By lowering class and architecture asked of NVVM."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from tessera.program.errors import SourceLocation, ToolchainError
 _DI_FILE = re.compile(r'!DIFile\(directory: "[^"]*", filename: "([^"]*)"\)')
 _FILE = re.compile(r'^(\s*\.file\s+\d+\s+)"([^"]*)"[^\n]*$', re.MULTILINE)
 _LOC = re.compile(r"^(\s*\.loc\s+)(\d+) (\d+)( \d+)(.*)$", re.MULTILINE)
+_TARGET = re.compile(r"^\.target sm_\w+", re.MULTILINE)
 _VERSION = re.compile(r"\.version (\d+)\.(\d+)")
 _FUNCTION = re.compile(r"^\.visible \.func\s+(?:\([^)]*\)\s*)?(\w+)", re.MULTILINE)
 _EXTERN = re.compile(r"^\.extern \.func\s+(?:\([^)]*\)\s*)?(\w+)[^;]*;\n", re.MULTILINE)
@@ -77,6 +78,22 @@ def lowering_class(kernel: CudaKernel, options: ToolOptions) -> tuple[object, ..
     return cc, options.opt_level > 0, options.fast_math, options.lineinfo, options.debug
 
 
+def ptx_arch(kernel: CudaKernel, options: ToolOptions) -> str:
+    """The architecture that NVVM is asked for; its text serves every target that gives the same one here.
+
+    NVVM writes the same text for all architectures below 10.0, and for all from there on, unless a kernel
+    itself looks at the architecture: `tests/compiler/test_ptx.py` holds it to that.
+    """
+    cc = parse_arch(options.target).cc
+    if kernel.cc_dependent:
+        return options.target
+    if cc >= (10, 0):
+        return "sm_100"
+    if options.fast_math and cc >= _FAST_TANH:
+        return "sm_80" if cc >= (8, 0) else "sm_75"
+    return "sm_70"
+
+
 def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
     """LLVM modules of `kernel`; serves every target of the same `lowering_class`.
 
@@ -108,9 +125,18 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     Raises:
         ToolchainError: NVVM refused the kernel.
     """
+    return for_target(shared_ptx(ir, kernel, options), options)
+
+
+def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
+    """PTX of a lowered kernel, from which `for_target` makes that of every target of the same `ptx_arch`.
+
+    Raises:
+        ToolchainError: NVVM refused the kernel.
+    """
     from numba.cuda.cudadrv.error import NvvmError
 
-    arch = options.target.replace("sm_", "compute_")
+    arch = ptx_arch(kernel, options).replace("sm_", "compute_")
     modules = [
         _DI_FILE.sub(lambda m: f'!DIFile(directory: "", filename: "{virtual_file(m[1])}")', text)
         for text in stable_names(ir, kernel.name)
@@ -126,13 +152,21 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     except NvvmError as error:
         raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
     main, *others = (virtual_lines(text, kernel.locations) for text in texts)
-    if options.max_registers is not None:
-        main = with_register_limit(main, options.max_registers)
     shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
     if options.debug:
         # Each module has its own debug sections, so they stay apart.
         return Ptx(main, (*others, *shims))
     return Ptx(_merge(main, shims))
+
+
+def for_target(ptx: Ptx, options: ToolOptions) -> Ptx:
+    """The same code under a target's name and register limit."""
+    main, *others = (
+        _TARGET.sub(f".target {options.target}", text, count=1) for text in (ptx.text, *ptx.linked)
+    )
+    if options.max_registers is not None:
+        main = with_register_limit(main, options.max_registers)
+    return Ptx(main, tuple(others))
 
 
 def with_register_limit(text: str, limit: int) -> str:

@@ -1,13 +1,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sample_kernels import add_reduced, reverse, scale_c, widen, with_helpers
 
 from tessera.compiler.options import ToolOptions
-from tessera.compiler.ptx import CudaKernel, ir_to_ptx, lower, lowering_class, virtual_file
+from tessera.compiler.ptx import CudaKernel, ir_to_ptx, lower, lowering_class, ptx_arch, virtual_file
 from tessera.program.errors import SourceLocation
 
 SCALE = CudaKernel("scale", scale_c, ("f32*", "f32*", "i64", "f32"), (True, False), threads=128)
@@ -163,3 +164,18 @@ def test_barrier_kernel_keeps_its_shared_memory():
     text = ptx_of(CudaKernel("reverse", reverse, ("array:f32:1", "array:f32:1"), threads=256)).text
     assert "bar.sync" in text
     assert "[1024]" in text
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    "target", ["sm_70", "sm_80", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_103", "sm_121"]
+)
+def test_shared_text_is_what_nvvm_writes_for_the_target_itself(target, fast):
+    options = ToolOptions(target, fast_math=fast)
+    for kernel in (SCALE, replace(SCALE, cc_dependent=True)):
+        assert ptx_arch(kernel, options) == target or not kernel.cc_dependent
+    shared, own = (
+        ir_to_ptx(lower(SCALE, options), kernel, options).text.partition(".target")[2]
+        for kernel in (SCALE, replace(SCALE, cc_dependent=True))
+    )
+    assert shared == own

@@ -89,6 +89,10 @@ class CompileCache:
         if entry is None:
             with suppress(OSError):
                 path.unlink()
+        else:
+            # What is used stays: the time tells which entries go first.
+            with suppress(OSError):
+                os.utime(path)
         return entry
 
     def put(self, key: str | None, entry: Entry) -> None:
@@ -125,19 +129,32 @@ class CompileCache:
         stamp.touch()
         self.prune()
 
-    def prune(self) -> int:
-        """Remove the oldest entries until the folder is within its limit; how many went."""
-        if self.folder is None:
-            return 0
+    @property
+    def max_bytes(self) -> int:
+        """Size of the folder beyond which old entries are removed."""
+        return self._max_bytes
+
+    def contents(self) -> list[tuple[float, int, Path]]:
+        """Every entry, oldest first: when it was last used (seconds since 1970), bytes, file."""
         found = []
-        for path in self.folder.glob("??/*.entry"):
+        for path in self.folder.glob("??/*.entry") if self.folder is not None else ():
             with suppress(OSError):
                 stat = path.stat()
                 found.append((stat.st_mtime, stat.st_size, path))
+        return sorted(found)
+
+    def prune(self, max_bytes: int | None = None) -> int:
+        """Remove what was not used for longest until the folder is within its limit; how many entries went.
+
+        Args:
+            max_bytes: Another limit than the cache's own; 0 removes everything.
+        """
+        limit = self._max_bytes if max_bytes is None else max_bytes
+        found = self.contents()
         total = sum(size for _, size, _ in found)
         removed = 0
-        for _, size, path in sorted(found):
-            if total <= self._max_bytes:
+        for _, size, path in found:
+            if total <= limit:
                 break
             path.unlink(missing_ok=True)
             total -= size

@@ -75,6 +75,20 @@ PACKAGE: tuple[CommandEntry, ...] = (
     ),
 )
 
+CACHE: tuple[CommandEntry, ...] = (
+    CommandEntry(
+        "show", "Commands", "Where it is and how large.", _in("cache", "show"), "tessera cache show"
+    ),
+    CommandEntry(
+        "prune",
+        "Commands",
+        "Remove what was not used for longest.",
+        _in("cache", "prune"),
+        "tessera cache prune --max-size 500MB",
+    ),
+    CommandEntry("clear", "Commands", "Remove everything.", _in("cache", "clear"), "tessera cache clear"),
+)
+
 COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry(
         "new",
@@ -119,6 +133,13 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "Build, inspect, verify, unpack packages.",
         "",
         children=PACKAGE,
+    ),
+    CommandEntry(
+        "cache",
+        "Build",
+        "Show, prune or clear the cache of compiled kernels.",
+        "",
+        children=CACHE,
     ),
     CommandEntry(
         "run",

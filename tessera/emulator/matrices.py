@@ -143,11 +143,16 @@ def multiply(executor: Executor, instruction: Instruction, ready: Array) -> None
     """Run `mma.sync` for the warps in `ready`.
 
     Raises:
-        CompileError: A form that is not known, such as a sparse one.
+        CompileError: A form that is not known.
     """
+    from tessera.emulator import sparsity  # it reads this module's tables
+
+    if sparsity.is_sparse(instruction):
+        sparsity.multiply(executor, instruction, ready)
+        return
     m, n, k = shape_of(instruction)
     d_kind, a_kind, b_kind, c_kind = types_of(instruction)
-    if "sp" in instruction.modifiers or any(x.startswith(("sp::", "kind::")) for x in instruction.modifiers):
+    if any(x.startswith("kind::") for x in instruction.modifiers):
         raise unknown(instruction)
     layouts = [x for x in instruction.modifiers if x in ("row", "col")]
     quads = (m, n, k) == (8, 8, 4) and a_kind == "f16"

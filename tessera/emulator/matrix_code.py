@@ -140,50 +140,54 @@ class Code(Writer):
             elements: Of a register.
             form: A key of `FORMS`.
         """
-        kind, neutral, lines = FORMS[form]
-        totals = [self.space(64) for _ in range(8)]
-        for total in totals:
-            self.raw(f"  store <8 x {kind}> {neutral}, ptr {total}, align 64")
+        kind, _, _ = FORMS[form]
+        size = 4 if kind == "i32" else 8
+        totals = self.zeros(form)
         with self.loop(steps) as step:
             a_step, b_step = (self.at(p, (step, elements * VECTOR_BYTES)) for p in (a, b))
-            before = [self.let(f"load <8 x {kind}>, ptr {total}, align 64") for total in totals]
-            size = 4 if kind == "i32" else 8
             for member in range(4):
                 for i in range(elements):
                     column = self.at(b_step, (i, VECTOR_BYTES), (member, 8 * size))
-                    y = self.let(f"load <8 x {kind}>, ptr {column}, align 32")
-                    for row in range(8):
+                    for row, total in enumerate(totals):
                         place = self.at(a_step, (i, VECTOR_BYTES), (4 * row + member, size))
-                        x = self._broadcast(place, kind)
-                        before[row] = self._step(lines, before[row], x, y)
-            for total, value in zip(totals, before, strict=True):
-                self.raw(f"  store <8 x {kind}> {value}, ptr {total}, align 64")
-        for row, total in enumerate(totals):
-            self._spill(total, kind, self.at(sums, (row, 4 * 8)))
+                        self.add_product(form, total, place, column)
+        self.spill(totals, form, sums)
 
-    def _broadcast(self, place: str, kind: str) -> str:
-        one = self.let(f"load {kind}, ptr {place}, align 4")
+    def zeros(self, form: str) -> list[str]:
+        """Eight rows of eight sums that begin."""
+        kind, neutral, _ = FORMS[form]
+        totals = [self.space(64) for _ in range(8)]
+        for total in totals:
+            self.raw(f"  store <8 x {kind}> {neutral}, ptr {total}, align 64")
+        return totals
+
+    def add_product(self, form: str, total: str, x: str, y: str) -> None:
+        """Add an element of A times a row of B to a row of sums: pointers all."""
+        kind, _, lines = FORMS[form]
+        old = self.let(f"load <8 x {kind}>, ptr {total}, align 64")
+        row = self.let(f"load <8 x {kind}>, ptr {y}, align 32")
+        one = self.let(f"load {kind}, ptr {x}, align 4")
         vector = self.let(f"insertelement <8 x {kind}> poison, {kind} {one}, i32 0")
-        return self.let(
+        same = self.let(
             f"shufflevector <8 x {kind}> {vector}, <8 x {kind}> poison, <8 x i32> zeroinitializer"
         )
-
-    def _step(self, lines: tuple[str, ...], total: str, x: str, y: str) -> str:
-        """One more product on the sum."""
         last = ""
         for line in lines:
-            last = self.let(line.format(x=x, y=y, total=total, last=last))
-        return last
+            last = self.let(line.format(x=same, y=row, total=old, last=last))
+        self.raw(f"  store <8 x {kind}> {last}, ptr {total}, align 64")
 
-    def _spill(self, total: str, kind: str, target: str) -> None:
-        """Stage a row of sums as f64."""
-        value = self.let(f"load <8 x {kind}>, ptr {total}, align 64")
-        if kind == "i32":
-            value = self.let(f"sitofp <8 x i32> {value} to {V8}")
-        for half in (0, 1):
-            order = ", ".join(f"i32 {4 * half + i}" for i in range(4))
-            part = self.let(f"shufflevector {V8} {value}, {V8} poison, <4 x i32> <{order}>")
-            self.raw(f"  store {V4} {part}, ptr {self.at(target, (half, VECTOR_BYTES))}, align 32")
+    def spill(self, totals: list[str], form: str, target: str) -> None:
+        """Stage eight rows of sums as f64."""
+        kind, _, _ = FORMS[form]
+        for row, total in enumerate(totals):
+            value = self.let(f"load <8 x {kind}>, ptr {total}, align 64")
+            if kind == "i32":
+                value = self.let(f"sitofp <8 x i32> {value} to {V8}")
+            for half in (0, 1):
+                order = ", ".join(f"i32 {4 * half + i}" for i in range(4))
+                part = self.let(f"shufflevector {V8} {value}, {V8} poison, <4 x i32> <{order}>")
+                place = self.at(target, (row, 4 * 8), (half, VECTOR_BYTES))
+                self.raw(f"  store {V4} {part}, ptr {place}, align 32")
 
 
 def _bitwise(operation: str) -> tuple[str, str, tuple[str, ...]]:

@@ -119,6 +119,12 @@ def write_tile(w: Code, product: Product, registers: list[Value], sums: str, tar
         w.put(w.slot(first + i, index), value)
 
 
+def table_text(name: str, numbers: list[int]) -> str:
+    """A global array of i32."""
+    items = ", ".join(f"i32 {n}" for n in numbers)
+    return f"@{name} = private unnamed_addr constant [{len(numbers)} x i32] [{items}], align 4"
+
+
 def module_of(w: Code, name: str, parameters: str = "", result: str = "void") -> str:
     """The module of one function that a kernel's module may call. One with a result returns it itself."""
     head = f"define {result} @{name}(ptr noalias %warp, ptr noalias %table, i32 %mask{parameters})"

@@ -20,7 +20,7 @@ from tessera.emulator.matrix_code import (
     to_f64,
     unpacked,
 )
-from tessera.emulator.matrix_product import module_of
+from tessera.emulator.matrix_product import module_of, table_text
 
 QUADS = 4
 
@@ -87,12 +87,11 @@ def _home(layout: fragments.Layout, row: int, column: int) -> int:
 
 def _mapped(w: Code, tables: list[str], source: str, order: list[int]) -> str:
     """A buffer of the elements of another one, in this order."""
-    name = f"@order{len(tables)}"
-    items = ", ".join(f"i32 {n}" for n in order)
-    tables.append(f"{name} = private unnamed_addr constant [{len(order)} x i32] [{items}], align 4")
+    name = f"order{len(tables)}"
+    tables.append(table_text(name, order))
     target = w.space(len(order) * 8)
     with w.loop(len(order)) as i:
-        place = w.let(f"getelementptr i32, ptr {name}, i64 {i}")
+        place = w.let(f"getelementptr i32, ptr @{name}, i64 {i}")
         index = w.let(f"load i32, ptr {place}, align 4")
         value = w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr {source}, i32 {index}')}, align 8")
         w.raw(f"  store i64 {value}, ptr {w.let(f'getelementptr i64, ptr {target}, i64 {i}')}, align 8")

@@ -13,7 +13,9 @@ from tessera.emulator.matrices import ELEMENT_BITS, shape_of, types_of
 from tessera.emulator.matrix_code import elements_of, register_bits
 from tessera.emulator.matrix_product import Product, product_text
 from tessera.emulator.matrix_quads import quads_name, quads_text
-from tessera.emulator.ptx import Instruction, Operand, Register, Vector
+from tessera.emulator.matrix_sparse import SparseProduct, sparse_text
+from tessera.emulator.ptx import Immediate, Instruction, Operand, Register, Vector
+from tessera.emulator.sparsity import Metadata, is_sparse
 from tessera.emulator.translate import unsupported
 from tessera.program.errors import CompileError
 
@@ -43,9 +45,7 @@ def form_of(instruction: Instruction, kinds: tuple[str, str, str, str]) -> str:
     d, a, b, c = kinds
     known = {c, d} <= set(SUMS.get(a, ())) and (a == b or ELEMENT_BITS[a] == ELEMENT_BITS[b])
     mixed = a != b and not ({a, b} <= {"e4m3", "e5m2"} or {a, b} <= set(INTEGERS))
-    if not known or mixed or "sp" in instruction.modifiers:
-        raise unsupported(instruction)
-    if any(m.startswith(("sp::", "kind::")) for m in instruction.modifiers):
+    if not known or mixed or any(m.startswith("kind::") for m in instruction.modifiers):
         raise unsupported(instruction)
     if a == "b1":
         return "and" if "and" in instruction.modifiers else "xor"
@@ -58,6 +58,9 @@ def multiply(t: Translator, instruction: Instruction) -> None:
     d, a, b, c = kinds
     m, n, k = shape_of(instruction)
     form = form_of(instruction, kinds)
+    if is_sparse(instruction):
+        _multiply_sparse(t, instruction, kinds)
+        return
     if (m, n, k) == (8, 8, 4) and a == "f16":
         _multiply_quads(t, instruction, c, d)
         return
@@ -107,6 +110,27 @@ def call_library(
         return t.let(call)
     t.raw(f"  {call}")
     return ""
+
+
+def _multiply_sparse(t: Translator, instruction: Instruction, kinds: tuple[str, str, str, str]) -> None:
+    """`mma.sp`: half of A's elements, and where they belong."""
+    metadata = Metadata.of(instruction)
+    d, a, b, c = kinds
+    _, _, k = shape_of(instruction)
+    steps = k // (8 * elements_of(a))
+    product = Product(2, 1, steps, d, a, b, c, "exact", "satfinite" in instruction.modifiers)
+    selector = instruction.operands[5]
+    sparse = SparseProduct(product, k, int(selector.value) if isinstance(selector, Immediate) else 0)
+    target, *groups = (registers_of(o) for o in instruction.operands[:5])
+    counts = product.counts
+    if [len(g) for g in (*groups[:3], target)] != [counts[0], 2 * counts[1], *counts[2:]]:
+        raise unsupported(instruction)
+    ordered = [groups[0][row + 2 * step] for row in range(2) for step in range(steps)]
+    places = [slot_of(t, groups[3][0], "s32")]
+    for group, kind in ((ordered, a), (groups[1], b), (groups[2], c)):
+        places += [slot_of(t, r, kind) for r in group]
+    places += [slot_of(t, r, d, written=True) for r in target]
+    call_library(t, sparse.name, lambda: sparse_text(sparse, metadata), places)
 
 
 def _multiply_quads(t: Translator, instruction: Instruction, c: str, d: str) -> None:

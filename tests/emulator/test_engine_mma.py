@@ -41,7 +41,7 @@ def name_of(form: tuple[Any, ...], *, saturates: bool = False) -> str:
     return f"mma.sync.aligned.{shape}.row.col{clamp}.{c}.{a}.{b}.{c}{suffix}"
 
 
-def program(line: str, counts: tuple[int, ...], results: int, *, wide: bool) -> str:
+def program(line: str, counts: tuple[int, ...], results: int, *, wide: bool, more: str = "") -> str:
     """`k(in, out)`: a lane's registers of A, B and C lie side by side, and so do those of D."""
     kind, size = ("b64", 8) if wide else ("b32", 4)
     total = sum(counts)
@@ -49,7 +49,9 @@ def program(line: str, counts: tuple[int, ...], results: int, *, wide: bool) -> 
     stores = "\n".join(f"st.global.{kind} [%out+{size * i}], %d{i};" for i in range(results))
     groups, first = [], 0
     for count in counts:
-        groups.append("{" + ", ".join(f"%r{first + i}" for i in range(count)) + "}")
+        names = ", ".join(f"%r{first + i}" for i in range(count))
+        # Metadata of a sparse product is no fragment.
+        groups.append(f"{{{names}}}" if len(groups) < 3 else names)
         first += count
     target = "{" + ", ".join(f"%d{i}" for i in range(results)) + "}"
     return f""".version 8.7
@@ -66,19 +68,21 @@ def program(line: str, counts: tuple[int, ...], results: int, *, wide: bool) -> 
     mad.wide.u32 %in, %i, {size * total}, %in;
     mad.wide.u32 %out, %i, {size * results}, %out;
 {loads}
-    {line} {target}, {", ".join(groups)};
+    {line} {target}, {", ".join(groups)}{more};
 {stores}
     ret;
 }}
 """
 
 
-def both(line: str, counts: tuple[int, ...], words: Array, results: int | None = None) -> list[Array]:
+def both(
+    line: str, counts: tuple[int, ...], words: Array, results: int | None = None, more: str = ""
+) -> list[Array]:
     """(threads, registers of D) by the engine and by the interpreter. D has as many registers as C, or
     `results`.
     """
     results = results or counts[2]
-    text = program(line, counts, results, wide=words.dtype == np.uint64)
+    text = program(line, counts, results, wide=words.dtype == np.uint64, more=more)
     found = []
     for run in (ENGINE.launch, launch):
         out = np.zeros((len(words), results), words.dtype)
@@ -109,6 +113,69 @@ def test_sums_that_stop_at_the_ends_of_their_range_agree(kind: str, seed: int) -
     ours, theirs = both(name_of(form, saturates=True), (4, 2, 4), words)
     np.testing.assert_array_equal(ours, theirs)
     assert {0x7FFFFFFF, 0x80000000} & set(ours.ravel().tolist())
+
+
+SPARSE = [
+    # shape, A, B, C and D, selectors, registers of A, B and C
+    *(("m16n8k16", "f16", "f16", c, 4, 2, 2, 4 if c == "f32" else 2) for c in ("f16", "f32")),
+    *(("m16n8k32", "f16", "f16", c, 2, 4, 4, 4 if c == "f32" else 2) for c in ("f16", "f32")),
+    ("m16n8k16", "bf16", "bf16", "f32", 4, 2, 2, 4), ("m16n8k32", "bf16", "bf16", "f32", 2, 4, 4, 4),
+    ("m16n8k8", "tf32", "tf32", "f32", 4, 2, 2, 4), ("m16n8k16", "tf32", "tf32", "f32", 2, 4, 4, 4),
+    ("m16n8k32", "s8", "u8", "s32", 2, 2, 2, 4), ("m16n8k64", "u8", "s8", "s32", 1, 4, 4, 4),
+    ("m16n8k64", "s4", "u4", "s32", 2, 2, 2, 4), ("m16n8k128", "u4", "s4", "s32", 1, 4, 4, 4),
+    ("m16n8k64", "e4m3", "e5m2", "f32", 1, 4, 4, 4),
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=EXAMPLES)
+@given(seed=st.integers(0, 1 << 32))
+@pytest.mark.parametrize("form", SPARSE, ids=lambda form: "-".join(form[:4]))
+def test_sparse_products_agree(form: tuple[Any, ...], seed: int) -> None:
+    shape, a, b, c, selectors, *counts = form
+    rng = np.random.default_rng(seed)
+    words = fragments(rng, (a, b, c), tuple(counts), 32)
+    words = np.concatenate([words, rng.integers(0, 1 << 32, (32, 1)).astype(np.uint32)], axis=1)
+    line = f"mma.sp.sync.aligned.{shape}.row.col.{c}.{a}.{b}.{c}"
+    ours, theirs = both(line, (*counts, 1), words, counts[2], f", {rng.integers(selectors)}")
+    assert agree(ours, theirs, c)
+    assert theirs.any()
+
+
+@pytest.mark.parametrize(("shape", "kind"), [("m16n8k16", "f16"), ("m16n8k32", "f16"), ("m16n8k64", "s8")])
+def test_sparse_products_are_those_of_the_whole_matrix(
+    shape: str, kind: str, rng: np.random.Generator
+) -> None:
+    """A matrix with two of each four elements, taken apart as the figures of section 9.7.14.6 show."""
+    k = int(shape.split("k")[1])
+    whole = np.zeros((16, k), np.int64)
+    b = rng.integers(-4, 5, (k, 8))
+    held, words = np.zeros((16, k // 2), np.int64), np.zeros((8, 4), np.uint32)
+    for row in range(16):
+        for chunk in range(k // 4):
+            first, second = sorted(rng.choice(4, 2, replace=False))
+            held[row, 2 * chunk : 2 * chunk + 2] = rng.integers(1, 9, 2)
+            whole[row, [4 * chunk + first, 4 * chunk + second]] = held[row, 2 * chunk : 2 * chunk + 2]
+            if kind == "f16":
+                lane, shift = chunk // 4, 16 * (row // 8) + chunk % 4 * 4
+            else:
+                lane, shift = row // 8 + chunk // 8 * 2, chunk % 8 * 4
+            words[row % 8, lane] |= np.uint32((first | second << 2) << shift)
+    dtype, per = (np.float16, 2) if kind == "f16" else (np.int8, 4)
+
+    def register(lines: Array, number: int) -> Array:
+        """(32,) words: lane 4 * line + member has four bytes of a line."""
+        part = lines.astype(dtype)[:, number * 4 * per : (number + 1) * 4 * per]
+        return np.ascontiguousarray(part).view(np.uint32).ravel()
+
+    left = [register(held[8 * i : 8 * i + 8], step) for step in range(k // (8 * per)) for i in (0, 1)]
+    right = [register(b.T, step) for step in range(k // (4 * per))]
+    inputs = np.stack([*left, *right, *np.zeros((4, 32), np.uint32), words.ravel()], axis=1)
+    sums = "f32" if kind == "f16" else "s32"
+    counts = (k // (4 * per), k // (4 * per), 4, 1)
+    line = f"mma.sp.sync.aligned.{shape}.row.col.{sums}.{kind}.{kind}.{sums}"
+    expected = (whole @ b).reshape(2, 8, 4, 2).transpose(1, 2, 0, 3).reshape(32, 4)
+    for found in both(line, counts, inputs, 4, ", 0"):
+        np.testing.assert_array_equal(found.view(np.float32 if kind == "f16" else np.int32), expected)
 
 
 @pytest.mark.parametrize("d", ["f16", "f32"])

@@ -106,7 +106,8 @@ class Builder:
         entry = item.entry
         if entry is None:
             assert item.ptx is not None  # noqa: S101 - one of the two is there
-            files = {"ptx": item.ptx.text.encode()}
+            # With debug information the functions that a kernel calls stay modules of their own.
+            files = {"ptx": "\0".join((item.ptx.text, *item.ptx.linked)).encode()}
             resources = Resources()
             if item.link is not None:
                 files["cubin"], resources = item.link.result()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -99,6 +99,31 @@ def no_driver(cc: tuple[int | str, ...]) -> Iterator[None]:
         _wanted_device.reset(token)
 
 
+@contextmanager
+def _debugged_callees() -> Iterator[None]:
+    """Device functions compile with debug information too, which they decide for themselves otherwise."""
+    from numba.cuda.dispatcher import CUDADispatcher
+
+    compile_device = CUDADispatcher.compile_device
+    before: dict[Any, tuple[Any, Any]] = {}
+
+    def with_debug(self: Any, args: Any, return_type: Any = None) -> Any:
+        if self not in before:
+            before[self] = self.targetoptions, self.overloads
+            self.targetoptions = {**self.targetoptions, "debug": True, "opt": False}
+            # What was compiled without is not what is asked for, and the other way round.
+            self.overloads = self.__dict__.setdefault("_tessera_debug_overloads", type(self.overloads)())
+        return compile_device(self, args, return_type)
+
+    CUDADispatcher.compile_device = with_debug
+    try:
+        yield
+    finally:
+        CUDADispatcher.compile_device = compile_device
+        for dispatcher, (options, overloads) in before.items():
+            dispatcher.targetoptions, dispatcher.overloads = options, overloads
+
+
 def lower_cuda(
     function: Function,
     argument_types: Sequence[Any],
@@ -131,7 +156,7 @@ def lower_cuda(
     from numba.cuda import types
     from numba.cuda.core.compiler_lock import global_compiler_lock
 
-    with global_compiler_lock, no_driver(cc):
+    with global_compiler_lock, no_driver(cc), _debugged_callees() if debug else nullcontext():
         library, _ = compiler._compile_pyfunc_with_fixup(
             function,
             types.void(*argument_types),

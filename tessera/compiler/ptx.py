@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tessera.compiler import abi
+from tessera.compiler.debug_variables import MARK, give_places
 from tessera.compiler.generated_module import lower_generated
 from tessera.compiler.generated_values import UnknownConstructError
 from tessera.compiler.numba_adapter import (
@@ -141,6 +142,8 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
         _DI_FILE.sub(lambda m: f'!DIFile(directory: "", filename: "{virtual_file(m[1])}")', text)
         for text in stable_names(ir, kernel.name)
     ]
+    if options.debug:
+        modules = [give_places(text) for text in modules]
     try:
         texts = nvvm_ptx(
             modules,
@@ -155,6 +158,7 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
     if options.debug:
         # Each module has its own debug sections, so they stay apart.
+        main, *others = (f"{MARK}\n{text}" for text in (main, *others))
         return Ptx(main, (*others, *shims))
     return Ptx(_merge(main, shims))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,10 @@ STRONG = ("volatile", "relaxed", "acquire", "release", "mmio")
 """Qualifiers of loads and stores that are never part of a race: they are there to synchronize."""
 _REACH = 1 << 23
 """How far outside an array an access may lie to be taken for one of it."""
+
+
+Listener = Callable[[str, Array, Array, int, bool], None]
+"""Takes state space, threads, addresses or offsets, bytes of each access, and whether it writes."""
 
 
 class Locals(Protocol):
@@ -48,6 +52,8 @@ class AccessObserver(Observer):
         """Whether the access under way is to an mbarrier."""
         self._frame: Locals | None = None
         self._variables = Regions()
+        self.listener: Listener | None = None
+        """Told of every access that goes ahead."""
 
     def access(
         self, frame: Locals, space: str, threads: Array, places: Array, size: int, align: int, *, write: bool,
@@ -92,6 +98,8 @@ class AccessObserver(Observer):
                     going = going & ~here
                 else:
                     self._inside(region, space, threads[here], addresses[here], size, write, atomic)
+        if self.listener is not None:
+            self.listener(space, threads[going], addresses[going], size, write)
         return going
 
     def _regions(self, space: str) -> Regions:

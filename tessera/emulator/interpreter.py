@@ -90,6 +90,11 @@ class Interpreter:
         """(size,) uint8: a copy of device memory."""
         return self.memory.load(address, np.empty(size, np.uint8))
 
+    def describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Say what lies at an address, for messages."""
+        if self.sanitizer:
+            self.sanitizer.describe(address, name, itemsize=dtype.itemsize, shape=shape)
+
     def release(self, addresses: Sequence[int]) -> None:
         """Give allocations back, and all that came after the first of them: their addresses may be reused."""
         if not addresses:
@@ -110,14 +115,19 @@ class Interpreter:
             CompileError: The PTX does not parse; names the line.
         """
         machine = Machine(parse_ptx(ptx), self.memory, self.sanitizer)
-        if self.sanitizer:
-            for variable in machine.module.variables.values():
-                if variable.space in ("global", "const") and variable.name in machine.symbols:
-                    address = machine.symbols[variable.name]
-                    self.sanitizer.describe(address, variable.name)
-                    # The driver fills a module's variables with zeros.
-                    self.sanitizer.host_wrote(address, size_of(variable))
+        self.describe_variables(machine)
         return machine
+
+    def describe_variables(self, machine: Machine) -> None:
+        """Tell the sanitizer of a module's variables."""
+        if self.sanitizer is None:
+            return
+        for variable in machine.module.variables.values():
+            if variable.space in ("global", "const") and variable.name in machine.symbols:
+                address = machine.symbols[variable.name]
+                self.sanitizer.describe(address, variable.name)
+                # The driver fills a module's variables with zeros.
+                self.sanitizer.host_wrote(address, size_of(variable))
 
     def launch_params(
         self,

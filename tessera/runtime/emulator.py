@@ -44,13 +44,21 @@ class EmulatorDevice:
         memory_limit_bytes: Most working memory of one execution; None for no limit.
         sanitizer: Watches every access. Buffers then lie apart, and outputs and buffers begin
             uninitialized.
+        engine: What runs the code, instead of the device's own choice.
     """
 
     name = "emulator"
     description = "GPU emulated on the CPU, from PTX"
 
-    def __init__(self, memory_limit_bytes: int | None = None, *, sanitizer: Sanitizer | None = None) -> None:
+    def __init__(
+        self,
+        memory_limit_bytes: int | None = None,
+        *,
+        sanitizer: Sanitizer | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         self.sanitizer = sanitizer
+        self._given = engine
         self.limit = memory_limit_bytes
         self.lock = threading.Lock()
         """Held by the one execution that is under way: they share the device's memory."""
@@ -82,6 +90,8 @@ class EmulatorDevice:
 
     def _engine_for(self, texts: Iterable[str]) -> Engine:
         """LLVM where it knows all of the code and nobody watches; else the interpreter."""
+        if self._given is not None:
+            return self._given
         if self.sanitizer is None and has_llvm():
             if "compiled" not in self._engines:
                 self._engines["compiled"] = CompiledEngine()
@@ -243,8 +253,7 @@ class EmulatedProgram(Executable[Frame]):
             self._describe(placed[-1], output.name, output.dtype, output.shape)
 
     def _describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        if self._device.sanitizer:
-            self._device.sanitizer.describe(address, name, itemsize=dtype.itemsize, shape=shape)
+        self._engine.describe(address, name, dtype, shape)
 
     def _carve(self, address: int, buffers: Sequence[Buffer], symbols: Mapping[str, int]) -> None:
         if self._device.sanitizer:

@@ -23,6 +23,9 @@ class Engine(Protocol):
     def read(self, address: int, size: int) -> Array:
         """(size,) uint8: a copy of device memory."""
 
+    def describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Say what lies at an address, for messages."""
+
     def release(self, addresses: Sequence[int]) -> None:
         """Give back everything that was allocated since the first of these, which are all of that."""
 
@@ -65,6 +68,9 @@ class CompiledEngine:
     def read(self, address: int, size: int) -> Array:
         """(size,) uint8: a copy of device memory."""
         return np.frombuffer(self._emulator.read(address, size), np.uint8).copy()
+
+    def describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Nothing: what is fast has no names."""
 
     def release(self, addresses: Sequence[int]) -> None:
         """Give allocations back."""

@@ -144,11 +144,12 @@ def _with_paths(finding: Finding, entry: Entry, target: str) -> Finding:
     """The finding with paths instead of the bare names that machine code has."""
     other = finding.other
     if other is not None:
-        other = replace(other, file=_path_of(other.file, entry, target))
-    return replace(finding, file=_path_of(finding.file, entry, target), other=other)
+        other = replace(other, file=path_of(other.file, entry, target))
+    return replace(finding, file=path_of(finding.file, entry, target), other=other)
 
 
-def _path_of(name: str, entry: Entry, target: str) -> str:
+def path_of(name: str, entry: Entry, target: str) -> str:
+    """The path of a file that machine code calls by its bare name; the name itself if nothing fits."""
     from tessera.workbench.source import split_target
 
     if not name:

@@ -39,6 +39,8 @@ class Request:
     fast_math: bool = False
     lineinfo: bool = False
     """Whether the PTX is to carry source lines."""
+    debug: bool = False
+    """Whether it is for a debugger: not optimized, with every variable in memory, and PTX alone."""
     project: Project = field(default_factory=Project)
     """Settings of the project that the file belongs to."""
 
@@ -89,6 +91,7 @@ def make_request(
     optimization_level: int | None = None,
     fast_math: bool | None = None,
     lineinfo: bool = False,
+    debug: bool = False,
     default_arch: tuple[str, ...] = DEFAULT_ARCH,
 ) -> Request:
     """The request that options and the project file make together.
@@ -109,6 +112,7 @@ def make_request(
         optimization_level=level,
         fast_math=fast_math if fast_math is not None else bool(project.compile.get("fast_math", False)),
         lineinfo=lineinfo,
+        debug=debug,
         project=project,
     )
 
@@ -129,11 +133,13 @@ def configuration(request: Request) -> AOTConfig:
     from tessera.deploy import AOTConfig, CompilationTarget
 
     flags = [f"-O{request.optimization_level}", *(["--use_fast_math"] if request.fast_math else [])]
+    if request.debug:
+        flags = ["-G"]
     return AOTConfig(
         targets=[CompilationTarget(architecture=arch, optimization_flags=flags) for arch in request.arch],
         include_debug_info=request.lineinfo,
         generate_ptx=True,
-        generate_cubin=True,
+        generate_cubin=not request.debug,
     )
 
 

@@ -1,0 +1,588 @@
+"""A step debugger for kernels, forwards and backwards, on the lockstep interpreter."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tessera.emulator.debugging.breakpoints import ANY, Access, Breakpoint, Threads, Watchpoint
+from tessera.emulator.debugging.expression import NoValueError, parse_expression
+from tessera.emulator.debugging.inspector import Inspector
+from tessera.emulator.debugging.launches import LaunchList
+from tessera.emulator.debugging.memory_watch import MemoryWatch
+from tessera.emulator.debugging.source import SourceFile
+from tessera.emulator.debugging.stop import WARP, Focus, Reason, Stop
+from tessera.emulator.debugging.timeline import INTERVAL, Timeline
+from tessera.emulator.debugging.view import Lane, Row, bits_of, lanes_of, place_of
+from tessera.emulator.findings import Finding, Point
+from tessera.program.errors import DeviceError, InputError
+
+Event = tuple[Reason, str, dict[str, Any]]
+"""Why to stop, in a word and in words, and further fields of the `Stop`."""
+
+
+class Debugger:
+    """Stops launches where asked, steps them by line or instruction, and back.
+
+    Blocks run one after the other, all warps of one in lockstep. A thread of one block is in focus.
+
+    Args:
+        program: What runs.
+        sources: Source files by the name that the PTX has for them.
+        interval: Instructions between two snapshots of the state.
+
+    Raises:
+        DeviceError: There is nothing to run.
+    """
+
+    def __init__(
+        self, program: LaunchList, sources: Mapping[str, SourceFile], *, interval: int = INTERVAL
+    ) -> None:
+        if not program.launches:
+            raise DeviceError("there is no launch to debug")
+        self.timeline = Timeline(program, interval=interval)
+        self.inspector = Inspector(program, self.timeline, sources)
+        self.program, self.sources = program, sources
+        self.breakpoints: dict[int, Breakpoint] = {}
+        self.watchpoints: dict[int, Watchpoint] = {}
+        self.stop_on_findings = True
+        """Whether what the sanitizer finds stops the program."""
+        self.follow_lane = False
+        """Whether steps follow the lane of the focus alone, rather than its warp."""
+        self.frame = 0
+        """Which call of the focus is looked at: 0 is the innermost."""
+        self._numbers = iter(range(1, 1 << 30))
+        self._lane = 0
+        self._rows: dict[tuple[str, int, int], dict[str, tuple[Any, ...]]] = {}
+        self._watch = MemoryWatch(self.timeline, self.watchpoints)
+        self._focus = Focus((0, 0, 0), 0, 0)
+        self._focus_launch = 0
+        self.timeline.prepare()
+        self.stop = self._to_first_line("start", "")
+        """Where it stands, and why."""
+
+    # -- the focus --------------------------------------------------------------------------------
+
+    @property
+    def focus(self) -> Focus:
+        """The thread that is looked at."""
+        return self._focus
+
+    def set_focus(
+        self, *, block: Point | None = None, warp: int | None = None, lane: int | None = None
+    ) -> Stop:
+        """Look at another thread; for another block the program goes there, forwards or backwards.
+
+        Raises:
+            InputError: There is no such block, warp or lane.
+        """
+        launch = self.timeline.launch
+        if block is not None and any(not 0 <= b < g for b, g in zip(block, launch.grid, strict=True)):
+            raise InputError(f"there is no block {block}: the grid has {_times(launch.grid)} blocks")
+        threads = launch.block[0] * launch.block[1] * launch.block[2]
+        chosen = self._focus.warp if warp is None else warp
+        if not 0 <= chosen * WARP < threads:
+            raise InputError(f"there is no warp {warp}: a block has {-(-threads // WARP)} warps")
+        wanted = self._lane if lane is None else lane
+        if not 0 <= wanted < min(WARP, threads - chosen * WARP):
+            if lane is not None:
+                raise InputError(f"there is no lane {lane}: warp {chosen} has {min(WARP, threads)} lanes")
+            wanted = 0
+        self.frame, self._lane = 0, wanted
+        run = self.timeline.run
+        if block is not None and (run is None or run.geometry.index != block):
+            self._focus = Focus(block, chosen, wanted)
+            self._go_to_block(block)
+            return self._to_first_line("moved", f"block {_point(block)} begins")
+        self._focus = replace(self._focus, warp=chosen, lane=wanted)
+        return self._stopped(("moved", "", {}), keep=True)
+
+    def _go_to_block(self, block: Point) -> None:
+        x, y, z = block
+        grid, launch = (
+            self.timeline.launch.grid,
+            min(self.timeline.state.launch, len(self.program.launches) - 1),
+        )
+        number = x + grid[0] * (y + grid[1] * z)
+        start = self.timeline.starts.get((launch, number))
+        if start is not None:
+            self.timeline.seek(start)
+            return
+        self.timeline.forward(
+            lambda: (self.timeline.state.launch, self.timeline.state.block) == (launch, number)
+        )
+
+    def _to_first_line(self, reason: Reason, message: str) -> Stop:
+        """Go on to the first line of the focus, past what the compiler puts before it."""
+        run = self.timeline.run
+        if run is not None and not self.timeline.entering()[self._own()].any():
+            begun = run
+            self.timeline.forward(
+                lambda: self.timeline.run is not begun or bool(self.timeline.entering()[self._own()].any())
+            )
+        return self._stopped((reason, message, {}))
+
+    def _own(self) -> slice:
+        """The threads of the focused warp; or the lane alone, if steps follow it."""
+        first = self._focus.warp * WARP
+        if self.follow_lane:
+            return slice(first + self._lane, first + self._lane + 1)
+        return slice(first, first + WARP)
+
+    def _in_focus(self) -> bool:
+        """Whether the block of the focus is the one under way."""
+        run = self.timeline.run
+        return (
+            run is not None
+            and run.geometry.index == self._focus.block
+            and self.timeline.state.launch == self._focus_launch
+        )
+
+    # -- breakpoints ------------------------------------------------------------------------------
+
+    def break_at(
+        self,
+        line: int,
+        file: str | None = None,
+        *,
+        condition: str | None = None,
+        threads: Threads | None = None,
+        once: bool = False,
+    ) -> Breakpoint:
+        """Stop before a line of the source.
+
+        Without `threads` the block and warp of the focus, or with a condition any thread.
+
+        Raises:
+            InputError: The line has no code; the hint names the nearest that has. Or the condition is no
+                expression.
+        """
+        name = self._file(file)
+        lines = self.lines_with_code(name)
+        if line not in lines:
+            near = min(lines, key=lambda n: (abs(n - line), n), default=0)
+            hint = f"the nearest line with code: break {near}" if near else "the file has no code"
+            raise InputError(f"{name}:{line} has no code", hint=hint)
+        return self._add(Breakpoint(
+            next(self._numbers), name, line, threads or (ANY if condition else Threads()),
+            parse_expression(condition) if condition else None, once=once,
+        ))  # fmt: skip
+
+    def break_in(
+        self, function: str, *, condition: str | None = None, threads: Threads | None = None
+    ) -> Breakpoint:
+        """Stop at the first line of a function.
+
+        Raises:
+            InputError: There is no such function.
+        """
+        known = {f.name: f for launch in self.program.launches for f in launch.code.functions.values()}
+        if function not in known:
+            near = difflib.get_close_matches(function, known, 1)
+            listing = "functions: " + (", ".join(known) or "none have debug information")
+            raise InputError(
+                f"there is no function {function!r}", hint=f"did you mean {near[0]}?" if near else listing
+            )
+        for launch in self.program.launches:
+            for name, item in launch.code.instructions():
+                found = launch.code.functions.get(name)
+                if found is known[function] and item.source_line not in (0, found.line):
+                    point = self.break_at(
+                        item.source_line, launch.code.file_of(item), condition=condition, threads=threads
+                    )
+                    point.function = function
+                    return point
+        raise InputError(f"{function} has no code with source lines")
+
+    def watch(self, text: str, kind: Access = "write", *, condition: str | None = None) -> Watchpoint:
+        """Stop before an instruction that writes (or reads, or accesses) an element, an array or an address.
+
+        Raises:
+            InputError: The expression names no memory.
+        """
+        expression = parse_expression(text)
+        found = self.inspector.place(expression, self._focus.thread, self.frame)
+        point = Watchpoint(
+            next(self._numbers), expression, kind, found.space, found.address, found.size, found.dtype,
+            None if found.space == "global" else self._focus.block,
+            self._focus.thread if found.space == "local" else None,
+            parse_expression(condition) if condition else None,
+        )  # fmt: skip
+        self.watchpoints[point.number] = point
+        return point
+
+    def _add(self, point: Breakpoint) -> Breakpoint:
+        self.breakpoints[point.number] = point
+        return point
+
+    def delete(self, number: int | None = None) -> None:
+        """Remove a breakpoint or watchpoint; all without a number.
+
+        Raises:
+            InputError: There is none of that number.
+        """
+        if number is None:
+            self.breakpoints.clear()
+            self.watchpoints.clear()
+        elif self.breakpoints.pop(number, None) is None and self.watchpoints.pop(number, None) is None:
+            numbers = sorted((*self.breakpoints, *self.watchpoints))
+            listing = ", ".join(map(str, numbers)) or "none"
+            raise InputError(f"there is no breakpoint {number}", hint=f"breakpoints: {listing}")
+
+    def lines_with_code(self, file: str) -> set[int]:
+        """Lines of a file that can be stopped at."""
+        found: set[int] = set()
+        for launch in self.program.launches:
+            found |= launch.code.lines().get(file, set())
+            # The `def` line holds what the compiler puts before the first statement.
+            files = launch.code.module.files
+            if file in files.values():
+                found -= {f.line for f in launch.code.functions.values()}
+        return found
+
+    def _file(self, file: str | None) -> str:
+        known = list(dict.fromkeys(name for launch in self.program.launches for name in launch.code.lines()))
+        if file is None:
+            return self.stop.file if hasattr(self, "stop") and self.stop.file else (known or [""])[0]
+        name = file.rpartition("/")[2]
+        if name not in known:
+            raise InputError(f"no code comes from {file}", hint=f"files: {', '.join(known) or 'none'}")
+        return name
+
+    # -- forwards ---------------------------------------------------------------------------------
+
+    def step(self, count: int = 1) -> Stop:
+        """To the next line of the focused warp, into functions that it calls."""
+        return self._repeat(count, lambda: self._line_event())
+
+    def next(self, count: int = 1) -> Stop:
+        """To the next line of the focused warp, over the functions that it calls."""
+
+        def once() -> Event | None:
+            return self._line_event(depth)
+
+        depth = 0
+        for _ in range(count):
+            depth = self.stop.depth
+            if self._forward(once).reason != "step":
+                break
+        return self.stop
+
+    def stepi(self, count: int = 1) -> Stop:
+        """To the next PTX instruction of the focused warp."""
+        return self._repeat(count, lambda: self._issue_event())
+
+    def continue_(self) -> Stop:
+        """To the next breakpoint, watchpoint or finding, or to the end."""
+        return self._forward(lambda: None)
+
+    def run_to(self, line: int, file: str | None = None) -> Stop:
+        """To a line of the focused warp.
+
+        Raises:
+            InputError: The line has no code.
+        """
+        point = self.break_at(line, file, once=True)
+        try:
+            return self._forward(lambda: None)
+        finally:
+            self.breakpoints.pop(point.number, None)
+
+    def finish(self) -> Stop:
+        """Until the function that the focus is in has returned; in the kernel itself, until the warp has."""
+        depth = self.stop.depth
+        return self._forward(lambda: self._issue_event(depth - 1) if depth else None, leave=depth == 0)
+
+    def _repeat(self, count: int, event: Callable[[], Event | None]) -> Stop:
+        for _ in range(count):
+            if self._forward(event).reason != "step":
+                break
+        return self.stop
+
+    def _forward(self, event: Callable[[], Event | None], *, leave: bool = True) -> Stop:
+        timeline = self.timeline
+        announced = self.stop.clock if self.stop.reason in ("finding", "watchpoint") else -1
+        timeline.interrupted = False
+        stepping = event() is not None or leave
+        while not timeline.ended:
+            before = timeline.clock
+            self._watch.begin()
+            timeline.execute()
+            done = self._done(before)
+            if done is not None and before != announced:
+                timeline.seek(before)
+                return self._stopped(done)
+            if timeline.interrupted:
+                return self._stopped(("interrupted", "interrupted", {}))
+            here = self._here() or event() or (self._left() if stepping else None)
+            if here is not None:
+                return self._stopped(here)
+        return self._stopped(("end", "the program has ended", {}))
+
+    # -- backwards --------------------------------------------------------------------------------
+
+    def back(self, count: int = 1) -> Stop:
+        """To the previous line of the focused warp, into functions too."""
+        for _ in range(count):
+            self._backward(lambda: self._line_event() or self._beginning())
+        return self.stop
+
+    def back_next(self, count: int = 1) -> Stop:
+        """To the previous line of the focused warp, over functions that it called."""
+        for _ in range(count):
+            depth = self.stop.depth
+            self._backward(lambda depth=depth: self._line_event(depth) or self._beginning())  # type: ignore[misc]
+        return self.stop
+
+    def backi(self, count: int = 1) -> Stop:
+        """To the previous PTX instruction of the focused warp."""
+        for _ in range(count):
+            self._backward(lambda: self._issue_event() or self._beginning())
+        return self.stop
+
+    def reverse_continue(self) -> Stop:
+        """Back to the last breakpoint, watchpoint or finding, or to the beginning."""
+        return self._backward(lambda: None, points=True)
+
+    def reverse_finish(self) -> Stop:
+        """Back to the call of the function that the focus is in."""
+        depth = self.stop.depth
+        return self._backward(lambda: self._issue_event(depth - 1) if depth else None)
+
+    def restart(self) -> Stop:
+        """To the first line of the focus again; breakpoints stay."""
+        self.timeline.seek(0)
+        return self._to_first_line("start", "")
+
+    def goto(self, clock: int) -> Stop:
+        """To any moment, as `Stop.clock` counts them."""
+        self.timeline.interrupted = False
+        if clock <= self.timeline.frontier:
+            self.timeline.seek(max(clock, 0))
+        else:
+            while self.timeline.clock < clock and not self.timeline.ended and not self.timeline.interrupted:
+                self.timeline.execute()
+        return self._stopped(("moved", "", {}))
+
+    def _backward(self, event: Callable[[], Event | None], *, points: bool = False) -> Stop:
+        timeline, upper = self.timeline, self.timeline.clock
+        timeline.interrupted = False
+        if not self._in_focus() and timeline.run is None:
+            points_only = points
+            self._focus_last_block()
+            points = points_only
+        while upper > 0:
+            found: tuple[int, Event] | None = None
+            timeline.rewind(upper - 1)
+            lower = timeline.clock
+            while timeline.clock < upper:
+                before = timeline.clock
+                here = event() or (self._here() if points else None)
+                found = (before, here) if here is not None else found
+                self._watch.begin()
+                timeline.execute()
+                done = self._done(before) if points else None
+                found = (before, done) if done is not None else found
+                if timeline.interrupted:
+                    return self._stopped(("interrupted", "interrupted", {}))
+            if found is not None:
+                timeline.seek(found[0])
+                return self._stopped(found[1])
+            upper = lower
+        timeline.seek(0)
+        return self._to_first_line("start", "the beginning of the program")
+
+    def _focus_last_block(self) -> None:
+        """At the end no block is under way: the last one that was is looked at again."""
+        launch = len(self.program.launches) - 1
+        last = self.program.launches[launch]
+        if self._focus_launch != launch or last.geometry(last.blocks - 1).index != self._focus.block:
+            self._focus = replace(self._focus, block=last.geometry(last.blocks - 1).index)
+            self._focus_launch = launch
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def _line_event(self, depth: int | None = None) -> Event | None:
+        """The focused warp is about to begin a line; with `depth`, of no deeper call."""
+        if not self._in_focus() or not self.timeline.entering()[self._own()].any():
+            return None
+        run = self.timeline.run
+        deep = len(run.stack) - 1 if run is not None else 0
+        return ("step", "", {}) if depth is None or deep <= depth else None
+
+    def _issue_event(self, depth: int | None = None) -> Event | None:
+        """The focused warp is about to execute an instruction."""
+        top, run = self.timeline.top, self.timeline.run
+        if top is None or run is None or self.timeline.instruction is None or not self._in_focus():
+            return None
+        if depth is not None and len(run.stack) - 1 > depth:
+            return None
+        return ("step", "", {}) if top.going[self._own()].any() else None
+
+    def _beginning(self) -> Event | None:
+        if self.timeline.state.fresh and self._in_focus():
+            return "moved", f"the beginning of block {_point(self._focus.block)}", {}
+        return None
+
+    def _left(self) -> Event | None:
+        """The focused warp has returned, or its block is over."""
+        run = self.timeline.run
+        if not self._in_focus() or run is None:
+            who = f"warp {self._focus.warp} of block {_point(self._focus.block)} has returned"
+            return ("step", who, {}) if not self.timeline.ended else None
+        if any(place_of(run, t).doing != "returned" for t in lanes_of(run, self._focus.warp)):
+            return None
+        return "step", f"warp {self._focus.warp} of block {_point(self._focus.block)} has returned", {}
+
+    def _here(self) -> Event | None:
+        """A breakpoint, or a block that cannot go on."""
+        timeline, run = self.timeline, self.timeline.run
+        if timeline.state.failure is not None:
+            found = timeline.found.get(timeline.clock)
+            return self._finding_event(found[0]) if found and self.stop_on_findings else None
+        if run is None or not self.breakpoints:
+            return None
+        item = timeline.instruction
+        if item is None or not item.source_line:
+            return None
+        entering = timeline.entering()
+        if not entering.any():
+            return None
+        file = timeline.launch.code.file_of(item)
+        for point in list(self.breakpoints.values()):
+            if point.enabled and point.line == item.source_line and point.file == file:
+                thread = self._first_of(point, entering)
+                if thread is not None:
+                    point.hits += 1
+                    text = f"breakpoint {point.number}" if not point.once else ""
+                    return "breakpoint" if text else "step", text, {
+                        "breakpoint": point.number if text else None, "thread": thread,
+                    }  # fmt: skip
+        return None
+
+    def _first_of(self, point: Breakpoint, entering: Any) -> int | None:
+        """The first thread that a breakpoint is for, the focus before others."""
+        run, threads = self.timeline.run, point.threads
+        if run is None:
+            return None
+        block = self._focus.block if threads.block is None else threads.block
+        if block != "any" and run.geometry.index != block:
+            return None
+        if threads.block is None and self.timeline.state.launch != self._focus_launch:
+            return None
+        warp = self._focus.warp if threads.warp is None else threads.warp
+        chosen = [
+            t for t in range(run.threads)
+            if entering[t] and warp in ("any", t // WARP) and threads.lane in (None, t % WARP)
+        ]  # fmt: skip
+        own = self._focus.warp * WARP + self._lane
+        chosen.sort(key=lambda t: (t != own, t // WARP != self._focus.warp, t))
+        condition = point.condition
+        return next((t for t in chosen if condition is None or self._holds(condition, t)), None)
+
+    def _holds(self, condition: Any, thread: int) -> bool:
+        try:
+            return bool(condition.value(self.inspector.scope(thread)))
+        except NoValueError:
+            return False
+
+    def _done(self, before: int) -> Event | None:
+        """What the instruction of a moment did: an access that is watched, or a finding."""
+        access = self._watch.hit(before, self._holds)
+        if access is not None:
+            point = self.watchpoints[access.number]
+            point.hits += 1
+            return "watchpoint", f"watchpoint {point.number}", {"access": access, "thread": access.thread}
+        found = self.timeline.found.get(before)
+        if found and self.stop_on_findings and self.timeline.state.failure is None:
+            return self._finding_event(found[0])
+        if found and self.stop_on_findings and self.timeline.clock - 1 == before:
+            return self._finding_event(found[0])
+        return None
+
+    def _finding_event(self, finding: Finding) -> Event:
+        x, y, z = finding.thread
+        bx, by, _ = self.timeline.launch.block
+        return "finding", f"{finding.kind}: {finding.message}", {
+            "finding": finding, "thread": x + bx * (y + by * z), "block": finding.block,
+        }  # fmt: skip
+
+    # -- stops ------------------------------------------------------------------------------------
+
+    def _stopped(self, event: Event, *, keep: bool = False) -> Stop:
+        """The stop at this moment; the focus moves to where it happens."""
+        reason, message, fields = event
+        timeline, run = self.timeline, self.timeline.run
+        thread = fields.pop("thread", None)
+        fields.pop("block", None)
+        if not keep:
+            self.frame = 0
+            self._move_focus(thread)
+        item, top = timeline.instruction, timeline.top
+        place = place_of(run, self._focus.thread) if run is not None else None
+        if place is not None and place.instruction is not None and not (item and self._issue_event()):
+            item = place.instruction
+        symbol = place.top if place is not None and place.top is not None else top
+        name = symbol.frame.function.name if symbol is not None else ""
+        code = timeline.launch.code
+        known = code.functions.get(name)
+        going = top.going if top is not None and timeline.instruction is not None else ()
+        self.stop = Stop(
+            reason=reason, message=message, clock=timeline.clock, kernel=timeline.launch.function.name,
+            launch=timeline.state.launch, function=known.name if known is not None else name,
+            file=code.file_of(item) if item is not None else "",
+            line=item.source_line if item is not None else 0,
+            ptx_line=item.line if item is not None else 0,
+            instruction=code.text.splitlines()[item.line - 1].strip() if item is not None else "",
+            focus=self._focus, active=bits_of(going, self._focus.warp) if len(going) else 0,
+            depth=place.depth if place is not None and place.depth > 0 else 0, **fields,
+        )  # fmt: skip
+        return self.stop
+
+    def _move_focus(self, thread: int | None) -> None:
+        run, top = self.timeline.run, self.timeline.top
+        if run is None:
+            return
+        block, own = run.geometry.index, self._focus.warp * WARP + self._lane
+        self._focus_launch = self.timeline.state.launch
+        if thread is None:
+            going = (
+                [] if top is None or self.timeline.instruction is None else top.going.nonzero()[0].tolist()
+            )
+            near = [t for t in going if t // WARP == self._focus.warp]
+            alive = own < run.threads and place_of(run, own).doing != "returned"
+            moved = block != self._focus.block
+            thread = own if own in near or (alive and not near and not moved) else (near or going or [0])[0]
+            if not near and not alive and going:
+                thread = going[0]
+        else:
+            self._lane = thread % WARP
+        self._focus = Focus(block, thread // WARP, thread % WARP)
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def evaluate(self, text: str) -> Any:
+        """An expression for the thread in focus.
+
+        Raises:
+            InputError: It is no expression, or has no value there.
+        """
+        return self.inspector.value(text, self._focus.thread, self.frame)
+
+    def lanes(self, text: str) -> tuple[Lane, ...]:
+        """An expression for every lane of the focused warp."""
+        return self.inspector.lanes(text, self._focus.warp, self.frame, self._focus)
+
+    def rows(self) -> list[Row]:
+        """The variables of the focused warp; values that differ from the stop before are marked."""
+        return self.inspector.rows(self._focus.warp, self.frame, self._focus)
+
+
+def _point(point: Point) -> str:
+    return "(" + ", ".join(map(str, point)) + ")"
+
+
+def _times(sizes: Point) -> str:
+    return " × ".join(map(str, sizes))

@@ -25,6 +25,7 @@ _SCALAR = re.compile(
     re.MULTILINE,
 )
 """Scalar arguments have a place already, which NVVM optimizes away."""
+_DECLARED = re.compile(r'@"llvm\.dbg\.declare"\(metadata .+?\* (%\S+), metadata !')
 _ENTRY = re.compile(r"^entry:\n", re.MULTILINE)
 _NAME = re.compile(r'^(!\d+) = !DILocalVariable\(.*?name: "([^"]*)"', re.MULTILINE)
 _DECLARE = 'declare void @"llvm.dbg.declare"(metadata, metadata, metadata)\n'
@@ -62,6 +63,7 @@ def give_places(module: str) -> str:
 
 def _in_function(text: str, names: dict[str, str]) -> str:
     counter = iter(range(1 << 30))
+    text = _undeleted(text)
     text = _SCALAR.sub(lambda match: _value_of(match, counter), text)
     slots: dict[str, _Slot] = {}
     for match in _VALUE.finditer(text):
@@ -80,6 +82,19 @@ def _in_function(text: str, names: dict[str, str]) -> str:
     body = _VALUE.sub(store, text)
     head = "".join(line + "\n" for slot in slots.values() for line in _declaration(slot, counter))
     return _ENTRY.sub(lambda _: "entry:\n" + head, body, count=1)
+
+
+def _undeleted(text: str) -> str:
+    """The function without the stores by which Numba clears a variable behind its last use."""
+    for place in dict.fromkeys(_DECLARED.findall(text)):
+        clearing = re.compile(
+            rf"^  store .+ zeroinitializer, .+\* {re.escape(place)}(?:, !dbg !\d+)?\n", re.MULTILINE
+        )
+        first = clearing.search(text)
+        if first is not None:
+            # The first is at the begin: until it is assigned the variable is empty.
+            text = text[: first.end()] + clearing.sub("", text[first.end() :])
+    return text
 
 
 def _value_of(match: re.Match[str], counter: Iterator[int]) -> str:

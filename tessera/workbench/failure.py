@@ -33,6 +33,7 @@ _EXTRAS = {
     **dict.fromkeys(("numba", "numba_cuda", "llvmlite", "cuda"), "compile"),
     **dict.fromkeys(("textual", "tree_sitter"), "workbench"),
     **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
+    "elftools": "debug",
     **dict.fromkeys(("jinja2", "plotly", "pynvml"), "profile"),
 }
 """Packages by their import names, and the extra that brings them."""

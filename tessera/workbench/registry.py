@@ -159,6 +159,17 @@ COMMANDS: tuple[CommandEntry, ...] = (
         f"Inputs that are not given are drawn at random, from a seed that is shown.\n\n{_SPEC}",
     ),
     CommandEntry(
+        "debug",
+        "Run",
+        "Step through a kernel, forwards and back, without a GPU.",
+        _in("debug", "debug"),
+        "tessera debug kernels.py:saxpy -x 'break 17 if i == 40' -x continue -x locals",
+        "FILE[:NAME] is a Python file and a kernel, function or Module in it. In a terminal it opens a "
+        "screen; with -x, --no-tui or commands on stdin it answers line by line: help lists the commands. "
+        "Exit status 1 if a command failed or the program has a bug that stopped it. "
+        f"Inputs that are not given are drawn at random, from a seed that is shown.\n\n{_SPEC}",
+    ),
+    CommandEntry(
         "serve",
         "Run",
         "Serve a package over HTTP.",

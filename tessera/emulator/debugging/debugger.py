@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tessera.emulator.debugging.breakpoints import ANY, Access, Breakpoint, Threads, Watchpoint
+from tessera.emulator.debugging.changes import Changes
 from tessera.emulator.debugging.expression import NoValueError, parse_expression
 from tessera.emulator.debugging.inspector import Inspector
 from tessera.emulator.debugging.launches import LaunchList
@@ -15,8 +18,10 @@ from tessera.emulator.debugging.memory_watch import MemoryWatch
 from tessera.emulator.debugging.source import SourceFile
 from tessera.emulator.debugging.stop import WARP, Focus, Reason, Stop
 from tessera.emulator.debugging.timeline import INTERVAL, Timeline
+from tessera.emulator.debugging.values import ArrayValue
 from tessera.emulator.debugging.view import Lane, Row, bits_of, lanes_of, place_of
 from tessera.emulator.findings import Finding, Point
+from tessera.emulator.lanes import Array
 from tessera.program.errors import DeviceError, InputError
 
 Event = tuple[Reason, str, dict[str, Any]]
@@ -42,7 +47,7 @@ class Debugger:
     ) -> None:
         if not program.launches:
             raise DeviceError("there is no launch to debug")
-        self.timeline = Timeline(program, interval=interval)
+        self.timeline = Timeline(program, interval=interval, files=frozenset(sources) or None)
         self.inspector = Inspector(program, self.timeline, sources)
         self.program, self.sources = program, sources
         self.breakpoints: dict[int, Breakpoint] = {}
@@ -55,7 +60,7 @@ class Debugger:
         """Which call of the focus is looked at: 0 is the innermost."""
         self._numbers = iter(range(1, 1 << 30))
         self._lane = 0
-        self._rows: dict[tuple[str, int, int], dict[str, tuple[Any, ...]]] = {}
+        self._changes = Changes()
         self._watch = MemoryWatch(self.timeline, self.watchpoints)
         self._focus = Focus((0, 0, 0), 0, 0)
         self._focus_launch = 0
@@ -73,7 +78,7 @@ class Debugger:
     def set_focus(
         self, *, block: Point | None = None, warp: int | None = None, lane: int | None = None
     ) -> Stop:
-        """Look at another thread; for another block the program goes there, forwards or backwards.
+        """Look at another thread; with a block the program goes to the beginning of that one.
 
         Raises:
             InputError: There is no such block, warp or lane.
@@ -91,8 +96,7 @@ class Debugger:
                 raise InputError(f"there is no lane {lane}: warp {chosen} has {min(WARP, threads)} lanes")
             wanted = 0
         self.frame, self._lane = 0, wanted
-        run = self.timeline.run
-        if block is not None and (run is None or run.geometry.index != block):
+        if block is not None:
             self._focus = Focus(block, chosen, wanted)
             self._go_to_block(block)
             return self._to_first_line("moved", f"block {_point(block)} begins")
@@ -117,6 +121,8 @@ class Debugger:
     def _to_first_line(self, reason: Reason, message: str) -> Stop:
         """Go on to the first line of the focus, past what the compiler puts before it."""
         run = self.timeline.run
+        if not self._in_focus() or self._left():
+            self._move_focus(None)
         if run is not None and not self.timeline.entering()[self._own()].any():
             begun = run
             self.timeline.forward(
@@ -171,7 +177,12 @@ class Debugger:
         ))  # fmt: skip
 
     def break_in(
-        self, function: str, *, condition: str | None = None, threads: Threads | None = None
+        self,
+        function: str,
+        *,
+        condition: str | None = None,
+        threads: Threads | None = None,
+        once: bool = False,
     ) -> Breakpoint:
         """Stop at the first line of a function.
 
@@ -190,7 +201,11 @@ class Debugger:
                 found = launch.code.functions.get(name)
                 if found is known[function] and item.source_line not in (0, found.line):
                     point = self.break_at(
-                        item.source_line, launch.code.file_of(item), condition=condition, threads=threads
+                        item.source_line,
+                        launch.code.file_of(item),
+                        condition=condition,
+                        threads=threads,
+                        once=once,
                     )
                     point.function = function
                     return point
@@ -217,6 +232,19 @@ class Debugger:
         self.breakpoints[point.number] = point
         return point
 
+    def point(self, number: int) -> Breakpoint | Watchpoint:
+        """A breakpoint or watchpoint.
+
+        Raises:
+            InputError: There is none of that number.
+        """
+        found = self.breakpoints.get(number) or self.watchpoints.get(number)
+        if found is None:
+            numbers = sorted((*self.breakpoints, *self.watchpoints))
+            listing = ", ".join(map(str, numbers)) or "none"
+            raise InputError(f"there is no breakpoint {number}", hint=f"breakpoints: {listing}")
+        return found
+
     def delete(self, number: int | None = None) -> None:
         """Remove a breakpoint or watchpoint; all without a number.
 
@@ -226,10 +254,10 @@ class Debugger:
         if number is None:
             self.breakpoints.clear()
             self.watchpoints.clear()
-        elif self.breakpoints.pop(number, None) is None and self.watchpoints.pop(number, None) is None:
-            numbers = sorted((*self.breakpoints, *self.watchpoints))
-            listing = ", ".join(map(str, numbers)) or "none"
-            raise InputError(f"there is no breakpoint {number}", hint=f"breakpoints: {listing}")
+        else:
+            self.point(number)
+            self.breakpoints.pop(number, None)
+            self.watchpoints.pop(number, None)
 
     def lines_with_code(self, file: str) -> set[int]:
         """Lines of a file that can be stopped at."""
@@ -276,7 +304,7 @@ class Debugger:
 
     def continue_(self) -> Stop:
         """To the next breakpoint, watchpoint or finding, or to the end."""
-        return self._forward(lambda: None)
+        return self._forward(lambda: None, leave=False)
 
     def run_to(self, line: int, file: str | None = None) -> Stop:
         """To a line of the focused warp.
@@ -286,14 +314,14 @@ class Debugger:
         """
         point = self.break_at(line, file, once=True)
         try:
-            return self._forward(lambda: None)
+            return self._forward(lambda: None, leave=False)
         finally:
             self.breakpoints.pop(point.number, None)
 
     def finish(self) -> Stop:
         """Until the function that the focus is in has returned; in the kernel itself, until the warp has."""
         depth = self.stop.depth
-        return self._forward(lambda: self._issue_event(depth - 1) if depth else None, leave=depth == 0)
+        return self._forward(lambda: self._issue_event(depth - 1) if depth else None)
 
     def _repeat(self, count: int, event: Callable[[], Event | None]) -> Stop:
         for _ in range(count):
@@ -305,7 +333,6 @@ class Debugger:
         timeline = self.timeline
         announced = self.stop.clock if self.stop.reason in ("finding", "watchpoint") else -1
         timeline.interrupted = False
-        stepping = event() is not None or leave
         while not timeline.ended:
             before = timeline.clock
             self._watch.begin()
@@ -316,9 +343,12 @@ class Debugger:
                 return self._stopped(done)
             if timeline.interrupted:
                 return self._stopped(("interrupted", "interrupted", {}))
-            here = self._here() or event() or (self._left() if stepping else None)
+            here = self._here() or event()
             if here is not None:
                 return self._stopped(here)
+            if leave and self._left():
+                who = f"warp {self._focus.warp} of block {_point(self._focus.block)} has returned"
+                return self._to_first_line("step", who)
         return self._stopped(("end", "the program has ended", {}))
 
     # -- backwards --------------------------------------------------------------------------------
@@ -326,20 +356,20 @@ class Debugger:
     def back(self, count: int = 1) -> Stop:
         """To the previous line of the focused warp, into functions too."""
         for _ in range(count):
-            self._backward(lambda: self._line_event() or self._beginning())
+            self._backward(lambda: self._line_event(across=True))
         return self.stop
 
     def back_next(self, count: int = 1) -> Stop:
         """To the previous line of the focused warp, over functions that it called."""
         for _ in range(count):
             depth = self.stop.depth
-            self._backward(lambda depth=depth: self._line_event(depth) or self._beginning())  # type: ignore[misc]
+            self._backward(lambda depth=depth: self._line_event(depth, across=True))  # type: ignore[misc]
         return self.stop
 
     def backi(self, count: int = 1) -> Stop:
         """To the previous PTX instruction of the focused warp."""
         for _ in range(count):
-            self._backward(lambda: self._issue_event() or self._beginning())
+            self._backward(lambda: self._issue_event(across=True))
         return self.stop
 
     def reverse_continue(self) -> Stop:
@@ -369,10 +399,6 @@ class Debugger:
     def _backward(self, event: Callable[[], Event | None], *, points: bool = False) -> Stop:
         timeline, upper = self.timeline, self.timeline.clock
         timeline.interrupted = False
-        if not self._in_focus() and timeline.run is None:
-            points_only = points
-            self._focus_last_block()
-            points = points_only
         while upper > 0:
             found: tuple[int, Event] | None = None
             timeline.rewind(upper - 1)
@@ -394,47 +420,38 @@ class Debugger:
         timeline.seek(0)
         return self._to_first_line("start", "the beginning of the program")
 
-    def _focus_last_block(self) -> None:
-        """At the end no block is under way: the last one that was is looked at again."""
-        launch = len(self.program.launches) - 1
-        last = self.program.launches[launch]
-        if self._focus_launch != launch or last.geometry(last.blocks - 1).index != self._focus.block:
-            self._focus = replace(self._focus, block=last.geometry(last.blocks - 1).index)
-            self._focus_launch = launch
-
     # -- events -----------------------------------------------------------------------------------
 
-    def _line_event(self, depth: int | None = None) -> Event | None:
-        """The focused warp is about to begin a line; with `depth`, of no deeper call."""
-        if not self._in_focus() or not self.timeline.entering()[self._own()].any():
+    def _line_event(self, depth: int | None = None, *, across: bool = False) -> Event | None:
+        """The focused warp is about to begin a line.
+
+        Args:
+            depth: Of a call no deeper than that.
+            across: Or the warp of that number in another block.
+        """
+        timeline, run = self.timeline, self.timeline.run
+        if run is None or not (across or self._in_focus()) or not timeline.entering()[self._own()].any():
             return None
-        run = self.timeline.run
-        deep = len(run.stack) - 1 if run is not None else 0
+        deep = len(run.stack) - 1 if self._in_focus() else 0
         return ("step", "", {}) if depth is None or deep <= depth else None
 
-    def _issue_event(self, depth: int | None = None) -> Event | None:
-        """The focused warp is about to execute an instruction."""
+    def _issue_event(self, depth: int | None = None, *, across: bool = False) -> Event | None:
+        """The focused warp is about to execute an instruction; arguments as above."""
         top, run = self.timeline.top, self.timeline.run
-        if top is None or run is None or self.timeline.instruction is None or not self._in_focus():
+        if top is None or run is None or self.timeline.instruction is None:
             return None
-        if depth is not None and len(run.stack) - 1 > depth:
+        if not (across or self._in_focus()) or (depth is not None and len(run.stack) - 1 > depth):
             return None
         return ("step", "", {}) if top.going[self._own()].any() else None
 
-    def _beginning(self) -> Event | None:
-        if self.timeline.state.fresh and self._in_focus():
-            return "moved", f"the beginning of block {_point(self._focus.block)}", {}
-        return None
-
-    def _left(self) -> Event | None:
-        """The focused warp has returned, or its block is over."""
+    def _left(self) -> bool:
+        """Whether the focused warp has returned, or its block is over."""
         run = self.timeline.run
-        if not self._in_focus() or run is None:
-            who = f"warp {self._focus.warp} of block {_point(self._focus.block)} has returned"
-            return ("step", who, {}) if not self.timeline.ended else None
-        if any(place_of(run, t).doing != "returned" for t in lanes_of(run, self._focus.warp)):
-            return None
-        return "step", f"warp {self._focus.warp} of block {_point(self._focus.block)} has returned", {}
+        if run is None:
+            return False
+        if not self._in_focus():
+            return True
+        return all(place_of(run, t).doing == "returned" for t in lanes_of(run, self._focus.warp))
 
     def _here(self) -> Event | None:
         """A breakpoint, or a block that cannot go on."""
@@ -455,10 +472,10 @@ class Debugger:
             if point.enabled and point.line == item.source_line and point.file == file:
                 thread = self._first_of(point, entering)
                 if thread is not None:
-                    point.hits += 1
-                    text = f"breakpoint {point.number}" if not point.once else ""
-                    return "breakpoint" if text else "step", text, {
-                        "breakpoint": point.number if text else None, "thread": thread,
+                    if point.once:
+                        self.breakpoints.pop(point.number)
+                    return "breakpoint", f"breakpoint {point.number}", {
+                        "breakpoint": point.number, "thread": thread,
                     }  # fmt: skip
         return None
 
@@ -492,9 +509,7 @@ class Debugger:
         """What the instruction of a moment did: an access that is watched, or a finding."""
         access = self._watch.hit(before, self._holds)
         if access is not None:
-            point = self.watchpoints[access.number]
-            point.hits += 1
-            return "watchpoint", f"watchpoint {point.number}", {"access": access, "thread": access.thread}
+            return "watchpoint", f"watchpoint {access.number}", {"access": access, "thread": access.thread}
         found = self.timeline.found.get(before)
         if found and self.stop_on_findings and self.timeline.state.failure is None:
             return self._finding_event(found[0])
@@ -514,6 +529,10 @@ class Debugger:
     def _stopped(self, event: Event, *, keep: bool = False) -> Stop:
         """The stop at this moment; the focus moves to where it happens."""
         reason, message, fields = event
+        number: int = fields["access"].number if "access" in fields else fields.get("breakpoint", 0)
+        point = self.breakpoints.get(number) or self.watchpoints.get(number)
+        if point is not None:
+            point.hits += 1
         timeline, run = self.timeline, self.timeline.run
         thread = fields.pop("thread", None)
         fields.pop("block", None)
@@ -539,6 +558,8 @@ class Debugger:
             focus=self._focus, active=bits_of(going, self._focus.warp) if len(going) else 0,
             depth=place.depth if place is not None and place.depth > 0 else 0, **fields,
         )  # fmt: skip
+        if not keep:
+            self._note_values()
         return self.stop
 
     def _move_focus(self, thread: int | None) -> None:
@@ -577,7 +598,26 @@ class Debugger:
 
     def rows(self) -> list[Row]:
         """The variables of the focused warp; values that differ from the stop before are marked."""
-        return self.inspector.rows(self._focus.warp, self.frame, self._focus)
+        return self._changes.mark(self.inspector.rows(self._focus.warp, self.frame, self._focus))
+
+    def changed_elements(self, array: ArrayValue) -> Array:
+        """Bool in the shape of a shared array: the elements that differ from the stop before."""
+        size = array.dtype.itemsize
+        start = array.address & ((1 << 56) - 1)
+        offsets = np.zeros(array.shape, np.int64)
+        for axis, (count, stride) in enumerate(zip(array.shape, array.strides, strict=True)):
+            steps = np.arange(count).reshape([-1 if a == axis else 1 for a in range(len(array.shape))])
+            offsets = offsets + steps * stride
+        index = np.minimum((start + offsets)[..., None] + np.arange(size), len(self._changes.shared) - 1)
+        found: Array = self._changes.shared[index].any(axis=-1)
+        return found
+
+    def _note_values(self) -> None:
+        run = self.timeline.run
+        if run is not None:
+            place = (self._focus_launch, self._focus.block, self._focus.warp, self.stop.function)
+            rows = self.inspector.rows(self._focus.warp, 0, self._focus)
+            self._changes.note(place, rows, run.shared)
 
 
 def _point(point: Point) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tessera.emulator.activation import Activation
-from tessera.emulator.cfg import writes
+from tessera.emulator.cfg import reads, writes
 from tessera.emulator.debugging.expression import Expression, parse_expression
 from tessera.emulator.debugging.launches import LaunchList
 from tessera.emulator.debugging.source import SourceFile
@@ -171,8 +171,7 @@ class Inspector:
             except NoValueError as error:
                 note = error.message
             if isinstance(value, ArrayValue):
-                space, name = value.space, f"{value.dtype}[{', '.join(map(str, value.shape))}]"
-                value = (value.address, value.shape)
+                space, name = value.space, value.type_name
             found.append(Lane(thread % 32, value, self._active(thread), note=note))
         if isinstance(kind, ArrayType) and not name:
             name = f"{kind.element.dtype}[{', '.join(':' * kind.ndim)}]"
@@ -200,14 +199,23 @@ class Inspector:
                     found[name] = value
         return found
 
-    def registers(self, thread: int, frame: int = 0) -> list[tuple[str, str, Any]]:
-        """Name, type and bits of every register that was written, in the call of a thread."""
-        top = self.scope(thread, frame).top
+    def registers(self, thread: int, frame: int = 0, *, live: bool = False) -> list[tuple[str, str, Any]]:
+        """Name, type and value of every register that was written, in the call of a thread.
+
+        With `live` those alone whose value may still be read.
+        """
+        scope = self.scope(thread, frame)
+        top, wanted = scope.top, None
+        if live and top.block is not None:
+            wanted = {
+                *top.block.live_in,
+                *(n for i in top.block.instructions for n in (reads(i) | writes(i))),
+            }
         kinds = top.frame.function.registers
         return [
-            (name, kinds.get(name, ""), values[thread].item())
-            for name, values in top.frame.registers.items()
-            if name in kinds
+            (name, kinds[name], scope.register(name))
+            for name in top.frame.registers
+            if name in kinds and (wanted is None or name in wanted)
         ]
 
     def operands(self, thread: int) -> list[tuple[str, Any]]:
@@ -215,8 +223,6 @@ class Inspector:
         item = self.timeline.instruction
         if item is None:
             return []
-        from tessera.emulator.cfg import reads
-
         scope = self.scope(thread)
         names = [*sorted(writes(item)), *sorted(reads(item) - writes(item))]
         found = []

@@ -42,11 +42,6 @@ class Trail:
             self.lines.append(np.zeros(len(stack[-1].mask), np.int64))
 
 
-def line_key(instruction: Instruction) -> int:
-    """File and line as one number; 0 where the instruction has none."""
-    return (instruction.file << 24) + instruction.source_line if instruction.source_line else 0
-
-
 @dataclass(slots=True)
 class State:
     """Everything that changes while launches run, device memory apart."""
@@ -71,13 +66,16 @@ class Timeline:
     Args:
         program: The launches and their memory.
         interval: Instructions between two snapshots.
+        files: Source files whose lines count, as the PTX names them; None: all.
     """
 
-    def __init__(self, program: LaunchList, *, interval: int = INTERVAL) -> None:
+    def __init__(
+        self, program: LaunchList, *, interval: int = INTERVAL, files: frozenset[str] | None = None
+    ) -> None:
         assert program.sanitizer is not None  # noqa: S101 - a LaunchList always has one
         self.program = program
         self.launches = program.launches
-        self.interval = interval
+        self.interval, self.files = interval, files
         self.clock = 0
         """The moment: instructions executed so far."""
         self.frontier = 0
@@ -121,12 +119,20 @@ class Timeline:
         """The instruction that is next; None at the end, or where the block cannot go on."""
         return self.top.instruction if self.top is not None and self.state.failure is None else None
 
+    def line_key(self, instruction: Instruction) -> int:
+        """File and line as one number; 0 where the instruction has none that counts."""
+        if not instruction.source_line:
+            return 0
+        if self.files is not None and self.launch.code.file_of(instruction) not in self.files:
+            return 0
+        return (instruction.file << 24) + instruction.source_line
+
     def entering(self) -> Array:
         """Threads that are about to begin another source line, all numbers of the block."""
         top, instruction = self.top, self.instruction
         if top is None or instruction is None:
             return np.zeros(0, np.bool_)
-        key = line_key(instruction)
+        key = self.line_key(instruction)
         function = self.launch.code.functions.get(top.frame.function.name)
         if key == 0 or (function is not None and instruction.source_line == function.line):
             # What comes before the first statement belongs to no line.
@@ -198,7 +204,7 @@ class Timeline:
 
     def _execute(self, run: BlockRun, top: Activation, instruction: Instruction) -> None:
         state = self.state
-        key, known = line_key(instruction), len(state.sanitizer.findings)
+        key, known = self.line_key(instruction), len(state.sanitizer.findings)
         if key:
             state.trail.lines[-1][top.going] = key
         if run.watch is not None:

@@ -51,6 +51,16 @@ class ArrayValue:
         """`global`, `shared` or `local`."""
         return space_of(self.address)
 
+    @property
+    def type_name(self) -> str:
+        """`float32[4, 16]`."""
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
     def address_of(self, index: tuple[int, ...]) -> int:
         """Address of an element.
 
@@ -264,17 +274,19 @@ class Scope:
         return ArrayValue(self.storage, int(address), dtype, shape, strides)
 
     def register(self, name: str) -> Any:
-        """The bits of a register as an unsigned integer, or a predicate as a bool.
+        """What a register holds: a float if PTX declares it so, a bool for a predicate, else unsigned bits.
 
         Raises:
             KeyError: There is no such register.
         """
         if name in SPECIAL:
             return plain(SPECIAL[name](self.run)[self.thread])
-        if name not in self.top.frame.function.registers:
-            raise KeyError(name)
+        kind = self.top.frame.function.registers[name]
         values = self.top.frame.registers.get(name)
-        return 0 if values is None else plain(values[self.thread])
+        if values is None:
+            return 0
+        value = values[self.thread]
+        return plain(value.view(f"f{value.itemsize}") if kind in ("f32", "f64") else value)
 
 
 def contiguous(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:

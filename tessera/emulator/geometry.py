@@ -81,12 +81,12 @@ def points(sizes: Point) -> Iterator[Point]:
                 yield x, y, z
 
 
-def clusters_of(grid: Point, cluster: Point) -> Iterator[list[Point]]:
-    """The blocks of each cluster, by rank."""
+def cluster_at(grid: Point, cluster: Point, number: int) -> list[Point]:
+    """The blocks of a cluster, by rank; clusters count along x first."""
     counts = (grid[0] // cluster[0], grid[1] // cluster[1], grid[2] // cluster[2])
-    for base in points(counts):
-        corner = [b * c for b, c in zip(base, cluster, strict=True)]
-        yield [(corner[0] + x, corner[1] + y, corner[2] + z) for x, y, z in points(cluster)]
+    base = (number % counts[0], number // counts[0] % counts[1], number // (counts[0] * counts[1]))
+    corner = [b * c for b, c in zip(base, cluster, strict=True)]
+    return [(corner[0] + x, corner[1] + y, corner[2] + z) for x, y, z in points(cluster)]
 
 
 def three(sizes: Sequence[int] | int) -> Point:

@@ -7,13 +7,13 @@ others; when all that have begun do, the next begins, as far as the GPU would ho
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tessera.emulator.clusters import Cluster
-from tessera.emulator.geometry import ALONE, Geometry, Point, clusters_of, points
+from tessera.emulator.geometry import Geometry, cluster_at
 from tessera.emulator.polls import waited_at
 from tessera.program.errors import DeviceError, TesseraError
 
@@ -52,7 +52,8 @@ class GridRun:
         self.geometry = geometry
         self.resident = resident
         self.failed = failed
-        self.waiting: Iterator[Sequence[Point]] = _groups(geometry)
+        self.begun = 0
+        """Clusters of blocks that have begun."""
         self.left = int(np.prod(geometry.grid))
         """Blocks that have not begun."""
         self.queue: deque[BlockRun] = deque()
@@ -101,6 +102,11 @@ class GridRun:
             self.failed(block, error)
             block.stack.clear()
             going = False
+        self.end_step(block, going=going)
+        return True
+
+    def end_step(self, block: BlockRun, *, going: bool) -> None:
+        """The block has executed an instruction, or (not `going`) has ended: see whose turn it is."""
         if not going:
             self.queue.popleft()
             self.end_turn(happened=True)
@@ -108,7 +114,6 @@ class GridRun:
             self.busy |= block.rests == self.turn[1]
             self.queue.rotate(-1)
             self.end_turn(happened=block.progress != self.turn[2])
-        return True
 
     def end_turn(self, *, happened: bool) -> None:
         """The next block's turn begins."""
@@ -137,11 +142,12 @@ class GridRun:
         size = int(np.prod(self.geometry.cluster))
         if self.queue and len(self.queue) + size > self.resident:
             return False
-        group = next(self.waiting, None)
-        if group is None:
-            return False
         g = self.geometry
+        if self.begun >= int(np.prod(g.clusters)):
+            return False
+        group = cluster_at(g.grid, g.cluster, self.begun)
         blocks = [self.begin(Geometry(g.grid, g.block, i, g.cluster, g.explicit)) for i in group]
+        self.begun += 1
         Cluster(blocks)
         self.left -= len(blocks)
         if not self.queue:
@@ -163,7 +169,7 @@ class GridRun:
                 self.failed(block, error)
             block.stack.clear()
         self.queue.clear()
-        self.waiting = iter(())
+        self.begun = int(np.prod(self.geometry.clusters))
 
     def message(self) -> str:
         """Who waits where, in words."""
@@ -197,9 +203,3 @@ def places_text(run: BlockRun) -> str:
             f"{instruction.mnemonic}"
         )
     return ", ".join(parts)
-
-
-def _groups(geometry: Geometry) -> Iterator[Sequence[Point]]:
-    if geometry.cluster == ALONE:
-        return ([index] for index in points(geometry.grid))
-    return clusters_of(geometry.grid, geometry.cluster)

@@ -114,9 +114,7 @@ class Debugger:
         if start is not None:
             self.timeline.seek(start)
             return
-        self.timeline.forward(
-            lambda: (self.timeline.state.launch, self.timeline.state.block) == (launch, number)
-        )
+        self.timeline.forward(lambda: (launch, number) in self.timeline.starts)
 
     def _to_first_line(self, reason: Reason, message: str) -> Stop:
         """Go on to the first line of the focus, past what the compiler puts before it."""
@@ -447,10 +445,8 @@ class Debugger:
     def _left(self) -> bool:
         """Whether the focused warp has returned, or its block is over."""
         run = self.timeline.run
-        if run is None:
-            return False
-        if not self._in_focus():
-            return True
+        if not self._in_focus() or run is None:
+            return not self.timeline.is_alive(self._focus_launch, self._focus.block) and run is not None
         return all(place_of(run, t).doing == "returned" for t in lanes_of(run, self._focus.warp))
 
     def _here(self) -> Event | None:

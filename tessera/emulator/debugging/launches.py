@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tessera.emulator.debugging.code import Code, load_code
+from tessera.emulator.geometry import Geometry, Point, cluster_size
 from tessera.emulator.interpreter import Interpreter, Sizes, entry_of
 from tessera.emulator.lanes import Array
-from tessera.emulator.lockstep import Geometry
 from tessera.emulator.machine import Machine, size_of
 from tessera.emulator.ptx import Function
 from tessera.emulator.sanitizer import Sanitizer
@@ -35,20 +35,20 @@ class Launch:
     """Which of the modules that were loaded."""
     code: Code
     function: Function
-    grid: Sizes
-    block: Sizes
+    geometry: Geometry
+    """Of its first block."""
     params: dict[str, bytes] = field(repr=False)
     shared_bytes: int
 
     @property
-    def blocks(self) -> int:
-        """Blocks of the grid."""
-        return self.grid[0] * self.grid[1] * self.grid[2]
+    def grid(self) -> Point:
+        """Blocks by axis."""
+        return self.geometry.grid
 
-    def geometry(self, number: int) -> Geometry:
-        """Where a block stands, by its number: they run in that order."""
-        x, y, _ = self.grid
-        return Geometry(self.grid, self.block, (number % x, number // x % y, number // (x * y)))
+    @property
+    def block(self) -> Point:
+        """Threads of a block by axis."""
+        return self.geometry.block
 
 
 class LaunchList(Interpreter):
@@ -105,16 +105,22 @@ class LaunchList(Interpreter):
         block: Sizes,
         params: Sequence[bytes],
         shared_bytes: int = 0,
+        *,
+        cluster: Sizes | None = None,
+        resident: int = 1 << 30,
     ) -> None:
         """Write a launch down.
 
         Raises:
             CompileError: The module has no such kernel.
+            KernelError: A cluster that the kernel or the grid does not allow.
         """
+        del resident
         function = entry_of(loaded, entry)
         named = {v.name: bytes(raw)[: size_of(v)] for v, raw in zip(function.params, params, strict=True)}
         number = self.machines.index(loaded)
-        self.launches.append(Launch(number, self.codes[number], function, grid, block, named, shared_bytes))
+        geometry = Geometry(grid, block, (0, 0, 0), *cluster_size(function, grid, cluster))
+        self.launches.append(Launch(number, self.codes[number], function, geometry, named, shared_bytes))
 
     def fixed(self) -> Iterator[object]:
         """Everything that never changes and that the state of a run may refer to."""

@@ -7,7 +7,7 @@ counts once for all threads that execute it at once. Runs are deterministic, so 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,29 +17,41 @@ from tessera.emulator.activation import Activation
 from tessera.emulator.debugging.launches import Launch, LaunchList
 from tessera.emulator.debugging.snapshot import Snapshots
 from tessera.emulator.findings import BlockStoppedError, Finding, TooManyFindingsError
+from tessera.emulator.geometry import Geometry, Point
+from tessera.emulator.grid_run import GridRun
 from tessera.emulator.lanes import Array
 from tessera.emulator.lockstep import BlockRun
 from tessera.emulator.machine import Machine
-from tessera.emulator.ptx import Instruction
+from tessera.emulator.ptx import Function, Instruction
 from tessera.emulator.sanitizer import Sanitizer
-from tessera.program.errors import DeviceError
+from tessera.program.errors import TesseraError
 
 INTERVAL = 1500
 """Instructions between two snapshots: what a step back computes again at most, if nothing was given up."""
 
 
-class Trail:
-    """The source line that each thread is on, for every call under way."""
+@dataclass(frozen=True, slots=True)
+class BlockMaker:
+    """Makes the runs of a launch's blocks. Data, so that a state can hold it."""
 
-    def __init__(self) -> None:
-        self.lines: list[Array] = []
-        """By activation: file and line of each thread's last instruction, as one number; 0: none yet."""
+    machine: Machine
+    function: Function
+    params: Mapping[str, bytes]
+    shared_bytes: int
 
-    def follow(self, stack: list[Activation]) -> None:
-        """Calls have begun or returned."""
-        del self.lines[len(stack) :]
-        while len(self.lines) < len(stack):
-            self.lines.append(np.zeros(len(stack[-1].mask), np.int64))
+    def __call__(self, where: Geometry) -> BlockRun:
+        """The run of one block, at its beginning."""
+        return BlockRun(self.machine, self.function, self.params, where, self.shared_bytes)
+
+
+class Grid(GridRun):
+    """A launch of which a debugger sees that its blocks wait for ever, before they are gone."""
+
+    given_up = False
+
+    def give_up(self) -> None:
+        """Leave the blocks as they are."""
+        self.given_up = True
 
 
 @dataclass(slots=True)
@@ -50,14 +62,12 @@ class State:
     machines: list[Machine]
     launch: int = 0
     """Which launch is under way; their number at the end."""
-    block: int = -1
-    """Which block of it; -1: none yet."""
-    run: BlockRun | None = None
-    trail: Trail = field(default_factory=Trail)
+    grid: Grid | None = None
+    """Its blocks."""
+    lines: dict[tuple[int, int], Array] = field(default_factory=dict)
+    """By block and depth of the call: file and line of each thread's last instruction, as one number."""
     failure: str | None = None
     """Why the block under way cannot go on."""
-    fresh: bool = True
-    """Whether the block has not executed anything."""
 
 
 class Timeline:
@@ -106,13 +116,23 @@ class Timeline:
 
     @property
     def run(self) -> BlockRun | None:
-        """The block under way."""
-        return self.state.run
+        """The block whose turn it is."""
+        grid = self.state.grid
+        return grid.queue[0] if grid is not None and grid.queue else None
+
+    def is_alive(self, launch: int, block: Point) -> bool:
+        """Whether a block has begun and not ended."""
+        grid = self.state.grid
+        return (
+            grid is not None
+            and self.state.launch == launch
+            and any(b.geometry.index == block for b in grid.queue)
+        )
 
     @property
     def top(self) -> Activation | None:
         """The call whose instruction is next."""
-        return self.state.run.stack[-1] if self.state.run is not None and self.state.run.stack else None
+        return self.run.stack[-1] if self.run is not None and self.run.stack else None
 
     @property
     def instruction(self) -> Instruction | None:
@@ -137,8 +157,18 @@ class Timeline:
         if key == 0 or (function is not None and instruction.source_line == function.line):
             # What comes before the first statement belongs to no line.
             return np.zeros(len(top.going), np.bool_)
-        found: Array = top.going & (self.state.trail.lines[-1] != key)
+        found: Array = top.going & (self._lines() != key)
         return found
+
+    def _lines(self) -> Array:
+        """The line that each thread of the block is on, in the innermost call."""
+        run = self.run
+        if run is None:
+            return np.zeros(0, np.int64)
+        place = (run.geometry.number, len(run.stack) - 1)
+        if place not in self.state.lines:
+            self.state.lines[place] = np.zeros(run.threads, np.int64)
+        return self.state.lines[place]
 
     # -- forwards ---------------------------------------------------------------------------------
 
@@ -147,72 +177,92 @@ class Timeline:
 
         A block that cannot go on stays as it is, for looking at: `failure` says why.
         """
-        state = self.state
         while not self.ended:
-            if state.failure is not None:
+            if self.state.failure is not None:
                 return True
-            if state.run is not None:
-                known = len(state.sanitizer.findings)
-                try:
-                    more = state.run.prepare()
-                except (DeviceError, BlockStoppedError, TooManyFindingsError) as error:
-                    self._fail(error, known)
-                    return True
-                self._note(known, max(self.clock - 1, 0))
-                if more:
-                    state.trail.follow(state.run.stack)
-                    return True
-            self._next_block()
+            grid = self.state.grid
+            run = grid.block if grid is not None else None
+            if grid is None or run is None:
+                self._next_launch()
+            elif self._prepare_block(grid, run):
+                return True
         return False
 
-    def _next_block(self) -> None:
+    def _prepare_block(self, grid: Grid, run: BlockRun) -> bool:
+        """Settle the next instruction of a block; False if it has ended."""
+        self.starts.setdefault((self.state.launch, run.geometry.number), self.clock)
+        known = len(self.state.sanitizer.findings)
+        depth = len(run.stack)
+        try:
+            more = run.prepare()
+        except TesseraError as error:
+            self._fail(run, error, known, self.clock)
+            return True
+        self._note(known, max(self.clock - 1, 0))
+        number = run.geometry.number
+        for gone in range(len(run.stack), depth + 1):
+            self.state.lines.pop((number, gone), None)
+        if not more:
+            self._end_step(grid, run, going=False)
+        return more
+
+    def _end_step(self, grid: Grid, run: BlockRun, *, going: bool) -> None:
+        grid.end_step(run, going=going)
+        if not grid.given_up:
+            return
+        grid.given_up = False
+        known, waiting = len(self.state.sanitizer.findings), grid.queue[0]
+        try:
+            waiting.stuck()
+        except TesseraError as error:
+            self._fail(waiting, error, known, self.clock + going)
+
+    def _next_launch(self) -> None:
         state = self.state
-        state.block += 1
-        state.run = None
-        if state.block >= self.launches[state.launch].blocks:
-            state.launch, state.block = state.launch + 1, 0
-            if self.ended:
-                return
+        if state.grid is not None:
+            state.launch, state.grid = state.launch + 1, None
+        state.lines = {}
+        if self.ended:
+            return
         launch = self.launches[state.launch]
         machine = state.machines[launch.machine]
-        if state.block == 0:
-            state.sanitizer.begin_launch(machine.module)
-        state.trail = Trail()
-        state.run = BlockRun(
-            machine, launch.function, launch.params, launch.geometry(state.block), launch.shared_bytes
-        )
-        state.fresh = True
-        self.starts[state.launch, state.block] = self.clock
+        state.sanitizer.begin_launch(machine.module)
+        maker = BlockMaker(machine, launch.function, launch.params, launch.shared_bytes)
+        state.grid = Grid(maker, launch.geometry)
 
     def execute(self) -> None:
         """Execute the instruction that `prepare` settled, and settle the next.
 
         Where a block cannot go on it is left instead, for the next one.
         """
-        state, top, instruction = self.state, self.top, self.instruction
-        if self.clock % self.interval == 0 or state.fresh:
+        state, top, instruction, run = self.state, self.top, self.instruction, self.run
+        if state.grid is None or run is None:
+            return
+        begins = self.starts.get((state.launch, run.geometry.number)) == self.clock
+        if self.clock % self.interval == 0 or begins:
             self.snapshots.take(self.clock, state)
-        state.fresh = False
         if state.failure is not None:
             state.failure = None
-            self._next_block()
-        elif state.run is not None and top is not None and instruction is not None:
-            self._execute(state.run, top, instruction)
+            run.stack.clear()
+            self._end_step(state.grid, run, going=False)
+        elif top is not None and instruction is not None:
+            self._execute(run, top, instruction)
+            if state.failure is None:
+                self._end_step(state.grid, run, going=True)
         self.clock += 1
         self.frontier = max(self.frontier, self.clock)
         self.prepare()
 
     def _execute(self, run: BlockRun, top: Activation, instruction: Instruction) -> None:
-        state = self.state
-        key, known = self.line_key(instruction), len(state.sanitizer.findings)
+        key, known = self.line_key(instruction), len(self.state.sanitizer.findings)
         if key:
-            state.trail.lines[-1][top.going] = key
+            self._lines()[top.going] = key
         if run.watch is not None:
             run.watch.listener = self.listener
         try:
             run.execute()
-        except (DeviceError, BlockStoppedError, TooManyFindingsError) as error:
-            self._fail(error, known)
+        except TesseraError as error:
+            self._fail(run, error, known, self.clock)
         else:
             self._note(known, self.clock)
         finally:
@@ -225,11 +275,11 @@ class Timeline:
         if fresh:
             self.found[clock] = list(fresh)
 
-    def _fail(self, error: DeviceError, known: int) -> None:
-        run = self.state.run
-        if run is not None and run.watch is not None and type(error) is DeviceError:
+    def _fail(self, run: BlockRun, error: TesseraError, known: int, clock: int) -> None:
+        said = isinstance(error, (BlockStoppedError, TooManyFindingsError))
+        if run.watch is not None and not said:
             run.watch.failed("failed", error.message)
-        self._note(known, self.clock)
+        self._note(known, clock)
         self.state.failure = error.message
 
     def forward(self, stop: Callable[[], bool], limit: int | None = None) -> bool:
@@ -279,15 +329,17 @@ class Timeline:
                 digest.update(len(raw).to_bytes(8, "little") + raw)
 
         state, memory = self.state, self.program.memory
-        add(self.clock, state.launch, state.block, state.failure, [m.printed for m in state.machines])
+        add(self.clock, state.launch, state.failure, [m.printed for m in state.machines])
         add([(f.kind, f.line, f.count) for f in state.sanitizer.findings], memory.ranges, memory.top)
         for start, end in memory.ranges:
             add(memory.data[start:end])
-        run = state.run
-        if run is not None:
-            add(run.shared, run.local[:, : run.local_top], run.exited, run.steps)
-            for top, lines in zip(run.stack, state.trail.lines, strict=False):
-                add(top.frame.function.name, top.pc, top.waiting, top.stuck, top.going, top.at, lines)
+        for (block, depth), lines in sorted(state.lines.items()):
+            if lines.any():
+                add(block, depth, lines)
+        for run in state.grid.queue if state.grid is not None else ():
+            add(run.geometry.index, run.shared, run.local[:, : run.local_top], run.exited, run.steps)
+            for top in run.stack:
+                add(top.frame.function.name, top.pc, top.waiting, top.stuck, top.going, top.at)
                 add(top.frame.arrivals, -1 if top.block is None else top.block.index)
                 for name, values in sorted(top.frame.registers.items()):
                     if values.any():

@@ -122,7 +122,7 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry(
         "inspect",
         "Build",
-        "What a file or package holds: kernels, PTX, graph, plan.",
+        "What a file or package holds: kernels, PTX, SASS, graph.",
         _in("inspect", "inspect"),
         "tessera inspect kernels.py:saxpy --ptx",
         _FILE,

@@ -204,3 +204,17 @@ def test_file_without_its_compiler_says_what_brings_it(
     assert said.json["error"]["kind"] == "MissingDependencyError"
     assert said.json["error"]["hint"] == "pip install 'tessera[compile]'"
     assert said.json["error"]["location"]["file"].endswith("kernels.py")
+
+
+def test_machine_code_is_shown_under_the_lines_of_the_source(tessera: Tessera, project: Path) -> None:
+    said = tessera("inspect", "kernels.py:saxpy", "--sass", "--arch", "sm_80")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    place = next(i for i, line in enumerate(lines) if "y[i] = a * x[i] + y[i]" in line)
+    assert any("FFMA" in line for line in lines[place:])
+    data = tessera("inspect", "kernels.py:saxpy", "--sass", "--arch", "sm_80,sm_90", "--json").json
+    assert [s["arch"] for s in data["sass"]] == ["sm_80", "sm_90"]
+    assert all(
+        {"offset", "text", "opcode", "file", "line"} == set(i) for i in data["sass"][0]["instructions"]
+    )
+    assert tessera("inspect", "kernels.py:linear_relu", "--sass", "--arch", "cpu").status == 0

@@ -10,6 +10,8 @@ from tessera.workbench.commands.compile import Arch, Spec
 from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tessera.workbench.contents import Contents
     from tessera.workbench.source import Entry
 
@@ -21,6 +23,9 @@ Target = Annotated[
 def inspect(
     target: Target,
     ptx: Annotated[bool, typer.Option("--ptx", help="Show the PTX of every kernel.")] = False,
+    sass: Annotated[
+        bool, typer.Option("--sass", help="Show the machine code of every kernel, with source lines.")
+    ] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Show the operators.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show what is launched, step by step.")] = False,
     arch: Arch = None,
@@ -31,18 +36,21 @@ def inspect(
     from tessera.workbench.output import emit
     from tessera.workbench.source import is_package, load_entries
 
-    if not (is_package(target) or ptx or plan or graph):
+    if not (is_package(target) or ptx or sass or plan or graph):
         entries = load_entries(target)
         if as_json:
             emit({"title": target, "entries": [_entry_data(e) for e in entries]})
         else:
             _print_entries(entries)
         return
-    contents = _contents(target, arch, spec, lineinfo=ptx)
+    contents = _contents(target, arch, spec, lineinfo=ptx or sass)
     if as_json:
-        emit(_data(contents, ptx=ptx, graph=graph, plan=plan))
-    else:
+        emit({**_data(contents, ptx=ptx, graph=graph, plan=plan), **(_sass_data(contents) if sass else {})})
+        return
+    if ptx or graph or plan or not sass:
         _print(contents, ptx=ptx, graph=graph, plan=plan, target=target)
+    if sass:
+        _print_sass(contents, target)
 
 
 def _contents(target: str, arch: list[str] | None, spec: list[str] | None, *, lineinfo: bool) -> Contents:
@@ -97,10 +105,8 @@ def _print_ptx(contents: Contents, target: str) -> None:
     from tessera.workbench.contents import ptx_texts
     from tessera.workbench.failure import visible
     from tessera.workbench.output import note
-    from tessera.workbench.source import is_package, split_target
 
-    file = None if is_package(target) else split_target(target)[0]
-    source = file.read_text(encoding="utf-8", errors="replace").splitlines() if file else []
+    file, source = _source(target)
     texts = ptx_texts(contents)
     for binary, text in texts:
         shown = with_source(text, file.name, source) if file else text
@@ -109,6 +115,49 @@ def _print_ptx(contents: Contents, target: str) -> None:
         note("it holds no PTX: it was compiled with cubins alone")
     elif not texts:
         note("there is no PTX: it is compiled for the cpu alone; --arch sm_90 compiles for a GPU")
+
+
+def _source(target: str) -> tuple[Path | None, list[str]]:
+    """The source file of a target, if it is one, and its lines."""
+    from tessera.workbench.source import is_package, split_target
+
+    file = None if is_package(target) else split_target(target)[0]
+    return file, file.read_text(encoding="utf-8", errors="replace").splitlines() if file else []
+
+
+def _sass_data(contents: Contents) -> dict[str, Any]:
+    from tessera.compiler.sass import disassemble
+
+    return {
+        "sass": [
+            {
+                "name": binary.name,
+                "arch": binary.target,
+                "instructions": [
+                    {"offset": i.offset, "text": i.text, "opcode": i.opcode, "file": i.file, "line": i.line}
+                    for i in disassemble(binary.data, binary.name)
+                ],
+            }
+            for binary in contents.binaries
+            if binary.format == "cubin"
+        ]
+    }
+
+
+def _print_sass(contents: Contents, target: str) -> None:
+    """The machine code of every kernel, under the lines of the source where it is at hand."""
+    from tessera.compiler.sass import disassemble, with_source
+    from tessera.workbench.failure import visible
+    from tessera.workbench.output import note
+
+    file, source = _source(target)
+    cubins = [b for b in contents.binaries if b.format == "cubin"]
+    for binary in cubins:
+        sass = disassemble(binary.data, binary.name)
+        text = with_source(sass, file.name if file else None, source)
+        print(visible(f"// {binary.name} for {binary.target}\n{text}"))
+    if not cubins:
+        note("there is no machine code for a GPU; --arch sm_90 compiles for one")
 
 
 def _entry_data(entry: Entry) -> dict[str, Any]:

@@ -26,10 +26,17 @@ if TYPE_CHECKING:
 WARP = 32
 ELEMENT_BITS = {
     "f64": 64, "f32": 32, "s32": 32, "tf32": 32, "f16": 16, "bf16": 16, "e4m3": 8, "e5m2": 8,
+    "e3m2": 8, "e2m3": 8, "e2m1": 8,
     "s8": 8, "u8": 8, "s4": 4, "u4": 4, "b1": 1,
 }  # fmt: skip
 """Size of an element as a fragment holds it."""
 _SHAPE = re.compile(r"m(\d+)n(\d+)k(\d+)")
+
+
+SMALL_FLOATS = {"e3m2": (0, 2, 3), "e2m3": (0, 3, 2), "e2m1": (2, 1, 2)}
+"""Floats of 6 and 4 bits without infinities or NaN, kept in 8: bits below them, of the fraction, and of the
+exponent.
+"""
 
 
 def unknown(instruction: Instruction) -> CompileError:
@@ -77,6 +84,8 @@ def unpack(raw: Array, kind: str) -> Array:
         nibbles = np.stack([raw & 15, raw >> 4], axis=2).reshape(len(raw), -1).astype(np.int64)
         return np.where(nibbles > 7, nibbles - 16, nibbles) if kind == "s4" else nibbles
     raw = np.ascontiguousarray(raw)
+    if kind in SMALL_FLOATS:
+        return _small_float(raw.astype(np.int64), *SMALL_FLOATS[kind])
     if kind in formats.FORMATS:
         form = formats.FORMATS[kind]
         stored = raw.view(form.dtype)
@@ -85,6 +94,16 @@ def unpack(raw: Array, kind: str) -> Array:
             stored = stored & form.dtype.type(-(1 << form.padding) & 0xFFFF_FFFF)
         return formats.decode(stored, kind)
     return raw.view(np.dtype(("i" if kind[0] == "s" else "u") + str(bits // 8))).astype(np.int64)
+
+
+def _small_float(raw: Array, low: int, fraction: int, exponent: int) -> Array:
+    """float64 of floats of a few bits."""
+    part, power = raw >> low & (1 << fraction) - 1, raw >> low + fraction & (1 << exponent) - 1
+    lead = np.where(power == 0, 0, 1 << fraction)
+    bias = (1 << exponent - 1) - 1
+    values = np.ldexp((lead + part).astype(np.float64), np.maximum(power, 1) - bias - fraction)
+    signed: Array = np.where(raw >> low + fraction + exponent & 1, -values, values)
+    return signed
 
 
 def pack(values: Array, kind: str) -> Array:
@@ -139,6 +158,11 @@ def types_of(instruction: Instruction) -> tuple[str, str, str, str]:
     return kinds[0], kinds[1], kinds[2], kinds[3]
 
 
+def plain_kind(instruction: Instruction) -> bool:
+    """Whether elements are multiplied as they are, not scaled by blocks."""
+    return all(not m.startswith("kind::") or m == "kind::f8f6f4" for m in instruction.modifiers)
+
+
 def multiply(executor: Executor, instruction: Instruction, ready: Array) -> None:
     """Run `mma.sync` for the warps in `ready`.
 
@@ -152,7 +176,7 @@ def multiply(executor: Executor, instruction: Instruction, ready: Array) -> None
         return
     m, n, k = shape_of(instruction)
     d_kind, a_kind, b_kind, c_kind = types_of(instruction)
-    if any(x.startswith("kind::") for x in instruction.modifiers):
+    if not plain_kind(instruction):
         raise unknown(instruction)
     layouts = [x for x in instruction.modifiers if x in ("row", "col")]
     quads = (m, n, k) == (8, 8, 4) and a_kind == "f16"

@@ -21,9 +21,11 @@ from contextlib import contextmanager
 
 from tessera.emulator import translate_floats as floats
 from tessera.emulator.emit_ir import WARP, Value, Writer, constant
-from tessera.emulator.matrices import ELEMENT_BITS
+from tessera.emulator.matrices import ELEMENT_BITS, SMALL_FLOATS
 
-FLOATS = ("f16", "bf16", "tf32", "f32", "f64", "e4m3", "e5m2")
+MINIS = {"e4m3": (0, 3, 4), **SMALL_FLOATS}
+"""Floats read as f16 with another exponent: bits below them, of the fraction, and of the exponent."""
+FLOATS = ("f16", "bf16", "tf32", "f32", "f64", "e5m2", *MINIS)
 V8, V4 = "<8 x double>", "<4 x double>"
 COLUMNS = (0, 2, 4, 6, 1, 3, 5, 7)
 """Order of columns in a staged row of B: those of a lane's first element, then those of its second."""
@@ -236,19 +238,25 @@ def _element(w: Writer, piece: Value, kind: str) -> Value:
         return w.binary("and", piece, constant(~0x1FFF, 32))
     if kind == "e5m2":
         return floats.to_f32(w, w.binary("shl", w.resize(piece, 16), constant(8, 16)), "f16")
-    if kind == "e4m3":
-        return _e4m3(w, piece)
+    if kind in MINIS:
+        return _mini(w, piece, kind)
     return w.resize(piece, 32, signed=kind.startswith("s"))
 
 
-def _e4m3(w: Writer, piece: Value) -> Value:
-    """f32 of e4m3: its fields are those of an f16 whose exponent is 8 too small."""
-    wide = w.resize(piece, 16)
-    magnitude = w.binary("shl", w.binary("and", wide, constant(0x7F, 16)), constant(7, 16))
-    sign = w.binary("shl", w.binary("and", wide, constant(0x80, 16)), constant(8, 16))
+def _mini(w: Writer, piece: Value, kind: str) -> Value:
+    """f32 of a float of at most 8 bits: its fields are those of an f16 whose exponent is too small."""
+    low, fraction, exponent = MINIS[kind]
+    size = fraction + exponent
+    wide = w.binary("lshr", w.resize(piece, 16), constant(low, 16))
+    magnitude = w.binary(
+        "shl", w.binary("and", wide, constant((1 << size) - 1, 16)), constant(10 - fraction, 16)
+    )
+    sign = w.binary("shl", w.binary("and", wide, constant(1 << size, 16)), constant(15 - size, 16))
     small = floats.to_f32(w, w.binary("or", magnitude, sign), "f16")
-    scale = constant(0x43800000, 32)
+    scale = constant((127 + 15 - ((1 << exponent - 1) - 1)) << 23, 32)
     value = w.floating("fmul {t} {0}, {1}", "float", small, scale)
+    if kind != "e4m3":
+        return value
     nan = w.compare("eq", magnitude, constant(0x7F << 7, 16))
     return w.select(nan, constant(0x7FFFFFFF, 32), value)
 

@@ -6,6 +6,7 @@ Source: PTX ISA 8.8, sections 9.7.14.5.15 to 9.7.14.5.17.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,8 +41,74 @@ def _matrix_form(instruction: Instruction) -> None:
         raise unknown(instruction)
 
 
+@dataclass(frozen=True, slots=True)
+class ByteMatrices:
+    """What an `ldmatrix` of elements of 8 bits or less loads: rows of 16."""
+
+    rows: int
+    """Of a matrix: 16 are transposed, 8 are not."""
+    count: int
+    source: str
+    """Format of a row in memory: `b8`, `b6x16_p32` or `b4x16_p64`."""
+
+    @staticmethod
+    def are_in(instruction: Instruction) -> bool:
+        """Whether the instruction is one."""
+        return bool({"m16n16", "m8n16"} & set(instruction.modifiers))
+
+    @staticmethod
+    def of(instruction: Instruction) -> ByteMatrices:
+        """What the instruction loads.
+
+        Raises:
+            CompileError: There is no such form.
+        """
+        modifiers = instruction.modifiers
+        rows, source = 16 if "m16n16" in modifiers else 8, modifiers[-1]
+        known = (*_PACKED, "b8") if rows == 16 else tuple(_PACKED)
+        count = _count(instruction)
+        if source not in known or ("trans" in modifiers) != (rows == 16) or rows * count > 32:
+            raise unknown(instruction)
+        return ByteMatrices(rows, count, source)
+
+    def unpacked(self, rows: Array) -> Array:
+        """(threads, 16) bytes, one for each element, from rows as memory has them."""
+        if self.source == "b8":
+            return rows
+        size = _PACKED[self.source]
+        bits = np.unpackbits(rows, axis=1, bitorder="little")[:, : 16 * size].reshape(len(rows), 16, size)
+        found: Array = np.packbits(bits, axis=2, bitorder="little")[:, :, 0]
+        return found
+
+
+_PACKED = {"b6x16_p32": 6, "b4x16_p64": 4}
+"""Bits of an element in formats of 16 elements in 16 bytes, padded at the end."""
+
+
+def _load_bytes(executor: Executor, instruction: Instruction, ready: Array) -> None:
+    """`ldmatrix` of bytes: lane `rows * i + r` gives the address of row r of matrix i."""
+    shape = ByteMatrices.of(instruction)
+    target, source = instruction.operands[:2]
+    if not isinstance(source, Address):
+        raise unknown(instruction)
+    asked = ready & (np.arange(executor.count) % 32 < shape.rows * shape.count)
+    rows = shape.unpacked(executor.gather(_space(instruction), source, 16, asked, instruction.line))
+    results = np.zeros((shape.count * shape.rows // 8, executor.count), np.uint32)
+    for threads in warps_of(ready):
+        for i in range(shape.count):
+            matrix = rows[threads[shape.rows * i : shape.rows * (i + 1)]]
+            words = np.ascontiguousarray(matrix.T if shape.rows == 16 else matrix).view(np.uint32)
+            for k, part in enumerate(words.reshape(-1, 32)):
+                results[i * shape.rows // 8 + k, threads] = part
+    for i, register in enumerate(_registers(target)):
+        executor.write(register, results[i], ready)
+
+
 def _load_matrix(executor: Executor, instruction: Instruction, ready: Array) -> None:
     """`ldmatrix`: lane 8i+r gives the address of row r of matrix i."""
+    if ByteMatrices.are_in(instruction):
+        _load_bytes(executor, instruction, ready)
+        return
     _matrix_form(instruction)
     target, source = instruction.operands[:2]
     if not isinstance(source, Address):

@@ -106,7 +106,7 @@ def multiply(executor: Executor, instruction: Instruction, ready: Array) -> None
     metadata = Metadata.of(instruction)
     m, n, k = shape_of(instruction)
     d_kind, *kinds = types_of(instruction)
-    if any(x.startswith("kind::") for x in instruction.modifiers):
+    if not matrices.plain_kind(instruction):
         raise unknown(instruction)
     target, *operands = instruction.operands[:5]
     words = executor.read(operands.pop(), "b32")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tessera.emulator.emit_ir import Value
-from tessera.emulator.matrices import ELEMENT_BITS, shape_of, types_of
+from tessera.emulator.matrices import ELEMENT_BITS, plain_kind, shape_of, types_of
 from tessera.emulator.matrix_code import elements_of, register_bits
 from tessera.emulator.matrix_product import Product, product_text
 from tessera.emulator.matrix_quads import quads_name, quads_text
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
 
 INTEGERS = ("s8", "u8", "s4", "u4")
+EIGHT_BITS = ("e4m3", "e5m2", "e3m2", "e2m3", "e2m1")
 SUMS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("f16", "e4m3", "e5m2"), ("f16", "f32")),
+    **dict.fromkeys(("f16", *EIGHT_BITS), ("f16", "f32")),
     **dict.fromkeys(("bf16", "tf32"), ("f32",)), "f64": ("f64",),
     **dict.fromkeys((*INTEGERS, "b1"), ("s32",)),
 }  # fmt: skip
@@ -44,8 +45,8 @@ def form_of(instruction: Instruction, kinds: tuple[str, str, str, str]) -> str:
     """
     d, a, b, c = kinds
     known = {c, d} <= set(SUMS.get(a, ())) and (a == b or ELEMENT_BITS[a] == ELEMENT_BITS[b])
-    mixed = a != b and not ({a, b} <= {"e4m3", "e5m2"} or {a, b} <= set(INTEGERS))
-    if not known or mixed or any(m.startswith("kind::") for m in instruction.modifiers):
+    mixed = a != b and not ({a, b} <= set(EIGHT_BITS) or {a, b} <= set(INTEGERS))
+    if not known or mixed or not plain_kind(instruction):
         raise unsupported(instruction)
     if a == "b1":
         return "and" if "and" in instruction.modifiers else "xor"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tessera.emulator import translate_floats as floats
 from tessera.emulator.emit_ir import WARP, Value, lanes_of
 from tessera.emulator.layout import HOSTS
+from tessera.emulator.matrix_bytes import bytes_name, bytes_text
+from tessera.emulator.matrix_moves import ByteMatrices
 from tessera.emulator.matrix_rows import rows_name, rows_text
 from tessera.emulator.ptx import Instruction, Operand
 from tessera.emulator.translate import unsupported
@@ -34,24 +36,40 @@ def _move(
     count = len(registers)
     if f"x{count}" not in instruction.modifiers:
         raise unsupported(instruction)
+    places = [slot_of(t, r, "b16", written=operation == "load") for r in registers]
+    transposed = "trans" in instruction.modifiers
+    name = rows_name(operation, count, transposed=transposed)
+    _find_rows(t, instruction, address, 8 * count)
+    call_library(t, name, lambda: rows_text(operation, count, transposed=transposed), places)
+
+
+def _find_rows(t: Translator, instruction: Instruction, address: Operand, lanes: int) -> None:
+    """Put checked host addresses of rows of 16 bytes, which the first lanes give, into the warp's list."""
     place = "shared" if space_of(instruction) == "shared" else "global"
     whole = t.mask
-    t.mask = t.let(f"and i32 {whole}, {(1 << 8 * count) - 1}", "m")
+    t.mask = t.let(f"and i32 {whole}, {(1 << lanes) - 1}", "m")
     found, _ = hosts(t, instruction, address, place, 16)
     t.mask = whole
     t.raw(f"  store {V64} {found}, ptr {t.let(f'getelementptr i8, ptr %warp, i64 {HOSTS}')}, align 64")
-    places = [slot_of(t, r, "b16", written=operation == "load") for r in registers]
-    transposed = "trans" in instruction.modifiers
-    call_library(
-        t,
-        rows_name(operation, count, transposed=transposed),
-        lambda: rows_text(operation, count, transposed=transposed),
-        places,
-    )
+
+
+def _load_bytes(t: Translator, instruction: Instruction) -> None:
+    """`ldmatrix` of elements of 8 bits and less."""
+    shape = ByteMatrices.of(instruction)
+    registers = registers_of(instruction.operands[0])
+    if len(registers) != shape.count * shape.rows // 8:
+        raise unsupported(instruction)
+    places = [slot_of(t, r, "b16", written=True) for r in registers]
+    _find_rows(t, instruction, instruction.operands[1], shape.rows * shape.count)
+    name = bytes_name(shape.rows, shape.count, shape.source)
+    call_library(t, name, lambda: bytes_text(shape.rows, shape.count, shape.source), places)
 
 
 def load_matrix(t: Translator, instruction: Instruction) -> None:
     """`ldmatrix`."""
+    if ByteMatrices.are_in(instruction):
+        _load_bytes(t, instruction)
+        return
     _move(t, instruction, "load", instruction.operands[1], instruction.operands[0])
 
 

@@ -32,12 +32,15 @@ FORMS = [
     *((shape, a, b, c, "", *counts, 4 if c == "f32" else 2)
       for a in ("e4m3", "e5m2") for b in ("e4m3", "e5m2") for c in ("f32", "f16")
       for shape, counts in (("m16n8k32", (4, 2)), ("m16n8k16", (2, 1)))),
+    *(("m16n8k32", a, b, "f32", "", 4, 2, 4) for a in ("e3m2", "e2m3", "e2m1") for b in (a, "e4m3", "e2m1")),
 ]  # fmt: skip
 
 
 def name_of(form: tuple[Any, ...], *, saturates: bool = False) -> str:
     shape, a, b, c, suffix, *_ = form
     clamp = ".satfinite" if saturates else ""
+    if {a, b} & {"e3m2", "e2m3", "e2m1"}:
+        clamp = ".kind::f8f6f4"
     return f"mma.sync.aligned.{shape}.row.col{clamp}.{c}.{a}.{b}.{c}{suffix}"
 
 

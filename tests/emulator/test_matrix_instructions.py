@@ -10,9 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tessera.emulator import Emulator
 from tests.emulator.warp import run, widened
 
 Array = np.ndarray[Any, Any]
+ENGINE = Emulator(workers=1, memory_bytes=1 << 24, level=0)
 DTYPES: dict[str, Any] = {
     "f16": np.float16, "bf16": ml_dtypes.bfloat16, "e4m3": ml_dtypes.float8_e4m3fn,
     "e5m2": ml_dtypes.float8_e5m2, "tf32": np.float32, "f32": np.float32, "f64": np.float64, "s8": np.int8,
@@ -329,3 +331,62 @@ END:
 """
     out = run(body, words)[:32]
     np.testing.assert_array_equal(out.view(DTYPES[sums]).reshape(m, n), a @ b)
+
+
+SMALL = {
+    # Values of the positive half, from the tables of the OCP formats, and where they are in eight bits.
+    "e2m1": ([0, 0.5, 1, 1.5, 2, 3, 4, 6], 2),
+    "e3m2": ([(i if i < 4 else 4 + i % 4) * 2.0 ** (max(i // 4, 1) - 5) for i in range(32)], 0),
+    "e2m3": ([(i if i < 8 else 8 + i % 8) * 2.0 ** (max(i // 8, 1) - 4) for i in range(32)], 0),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("engine", [None, ENGINE], ids=["interpreter", "engine"])
+def test_floats_of_six_and_four_bits(kind: str, engine: Emulator | None) -> None:
+    """A has the value in its first column, B ones in its first row: each value comes back."""
+    values, low = SMALL[kind]
+    for start in range(0, 2 * len(values), 8):
+        codes = np.arange(start, start + 8)
+        words = np.zeros((32, 8), np.uint32)
+        words[::4, 0] = codes << low
+        words[::4, 4] = {"e2m1": 2, "e3m2": 12, "e2m3": 8}[kind] << low
+        body = (
+            f"mma.sync.aligned.m16n8k32.row.col.kind::f8f6f4.f32.{kind}.{kind}.f32 "
+            "{%o0, %o1, %o2, %o3}, {%a0, %a1, %a2, %a3}, {%a4, %a5}, {%a6, %a6, %a6, %a6};"
+        )
+        found = run(body, words, engine).view(np.float32)[::4, 0]
+        signed = np.array(values + [-v for v in values])[codes]
+        np.testing.assert_array_equal(found, signed)
+
+
+@pytest.mark.parametrize("engine", [None, ENGINE], ids=["interpreter", "engine"])
+@pytest.mark.parametrize(
+    "form",
+    [f"m16n16.x{n}.trans.shared.{f}" for n in (1, 2) for f in ("b8", "b8x16.b4x16_p64", "b8x16.b6x16_p32")]
+    + ["m8n16.x2.shared.b8x16.b4x16_p64", "m8n16.x4.shared.b8x16.b6x16_p32"],
+)
+def test_ldmatrix_of_bytes(form: str, engine: Emulator | None, rng: np.random.Generator) -> None:
+    words = rng.integers(0, 1 << 32, (32, 8)).astype(np.uint32)
+    count, tall = int(form.split(".")[1][1]), form.startswith("m16")
+    registers = count * (2 if tall else 1)
+    names = ", ".join(f"%o{i}" for i in range(registers))
+    body = f"""
+    shl.b32 %t0, %i, 4; add.u32 %w, %s, %t0;
+    st.shared.v4.b32 [%w], {{%a0, %a1, %a2, %a3}};
+    bar.warp.sync -1;
+    ldmatrix.sync.aligned.{form} {{{names}}}, [%w];
+"""
+    out = run(body, words, engine)[:, :registers]
+    size = {"p64": 4, "p32": 6}.get(form[-3:], 8)
+    rows = [int.from_bytes(row.tobytes(), "little") for row in words[:, :4].astype("<u4")]
+    elements = np.array([[row >> size * i & (1 << size) - 1 for i in range(16)] for row in rows])
+    held = np.ascontiguousarray(out).view(np.uint8).reshape(32, registers, 4)
+    for lane in range(32):
+        for i in range(registers):
+            four = slice(lane % 4 * 4, lane % 4 * 4 + 4)
+            if tall:
+                expected = elements[i // 2 * 16 :][four, lane // 4 + 8 * (i % 2)]
+            else:
+                expected = elements[8 * i + lane // 4, four]
+            np.testing.assert_array_equal(held[lane, i], expected)

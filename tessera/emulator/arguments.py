@@ -14,19 +14,6 @@ from tessera.program.errors import DeviceError, KernelError
 NAMES = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 
 
-def three(sizes: Sequence[int] | int) -> tuple[int, int, int]:
-    """Sizes by axis x, y, z.
-
-    Raises:
-        KernelError: More than three axes, or none.
-    """
-    given = (sizes,) if isinstance(sizes, int | np.integer) else tuple(sizes)
-    if not 1 <= len(given) <= 3:
-        raise KernelError(f"sizes have one to three axes, not {len(given)}")
-    x, y, z = (*given, 1, 1)[:3]
-    return int(x), int(y), int(z)
-
-
 def size_of(variable: Variable) -> int:
     """Bytes of a variable."""
     return TYPE_BYTES[variable.type] * variable.count

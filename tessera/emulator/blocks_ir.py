@@ -17,7 +17,14 @@ define internal void @fault(ptr %blk, ptr %warp, i32 %kind, i32 %site, i32 %mask
   ret void
 }
 
-define internal i32 @tick(ptr %ctx, ptr %blk, ptr %warp, i32 %b, i32 %mask) {
+; A jump backwards. %polite: 1 if these lanes only look for something and let all others go first; 2 if they
+; do more than that, too; 3 if they do so now and then.
+define internal i32 @tick(ptr %ctx, ptr %blk, ptr %warp, i32 %b, i32 %mask, i32 %polite) {
+  %looks = icmp eq i32 %polite, 1
+  br i1 %looks, label %look, label %count
+look:
+  ret i32 @POLL@
+count:
   %old = get blk.steps
   %steps = add i64 %old, 1
   set blk.steps, %steps
@@ -25,7 +32,14 @@ define internal i32 @tick(ptr %ctx, ptr %blk, ptr %warp, i32 %b, i32 %mask) {
   %rare = icmp eq i64 %low, 0
   br i1 %rare, label %check, label %calm
 calm:
-  ret i32 0
+  %sleeps = icmp eq i32 %polite, 2
+  %searches = icmp eq i32 %polite, 3
+  %some = and i64 %steps, 63
+  %now = icmp eq i64 %some, 0
+  %search = and i1 %searches, %now
+  %rest = or i1 %sleeps, %search
+  %code = select i1 %rest, i32 @POLL@, i32 0
+  ret i32 %code
 check:
   %stop = poll ctx.stop
   %stopped = icmp ne i64 %stop, 0
@@ -65,11 +79,14 @@ define i32 @run_block(ptr noalias %ctx, ptr noalias %blk) {
   %slice = get ctx.slice
   br label %round
 round:
-  %n = phi i64 [ 0, %0 ], [ %n, %opened ], [ %n1, %again ]
+  %n = phi i64 [ 0, %0 ], [ %n, %opened ], [ %n1, %again ], [ %n2, %patient ]
+  %vain = phi i64 [ 0, %0 ], [ 0, %opened ], [ 0, %again ], [ %vain2, %patient ]
+  %before = phi i64 [ -1, %0 ], [ -1, %opened ], [ -1, %again ], [ %happened, %patient ]
   br label %loop
 loop:
   %w = phi i64 [ 0, %round ], [ %w1, %next ]
   %late = phi i1 [ false, %round ], [ %late1, %next ]
+  %vainly = phi i1 [ false, %round ], [ %vainly1, %next ]
   %warp = warp %w
   %alive = get warp.alive
   %gone = icmp eq i32 %alive, 0
@@ -83,10 +100,13 @@ fault:
   ret i32 @FAULT@
 fine:
   %yields = icmp eq i32 %code, @YIELD@
+  %polls = icmp eq i32 %code, @POLL@
   br label %next
 next:
   %more = phi i1 [ false, %loop ], [ %yields, %fine ]
+  %look = phi i1 [ false, %loop ], [ %polls, %fine ]
   %late1 = or i1 %late, %more
+  %vainly1 = or i1 %vainly, %look
   %w1 = add i64 %w, 1
   %last = icmp eq i64 %w1, %warps
   br i1 %last, label %after, label %loop
@@ -106,7 +126,23 @@ wait:
 opened:
   br label %round
 closed:
-  br i1 %late1, label %again, label %stuck
+  br i1 %late1, label %again, label %quiet
+quiet:
+  br i1 %vainly1, label %patient, label %stuck
+patient:
+  %events = get blk.events
+  %steps = get blk.steps
+  %happened = add i64 %events, %steps
+  %same = icmp eq i64 %happened, %before
+  %vain1 = add i64 %vain, 1
+  %vain2 = select i1 %same, i64 %vain1, i64 0
+  %n2 = add i64 %n, 1
+  %turn = icmp uge i64 %n2, %slice
+  %bored = icmp uge i64 %vain2, @PATIENCE@
+  %enough = or i1 %turn, %bored
+  br i1 %enough, label %away, label %round
+away:
+  ret i32 @POLL@
 again:
   %n1 = add i64 %n, 1
   %long = icmp uge i64 %n1, %slice
@@ -117,7 +153,7 @@ stuck:
   ret i32 @DEADLOCK@
 }
 
-define internal void @begin_block(ptr %ctx, ptr %blk, i64 %number) {
+define void @begin_block(ptr %ctx, ptr %blk, i64 %number) {
   %gx = get ctx.grid_x
   %gy = get ctx.grid_y
   %x = urem i64 %number, %gx
@@ -130,6 +166,31 @@ define internal void @begin_block(ptr %ctx, ptr %blk, i64 %number) {
   set blk.number, %number
   set blk.steps, 0
   set blk.met, 0
+  set blk.events, 0
+  %cx = get ctx.cluster_x
+  %cy = get ctx.cluster_y
+  %cz = get ctx.cluster_z
+  %px = urem i64 %x, %cx
+  %py = urem i64 %y, %cy
+  %pz = urem i64 %z, %cz
+  %ix = udiv i64 %x, %cx
+  %iy = udiv i64 %y, %cy
+  %iz = udiv i64 %z, %cz
+  set blk.cluster_ctaid_x, %px
+  set blk.cluster_ctaid_y, %py
+  set blk.cluster_ctaid_z, %pz
+  set blk.clusterid_x, %ix
+  set blk.clusterid_y, %iy
+  set blk.clusterid_z, %iz
+  %layer = mul i64 %pz, %cy
+  %line = add i64 %layer, %py
+  %lines = mul i64 %line, %cx
+  %rank = add i64 %lines, %px
+  set blk.rank, %rank
+  %cluster_int = get blk.cluster
+  %cluster = inttoptr i64 %cluster_int to ptr
+  set cluster.come, 0
+  set cluster.parity, 0
   %threads = get ctx.threads
   set blk.alive, %threads
   %bar = at blk.BARRIERS
@@ -146,6 +207,7 @@ loop:
   %first = get warp.first
   set warp.alive, %first
   set warp.turn, 0
+  set warp.parity, -1
   set warp.waits, 0
   %lists = at warp.LISTS
   call void @llvm.memset.p0.i64(ptr align 64 %lists, i8 0, i64 @LISTS_BYTES@, i1 false)

@@ -9,9 +9,22 @@ last, so the check is one comparison; a miss searches the table of allocations.
 from __future__ import annotations
 
 from tessera.emulator.emit_ir import IOTA, WARP, vector_text
-from tessera.emulator.layout import BLOCK, CONTEXT, FAULT, HOSTS, LOCAL_BASE, SITE_BYTES, SITES
+from tessera.emulator.geometry import RANK_SHIFT
+from tessera.emulator.layout import (
+    BLOCK,
+    CLUSTER_SHARED,
+    CLUSTER_STATES,
+    CONTEXT,
+    FAULT,
+    FAULTS,
+    HOSTS,
+    LOCAL_BASE,
+    SITE_BYTES,
+    SITES,
+)
 
 SPACES = {"global": 0, "shared": 1, "local": 2}
+ENDED = next(code for code, name in FAULTS.items() if name == "ended")
 V64 = f"<{WARP} x i64>"
 _SPLAT = f"<{WARP} x i32> zeroinitializer"
 LOOKUP = f"""
@@ -62,7 +75,37 @@ in_shared:
   %send = call i64 @llvm.usub.sat.i64(i64 %shared_size, i64 %most)
   %sok = icmp ult i64 %so, %send
   %sh = add i64 %so, %shared
-  br i1 %sok, label %keep_shared, label %outside
+  br i1 %sok, label %keep_shared, label %remote
+remote:
+  ; Higher bits are the rank, plus 1, of a block of the cluster.
+  %high_bits = lshr i64 %so, {RANK_SHIFT}
+  %rank = sub i64 %high_bits, 1
+  %cluster_at = getelementptr i8, ptr %blk, i64 {BLOCK["cluster"]}
+  %cluster_int = load i64, ptr %cluster_at
+  %cluster = inttoptr i64 %cluster_int to ptr
+  %blocks = load i64, ptr %cluster
+  %member = icmp ult i64 %rank, %blocks
+  %far_off = and i64 %so, {(1 << RANK_SHIFT) - 1}
+  %far_ok = icmp ult i64 %far_off, %send
+  %named = and i1 %member, %far_ok
+  br i1 %named, label %there, label %outside
+there:
+  %states = getelementptr i8, ptr %cluster, i64 {CLUSTER_STATES}
+  %state_at = getelementptr i64, ptr %states, i64 %rank
+  %state_int = load i64, ptr %state_at
+  %state = inttoptr i64 %state_int to ptr
+  %alive_at = getelementptr i8, ptr %state, i64 {BLOCK["alive"]}
+  %alive = load i64, ptr %alive_at
+  %ended = icmp eq i64 %alive, 0
+  %bases = getelementptr i8, ptr %cluster, i64 {CLUSTER_SHARED}
+  %base_at = getelementptr i64, ptr %bases, i64 %rank
+  %far_base = load i64, ptr %base_at
+  %far = add i64 %far_base, %far_off
+  br i1 %ended, label %gone, label %next
+gone:
+  %bit3 = shl i32 1, %lane
+  call void @fault(ptr %blk, ptr %warp, i32 {ENDED}, i32 %site, i32 %bit3, i64 %rank)
+  ret i32 {FAULT}
 keep_shared:
   %gen = icmp eq i32 %space, 0
   br i1 %gen, label %cache_shared, label %next
@@ -115,7 +158,7 @@ cache_global:
   call void @remember(ptr %cache, i64 %start, i64 %gend, i64 0)
   br label %next
 next:
-  %host = phi i64 [ %sh, %keep_shared ], [ %sh, %cache_shared ], [ %lh, %in_local ], [ %a, %cache_global ]
+  %host = phi i64 [ %sh, %keep_shared ], [ %sh, %cache_shared ], [ %lh, %in_local ], [ %far, %there ], [ %a, %cache_global ]
   store i64 %host, ptr %slot
   br label %loop
 outside:

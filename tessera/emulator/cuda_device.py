@@ -14,12 +14,18 @@ import numpy as np
 
 from tessera.emulator.cuda_engine import Engine
 from tessera.emulator.machine import size_of
-from tessera.program.arch import MAX_BLOCK, MAX_BLOCK_THREADS, MAX_GRID, SM_LIMITS, Architecture
+from tessera.program.arch import (
+    FEWEST_MULTIPROCESSORS,
+    MAX_BLOCK,
+    MAX_BLOCK_THREADS,
+    MAX_GRID,
+    MULTIPROCESSORS,
+    SM_LIMITS,
+    Architecture,
+)
 from tessera.program.errors import ArchitectureError, DeviceError
-from tessera.program.occupancy import occupancy
+from tessera.program.occupancy import occupancy, resident_blocks
 
-_MULTIPROCESSORS = {70: 80, 75: 40, 80: 108, 86: 84, 89: 142, 90: 132, 100: 148}
-"""Of V100, T4, A100, A40, L40S, H100, B200. Source: their datasheets."""
 _CONSTANT_BYTES = 65536
 _USED = re.compile(r"Used (\d+) registers")
 _STACK = re.compile(r"(\d+) bytes stack frame")
@@ -75,7 +81,7 @@ class Device:
             "MAX_REGISTERS_PER_MULTIPROCESSOR": sm.registers,
             "MAX_THREADS_PER_MULTIPROCESSOR": sm.threads,
             "MAX_BLOCKS_PER_MULTIPROCESSOR": sm.blocks,
-            "MULTIPROCESSOR_COUNT": _MULTIPROCESSORS.get(major * 10 + minor, 64),
+            "MULTIPROCESSOR_COUNT": MULTIPROCESSORS.get(self.cc, FEWEST_MULTIPROCESSORS),
             "CLOCK_RATE": 1_410_000,
             "MEMORY_CLOCK_RATE": 1_215_000,
             "GLOBAL_MEMORY_BUS_WIDTH": 5120,
@@ -86,6 +92,11 @@ class Device:
             if self.cc in ((7, 0), (8, 0), (9, 0), (10, 0))
             else 64,
         }
+
+    def resident_at_once(self, kernel: DeviceKernel, threads: int, shared_bytes: int) -> int:
+        """Blocks of a kernel that the device holds at once, whatever registers it takes."""
+        static = kernel.shared_bytes
+        return resident_blocks(self.arch, threads=threads, shared_bytes=static + shared_bytes)
 
     def resident_blocks(self, kernel: DeviceKernel, threads: int, shared_bytes: int) -> int:
         """Blocks of a kernel that one multiprocessor holds at once."""
@@ -169,12 +180,18 @@ class DeviceKernel:
         return self
 
     @property
+    def shared_bytes(self) -> int:
+        """Static shared memory of a block."""
+        module = self.module.loaded.module
+        shared = [v for v in module.variables.values() if v.space == "shared"]
+        shared += [v for f in module.functions.values() for v in f.variables if v.space == "shared"]
+        return sum(size_of(v) for v in shared)
+
+    @property
     def attributes(self) -> KernelAttributes:
         """Resources; registers and stack are what the assembler says."""
         module = self.module.loaded.module
         function = module.functions[self.name]
-        shared = [v for v in module.variables.values() if v.space == "shared"]
-        shared += [v for f in module.functions.values() for v in f.variables if v.space == "shared"]
         constant = sum(size_of(v) for v in module.variables.values() if v.space == "const")
         # The report names each kernel, then says what it uses.
         report = self.module.log.partition(f"'{self.name}'")[2] or self.module.log
@@ -184,7 +201,7 @@ class DeviceKernel:
             int(registers[1]) if registers else 0,
             constant,
             int(stack[1]) if stack else 0,
-            sum(size_of(v) for v in shared),
+            self.shared_bytes,
             int(np.prod(threads)) if threads else MAX_BLOCK_THREADS,
         )
 
@@ -203,8 +220,20 @@ class DeviceKernel:
         args: Sequence[Any],
         shared_bytes: int,
         output: TextIO,
+        *,
+        cluster: tuple[int, int, int] | None = None,
+        resident: int = 1 << 30,
     ) -> None:
         """Run the kernel.
+
+        Args:
+            grid: Blocks by axis.
+            block: Threads by axis.
+            args: One per parameter.
+            shared_bytes: Dynamic shared memory per block.
+            output: Gets what the kernel prints.
+            cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
+            resident: Blocks that the device holds at once.
 
         Raises:
             CompileError: PTX that the emulator does not know.
@@ -212,7 +241,8 @@ class DeviceKernel:
         """
         loaded = self.module.loaded
         try:
-            loaded.run_kernel(self.name, grid, block, [argument_bytes(a) for a in args], shared_bytes)
+            raw = [argument_bytes(a) for a in args]
+            loaded.run_kernel(self.name, grid, block, raw, shared_bytes, cluster=cluster, resident=resident)
         finally:
             text = "".join(loaded.printed)
             loaded.printed.clear()

@@ -32,6 +32,9 @@ class Loaded(Protocol):
         block: tuple[int, int, int],
         params: Sequence[bytes],
         shared_bytes: int,
+        *,
+        cluster: tuple[int, int, int] | None = None,
+        resident: int = 1 << 30,
     ) -> None:
         """Run a kernel to its end."""
 

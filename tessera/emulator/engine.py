@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tessera.emulator.arguments import initial_bytes, parameter_buffer, raw_argument, size_of, three
+from tessera.emulator.arguments import initial_bytes, parameter_buffer, raw_argument, size_of
+from tessera.emulator.device_runtime import ARRIVED, add_device_runtime
+from tessera.emulator.geometry import cluster_size, three
 from tessera.emulator.layout import CONTEXT, CONTEXT_BYTES
-from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule
+from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule, Shape
 from tessera.emulator.memory import Memory
 from tessera.emulator.native import compile_ir
 from tessera.emulator.parser import parse_ptx
@@ -27,7 +29,9 @@ from tessera.emulator.report import fault_error
 from tessera.emulator.services import Heap, Services
 from tessera.emulator.translate import translate
 from tessera.emulator.workers import Grid
+from tessera.program.arch import parse_arch
 from tessera.program.errors import CompileError, KernelError
+from tessera.program.occupancy import resident_blocks
 
 __all__ = ["Emulator", "Kernel", "LaunchResult", "LoadedModule"]
 
@@ -105,6 +109,7 @@ class Emulator:
             return self._texts[ptx]
 
     def _place(self, module: Module) -> LoadedModule:
+        add_device_runtime(module)
         variables = [v for v in module.variables.values() if v.space in ("global", "const")]
         symbols = {v.name: self.memory.alloc(size_of(v), f"variable {v.name}") for v in variables}
         for variable in variables:
@@ -157,6 +162,9 @@ class Emulator:
         block: Sequence[int] | int,
         args: Sequence[Any],
         shared_bytes: int = 0,
+        *,
+        cluster: Sequence[int] | int | None = None,
+        resident: int | None = None,
     ) -> LaunchResult:
         """Run a kernel to its end.
 
@@ -168,6 +176,8 @@ class Emulator:
             args: One per parameter: arrays, written in place; NumPy or Python scalars; int addresses from
                 `alloc` for pointers.
             shared_bytes: Dynamic shared memory per block.
+            cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
+            resident: Blocks that the GPU holds at once; None: as many as one of that architecture does.
 
         Raises:
             CompileError: PTX that the emulator does not know; names the line.
@@ -186,7 +196,8 @@ class Emulator:
             params = [
                 raw_argument(value, variable) for value, variable in zip(values, variables, strict=True)
             ]
-            return self._run(module, kernel, grid, block, params, shared_bytes, spent)
+            shape = self._shape(kernel, grid, block, shared_bytes, cluster, resident)
+            return self._run(module, kernel, shape, params, spent)
 
     def launch_params(
         self,
@@ -196,8 +207,21 @@ class Emulator:
         block: Sequence[int] | int,
         params: Sequence[bytes],
         shared_bytes: int = 0,
+        *,
+        cluster: Sequence[int] | int | None = None,
+        resident: int | None = None,
     ) -> LaunchResult:
         """Run a kernel whose parameters are given as raw bytes, one object each; pointers as addresses.
+
+        Args:
+            module: The kernel's module.
+            entry: Name of the kernel.
+            grid: Blocks by axis, one to three.
+            block: Threads by axis, one to three.
+            params: The bytes of each parameter.
+            shared_bytes: Dynamic shared memory per block.
+            cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
+            resident: Blocks that the GPU holds at once; None: as many as one of that architecture does.
 
         Raises:
             CompileError: PTX that the emulator does not know; names the line.
@@ -213,35 +237,40 @@ class Emulator:
                 raise KernelError(
                     f"parameter {variable.name} has {size_of(variable)} bytes, {len(raw)} were given"
                 )
-        return self._run(module, kernel, grid, block, params, shared_bytes, spent)
+        shape = self._shape(kernel, grid, block, shared_bytes, cluster, resident)
+        return self._run(module, kernel, shape, params, spent)
 
-    def _run(
-        self,
-        module: LoadedModule,
-        kernel: Kernel,
-        grid: Sequence[int] | int,
-        block: Sequence[int] | int,
-        params: Sequence[bytes],
-        shared_bytes: int,
-        spent: float,
-    ) -> LaunchResult:
+    def _shape(
+        self, kernel: Kernel, grid: Sequence[int] | int, block: Sequence[int] | int, shared_bytes: int,
+        cluster: Sequence[int] | int | None, resident: int | None,
+    ) -> Shape:  # fmt: skip
         sizes, threads = three(grid), three(block)
         per_block = threads[0] * threads[1] * threads[2]
-        translation = kernel.translation
         if min(*sizes, *threads) < 1 or per_block > 1024:
             raise KernelError(
                 f"cannot launch a grid of {sizes} blocks of {threads} threads (1 to 1024 threads)"
             )
-        shared = translation.shared_bytes + shared_bytes
+        shared = kernel.translation.shared_bytes + shared_bytes
         if shared > SHARED_LIMIT:
             raise KernelError(
                 f"{shared} bytes of shared memory per block asked for, {SHARED_LIMIT} is the limit"
             )
+        wanted, explicit = cluster_size(kernel.function, sizes, cluster)
+        if resident is None:
+            resident = resident_blocks(parse_arch(self.arch), threads=per_block, shared_bytes=shared)
+        return Shape(sizes, threads, wanted, explicit, shared_bytes, shared, resident)
+
+    def _run(
+        self, module: LoadedModule, kernel: Kernel, shape: Shape, params: Sequence[bytes], spent: float
+    ) -> LaunchResult:
+        translation = kernel.translation
         buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
         called = translation.services
         if called & {"malloc", "free"}:
             self.heap.prepare()
-        services = Services(translation, self.memory, self.heap, threads, shared, self.printed)
+        services = Services(
+            translation, self.memory, self.heap, shape.block, shape.shared_bytes, self.printed
+        )
         table = self.memory.table()
         if translation.param_pointers:
             # Parameters whose address is taken are device memory for the time of the launch.
@@ -250,18 +279,23 @@ class Emulator:
             table = np.ascontiguousarray(table[table[:, 0].argsort()])
         context = np.zeros(CONTEXT_BYTES // 8, np.uint64)
         for name, value in {
-            "grid_x": sizes[0], "grid_y": sizes[1], "grid_z": sizes[2],
-            "block_x": threads[0], "block_y": threads[1], "block_z": threads[2],
+            **{f"grid_{axis}": n for axis, n in zip("xyz", shape.grid, strict=True)},
+            **{f"block_{axis}": n for axis, n in zip("xyz", shape.block, strict=True)},
+            **{f"cluster_{axis}": n for axis, n in zip("xyz", shape.cluster, strict=True)},
+            "explicit": int(shape.explicit),
             "params": ctypes.addressof(buffer), "budget": self.step_budget, "table": table.ctypes.data,
-            "table_count": len(table), "dynamic_bytes": shared_bytes, "symbols": module.table.ctypes.data,
-            "shared_bytes": shared, "threads": per_block, "warps": -(-per_block // 32),
+            "table_count": len(table), "dynamic_bytes": shape.dynamic_bytes,
+            "symbols": module.table.ctypes.data,
+            "shared_bytes": shape.shared_bytes, "threads": shape.threads, "warps": -(-shape.threads // 32),
             "local_bytes": translation.local_bytes, "slice": SLICE, "service": services.address,
         }.items():  # fmt: skip
             context[CONTEXT[name] // 8] = value
         if kernel.seconds > LONG_SECONDS:
             self.improve(kernel)
+        if ARRIVED in module.symbols:
+            self.memory.write(module.symbols[ARRIVED], bytes(4))
         start = time.perf_counter()
-        run = Grid(kernel.best, translation, context, sizes, threads)
+        run = Grid(kernel.best, translation, context, shape.grid, shape.block, shape.cluster, shape.resident)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, "tessera-emulator")
         # What is printed comes block by block, so blocks that print run in their order.
@@ -273,6 +307,6 @@ class Emulator:
             raise services.error
         if fault is not None:
             raise fault_error(
-                fault, module.module, kernel.function, translation, threads, self.memory, self.step_budget
+                fault, module.module, kernel.function, translation, shape.block, self.memory, self.step_budget
             )
         return LaunchResult(seconds, spent)

@@ -13,7 +13,7 @@ import numpy as np
 from tessera.emulator.arena import Arena
 from tessera.emulator.call_graph import SERVICES
 from tessera.emulator.engine import Emulator, LoadedModule
-from tessera.emulator.geometry import ALONE, Point, cluster_size
+from tessera.emulator.geometry import Point
 from tessera.emulator.lanes import Array
 from tessera.emulator.lockstep_module import LockstepModule, bound_params
 from tessera.emulator.memory import Allocation, Memory
@@ -74,8 +74,7 @@ class FastModule(LockstepModule):
             KernelError: A cluster that the kernel or the grid does not allow.
         """
         blocks = grid[0] * grid[1] * grid[2]
-        size, _ = cluster_size(self.entry(entry), grid, cluster)
-        if self._refused or (blocks <= FEW_BLOCKS and not self._loops) or size != ALONE:
+        if self._refused or (blocks <= FEW_BLOCKS and not self._loops):
             super().run_kernel(entry, grid, block, params, shared_bytes, cluster=cluster, resident=resident)
             return
         values = bound_params(self.entry(entry), params)
@@ -84,11 +83,13 @@ class FastModule(LockstepModule):
         except CompileError:
             # The interpreter may know it; if not, it says so with the line.
             self._refused = True
-            super().run_kernel(entry, grid, block, params, shared_bytes, resident=resident)
+            super().run_kernel(entry, grid, block, params, shared_bytes, cluster=cluster, resident=resident)
             return
         given = list(values.values())
         try:
-            self._emulator.launch_params(self._compiled, entry, grid, block, given, shared_bytes)
+            self._emulator.launch_params(
+                self._compiled, entry, grid, block, given, shared_bytes, cluster=cluster, resident=resident
+            )
         finally:
             self.printed += self._emulator.printed
             self._emulator.printed.clear()

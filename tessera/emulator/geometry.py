@@ -95,7 +95,7 @@ def three(sizes: Sequence[int] | int) -> Point:
     Raises:
         KernelError: There are none, or more than three.
     """
-    given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    given = tuple(sizes) if isinstance(sizes, Sequence) else (sizes,)
     if not 1 <= len(given) <= 3:
         raise KernelError(f"sizes have one to three axes, not {len(given)}")
     x, y, z = (*(int(v) for v in given), 1, 1)[:3]

@@ -13,13 +13,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tessera.emulator.layout import ALIVE, BLOCK, CONTEXT, FIRST_MASK, LOCAL_BASE, TURN, WAITS, WARP_ID
+from tessera.emulator.layout import (
+    ALIVE,
+    BLOCK,
+    CLUSTER,
+    CONTEXT,
+    FIRST_MASK,
+    LOCAL_BASE,
+    PARITY,
+    TURN,
+    WAITS,
+    WARP_ID,
+)
 
 FIELDS: dict[str, tuple[str, int]] = {
     **{f"ctx.{name}": ("i64", offset) for name, offset in CONTEXT.items()},
     **{f"blk.{name}": ("i64", offset) for name, offset in BLOCK.items()},
+    "state.alive": ("i64", BLOCK["alive"]),
+    **{f"cluster.{name}": ("i64", offset) for name, offset in CLUSTER.items()},
     "warp.alive": ("i32", ALIVE), "warp.id": ("i32", WARP_ID), "warp.first": ("i32", FIRST_MASK),
     "warp.local": ("i64", LOCAL_BASE), "warp.turn": ("i32", TURN), "warp.waits": ("i32", WAITS),
+    "warp.parity": ("i32", PARITY),
 }  # fmt: skip
 """LLVM type and offset of each field."""
 _FORMS = re.compile(

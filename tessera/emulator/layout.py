@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 CONTEXT = {name: 8 * i for i, name in enumerate(
     ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "params", "stop", "budget", "table",
      "table_count", "dynamic_bytes", "symbols", "shared_bytes", "threads", "warps", "local_bytes", "slice",
-     "service"))
+     "service", "cluster_x", "cluster_y", "cluster_z", "explicit"))
 }  # fmt: skip
 CONTEXT_BYTES = 256
 
 # The head of a block's state; one i64 each.
 BLOCK = {name: 8 * i for i, name in enumerate(
     ("ctaid_x", "ctaid_y", "ctaid_z", "shared", "alive", "steps", "fault_kind", "fault_site", "fault_lane",
-     "fault_address", "fault_warp", "local", "number", "fault_mask", "met"))
+     "fault_address", "fault_warp", "local", "number", "fault_mask", "met",
+     "events", "cluster", "rank", "cluster_ctaid_x", "cluster_ctaid_y", "cluster_ctaid_z", "clusterid_x",
+     "clusterid_y", "clusterid_z"))
 }  # fmt: skip
-BARRIERS = 128
+BARRIERS = 256
 """16 barriers of four i32: threads arrived, threads needed (0: all), votes, whether a vote failed."""
 RESULTS = BARRIERS + 16 * 16
 """16 results of `bar.red`: how many said yes, of how many (two i32)."""
@@ -31,7 +33,7 @@ SITE_BYTES = 32
 from device address to host address, and bytes between the memories of two lanes."""
 
 # The head of a warp's area.
-ALIVE, WARP_ID, FIRST_MASK = 0, 4, 8
+ALIVE, WARP_ID, FIRST_MASK, PARITY = 0, 4, 8, 12
 LOCAL_BASE = 16
 TURN, WAITS = 24, 28
 """How often the warp has come to where its warpgroup meets, and whether it waits there now (i32 each)."""
@@ -43,10 +45,17 @@ SCRATCH = 960
 """64 bytes: results of helpers."""
 LISTS = 1024
 
-IDLE, FAULT, YIELD, DONE, DEADLOCK = 0, 1, 2, 3, 4
-"""What a warp or block came back with."""
+IDLE, FAULT, YIELD, DONE, DEADLOCK, POLL = 0, 1, 2, 3, 4, 5
+"""What a warp or block came back with. `YIELD`: it had its turn; `POLL`: it looked in vain for something."""
+
+# What the blocks of a cluster have in common.
+CLUSTER = {"count": 0, "come": 8, "parity": 16}
+"""Blocks; threads that came to the cluster's barrier in this phase; the phase's parity (i64 each)."""
+CLUSTER_STATES, CLUSTER_SHARED = 32, 160
+"""16 i64 each, by rank: addresses of the blocks' states and of their shared memories."""
+CLUSTER_BYTES = 288
 FAULTS = {1: "out of bounds", 2: "misaligned", 3: "trap", 4: "budget", 5: "stopped", 6: "service",
-          7: "stack overflow", 8: "bad function pointer"}  # fmt: skip
+          7: "stack overflow", 8: "bad function pointer", 9: "ended", 10: "arrivals"}  # fmt: skip
 
 
 @dataclass(slots=True)

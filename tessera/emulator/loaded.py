@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tessera.emulator.geometry import Point
 from tessera.emulator.native import NativeKernel
 from tessera.emulator.ptx import Function, Module
 from tessera.emulator.translate import Translation
@@ -23,6 +24,29 @@ class LaunchResult:
     """Translating and compiling, 0 if that was done before."""
     findings: tuple[Any, ...] = ()
     counters: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a kernel is launched."""
+
+    grid: Point
+    block: Point
+    """Threads by axis."""
+    cluster: Point
+    """Blocks of a cluster by axis."""
+    explicit: bool
+    """Whether anybody asked for clusters."""
+    dynamic_bytes: int
+    shared_bytes: int
+    """Shared memory per block, static and dynamic."""
+    resident: int
+    """Blocks that the GPU holds at once."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.block[0] * self.block[1] * self.block[2]
 
 
 @dataclass(slots=True)

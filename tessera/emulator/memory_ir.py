@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tessera.emulator import bounds_ir, lane_loops_ir, transfers_ir
+from tessera.emulator import bounds_ir, lane_loops_ir, mbarriers_ir, transfers_ir
 from tessera.emulator.emit_ir import WARP
 
 _KNOWN = {
@@ -70,7 +70,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "read": transfers_ir.read_lanes, "write": transfers_ir.write_lanes,
     "hosts": bounds_ir.hosts, "host": bounds_ir.host,
     "atom": lane_loops_ir.atomic, "cas": lane_loops_ir.compare_and_swap,
-    "rmw": lane_loops_ir.combined,
+    "rmw": lane_loops_ir.combined, "mbarrier": mbarriers_ir.update,
     "map": lane_loops_ir.call_of_one, "map2": lane_loops_ir.division, "permute": lane_loops_ir.permutation,
     "round": lane_loops_ir.rounded,
 }  # fmt: skip

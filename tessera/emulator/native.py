@@ -27,6 +27,8 @@ class NativeKernel:
     """`(context, state, first, last) -> code`."""
     run_block: Any
     """`(context, state) -> code`: goes on with a block that gave way."""
+    begin_block: Any
+    """`(context, state, number)`: prepares a block of that number."""
     engine: Any
     level: int
 
@@ -110,7 +112,10 @@ def compile_ir(
         block = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(
             engine.get_function_address("run_block")
         )
-    return NativeKernel(blocks, block, engine, level)
+        begin = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
+            engine.get_function_address("begin_block")
+        )
+    return NativeKernel(blocks, block, begin, engine, level)
 
 
 def _object(binding: Any, ir: str, level: int, key_text: str) -> bytes:

@@ -225,9 +225,19 @@ class Installed:
 
             text = f"CUDA_ERROR_INVALID_VALUE: {kernel.name} with a grid of {grid} blocks of {block} threads"
             raise CUDAError(text)
+        shared = int(config.shmem_size)
+        resident = self.device.resident_at_once(kernel, block[0] * block[1] * block[2], shared)
+        if config.is_cooperative and grid[0] * grid[1] * grid[2] > resident:
+            from cuda.core._utils.cuda_utils import CUDAError
+
+            raise CUDAError(
+                f"CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE: {kernel.name} with a grid of {grid} blocks: the "
+                f"device holds {resident} of {block} threads at once"
+            )
+        cluster = _three(config.cluster) if config.cluster else None
         self.driver.copy_mapped(to_device=True)
         try:
-            kernel.launch(grid, block, args, int(config.shmem_size), sys.stdout)
+            kernel.launch(grid, block, args, shared, sys.stdout, cluster=cluster, resident=resident)
         finally:
             self.driver.copy_mapped(to_device=False)
 

@@ -31,8 +31,11 @@ UNIFORM_SPECIALS = {
     **{f"%ntid.{a}": ("ctx", CONTEXT[f"block_{a}"]) for a in "xyz"},
     **{f"%nctaid.{a}": ("ctx", CONTEXT[f"grid_{a}"]) for a in "xyz"},
     **{f"%ctaid.{a}": ("blk", BLOCK[f"ctaid_{a}"]) for a in "xyz"},
-    **{f"%clusterid.{a}": ("blk", BLOCK[f"ctaid_{a}"]) for a in "xyz"},
-    **{f"%nclusterid.{a}": ("ctx", CONTEXT[f"grid_{a}"]) for a in "xyz"},
+    **{f"%clusterid.{a}": ("blk", BLOCK[f"clusterid_{a}"]) for a in "xyz"},
+    **{f"%cluster_ctaid.{a}": ("blk", BLOCK[f"cluster_ctaid_{a}"]) for a in "xyz"},
+    **{f"%cluster_nctaid.{a}": ("ctx", CONTEXT[f"cluster_{a}"]) for a in "xyz"},
+    "%cluster_ctarank": ("blk", BLOCK["rank"]),
+    "%is_explicit_cluster": ("ctx", CONTEXT["explicit"]),
     "%nwarpid": ("ctx", CONTEXT["warps"]),
     "%dynamic_smem_size": ("ctx", CONTEXT["dynamic_bytes"]),
     "%total_smem_size": ("ctx", CONTEXT["shared_bytes"]),
@@ -40,9 +43,8 @@ UNIFORM_SPECIALS = {
 }
 """Special registers that are one number for a whole block, and where it is kept."""
 FIXED_SPECIALS = {
-    **{f"%cluster_ctaid.{a}": 0 for a in "xyz"}, **{f"%cluster_nctaid.{a}": 1 for a in "xyz"},
-    "%cluster_ctarank": 0, "%cluster_nctarank": 1, "%smid": 0, "%nsmid": 1, "%gridid": 1,
-    "%is_explicit_cluster": 0, "%current_graph_exec": 0,
+    "%smid": 0, "%nsmid": 1, "%gridid": 1,
+    "%current_graph_exec": 0,
     **{f"%reserved_smem_offset_{part}": 0 for part in ("begin", "end", "cap")},
     **{f"%envreg{i}": 0 for i in range(32)}, **{f"%pm{i}": 0 for i in range(8)},
 }  # fmt: skip
@@ -186,6 +188,8 @@ class Registers(Writer):
         if name in UNIFORM_SPECIALS:
             base, offset = UNIFORM_SPECIALS[name]
             return self.resize(self.header(base, offset), 32)
+        if name.startswith("%nclusterid.") or name == "%cluster_nctarank":
+            return self._of_clusters(name)
         if name in FIXED_SPECIALS:
             return constant(FIXED_SPECIALS[name], 32)
         if name in LANE_SPECIALS:
@@ -216,6 +220,14 @@ class Registers(Writer):
         total = self.binary("mul", seconds, constant(1_000_000_000, 64))
         total = self.binary("add", total, Value(self.let(f"load i64, ptr {rest}"), 64, vector=False))
         return self.binary("lshr", total, constant(32, 64)) if upper else total
+
+    def _of_clusters(self, name: str) -> Value:
+        """How many clusters a grid has along an axis; how many blocks a cluster has."""
+        sizes = {a: self.resize(self.header("ctx", CONTEXT[f"cluster_{a}"]), 32) for a in "xyz"}
+        if name == "%cluster_nctarank":
+            return self.binary("mul", self.binary("mul", sizes["x"], sizes["y"]), sizes["z"])
+        grid = self.resize(self.header("ctx", CONTEXT[f"grid_{name[-1]}"]), 32)
+        return self.binary("udiv", grid, sizes[name[-1]])
 
     def header(self, base: str, offset: int) -> Value:
         """An i64 of the launch's context or of the block's state."""

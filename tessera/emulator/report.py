@@ -13,8 +13,9 @@ from tessera.program.errors import DeviceError, SourceLocation
 
 if TYPE_CHECKING:
     from tessera.emulator.memory import Memory
+    from tessera.emulator.states import State
     from tessera.emulator.translate import Translation
-    from tessera.emulator.workers import Fault, State
+    from tessera.emulator.workers import Fault
 
 TRAPS = {
     "trap": None,
@@ -23,6 +24,19 @@ TRAPS = {
 }
 """Faults without an address, and what to do about each."""
 WINDOWS = {126: "shared", 127: "local"}
+REFUSED = {
+    "ended": (
+        "accesses the shared memory of block {} of its cluster, which has ended",
+        "end with cluster.sync(): a block's shared memory lasts as long as the block",
+    ),
+    "arrivals": (
+        "arrives at an mbarrier more often than it expects: {} times more",
+        "count the threads that arrive in a phase: mbarrier.init says how many",
+    ),
+}
+"""What is wrong, by kind, and what to do about it."""
+SHOWN = 4
+"""Blocks that the message of a deadlock names."""
 
 
 def fault_error(
@@ -37,6 +51,8 @@ def fault_error(
     """The error that ends a launch."""
     state = fault.state
     block = tuple(state.word(f"ctaid_{axis}") for axis in "xyz")
+    if fault.code == at.DEADLOCK and fault.waiting:
+        return _waiting_for_ever(fault, function, translation, threads)
     if fault.code == at.DEADLOCK:
         places = "; ".join(_waiting(state, translation, threads))
         return DeviceError(
@@ -65,10 +81,34 @@ def fault_error(
             block=block, thread=thread,
         )  # fmt: skip
     address = state.word("fault_address") & 0xFFFF_FFFF_FFFF_FFFF
+    if kind in REFUSED:
+        text, hint = REFUSED[kind]
+        return DeviceError(f"{where}: {text.format(address)}", location=location, kind=kind, hint=hint,
+                           ptx_line=site.line, block=block, thread=thread)  # fmt: skip
     return DeviceError(
         f"{kind} access at {where}: {_place(site, address, state, translation, memory, kind)}",
         location=location, kind=kind, ptx_line=site.line, block=block, thread=thread, address=address,
     )  # fmt: skip
+
+
+def _waiting_for_ever(
+    fault: Fault, function: Function, translation: Translation, threads: tuple[int, int, int]
+) -> DeviceError:
+    parts, first = [], tuple(fault.state.word(f"ctaid_{axis}") for axis in "xyz")
+    for state in fault.waiting[:SHOWN]:
+        block = tuple(state.word(f"ctaid_{axis}") for axis in "xyz")
+        parts.append(f"block {block}: {', '.join(_waiting(state, translation, threads))}")
+    if len(fault.waiting) > SHOWN:
+        parts.append(f"{len(fault.waiting) - SHOWN} blocks more")
+    hint = "let somebody arrive at, or write, what these threads wait for"
+    if fault.left:
+        parts.append(
+            f"{fault.left} blocks have not begun, as the GPU holds {fault.resident} of these at once"
+        )
+        hint = f"launch at most {fault.resident} blocks where blocks wait for later ones"
+    return DeviceError(
+        f"{function.name} is deadlocked: {'; '.join(parts)}", hint=hint, kind="deadlock", block=first
+    )
 
 
 def source_location(module: Module, instruction: Instruction, function: str) -> SourceLocation | None:
@@ -110,7 +150,13 @@ def thread_index(linear: int, threads: tuple[int, int, int]) -> tuple[int, int, 
 
 def _waiting(state: State, translation: Translation, threads: tuple[int, int, int]) -> list[str]:
     """Which threads wait where."""
-    found: dict[int, list[int]] = {}
+    found: dict[tuple[int, str], list[int]] = {}
+
+    def add(block: int, members: list[int]) -> None:
+        instruction = translation.waits[block]
+        line = instruction.line if instruction is not None else translation.blocks[block]
+        found.setdefault((line, instruction.mnemonic if instruction else ""), []).extend(members)
+
     layout = translation.layout
     for w in range(state.warps):
         area = state.warp(w)
@@ -118,17 +164,17 @@ def _waiting(state: State, translation: Translation, threads: tuple[int, int, in
         stalled = area[layout.wait_masks : layout.wait_masks + 8 * layout.blocks].view(np.uint32)
         stalled = stalled[: layout.blocks] | stalled[layout.blocks :]
         for block in np.flatnonzero(stalled):
-            found.setdefault(translation.blocks[int(block)], []).extend(_lanes(int(stalled[block]), w))
+            add(int(block), _lanes(int(stalled[block]), w))
         lanes = area[at.BAR_LANES : at.BAR_LANES + 64].view(np.uint32)
         resume = area[at.RESUME : at.RESUME + 128].view(np.int32)
         for number in np.flatnonzero(lanes):
             for thread in _lanes(int(lanes[number]), w):
                 # A barrier's lanes go on at the block after it.
-                line = translation.blocks[int(resume[thread % 32]) - 1]
-                found.setdefault(line, []).append(thread)
+                add(int(resume[thread % 32]) - 1, [thread])
     return [
         f"{len(members)} threads (first: {thread_index(min(members), threads)}) wait at PTX line {line}"
-        for line, members in sorted(found.items())
+        f"{', ' if what else ''}{what}"
+        for (line, what), members in sorted(found.items())
     ]
 
 

@@ -8,6 +8,7 @@ from tessera.emulator import layout as at
 from tessera.emulator import memory_ir
 from tessera.emulator.barriers_ir import BARRIERS
 from tessera.emulator.blocks_ir import BLOCKS, FAULTS
+from tessera.emulator.clusters_ir import CLUSTERS
 from tessera.emulator.emit_ir import WARP
 from tessera.emulator.ir_forms import expand
 from tessera.emulator.waiting_ir import WAITING
@@ -15,6 +16,8 @@ from tessera.emulator.waiting_ir import WAITING
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
 
+PATIENCE = 16
+"""Rounds of a block's warps, in which all looked in vain, after which other blocks have their turn."""
 TICKS = 4096
 """Jumps backwards after which a warp lets the others of its block run."""
 
@@ -27,7 +30,9 @@ def module_text(t: Translator, zeroed: list[str]) -> str:
         zeroed: Registers that may be read before they are written: they begin as zero.
     """
     kernel = "\n".join(t.lines)
-    template = "\n".join((WAITING, FAULTS, BARRIERS, BLOCKS)).replace("  ;ZERO", _zero_slots(t, zeroed))
+    template = "\n".join((WAITING, FAULTS, BARRIERS, CLUSTERS, BLOCKS)).replace(
+        "  ;ZERO", _zero_slots(t, zeroed)
+    )
     fixed = expand(template, _numbers(t))
     helpers = memory_ir.helpers_text(t.helpers)
     declared = "\n".join(sorted(t.declared | memory_ir.declarations(helpers + fixed + kernel)))
@@ -47,7 +52,8 @@ def _numbers(t: Translator) -> dict[str, int]:
         "STALL": layout.stall_masks, "COUNT": layout.blocks, "WORDS": layout.words,
         "WARPS_AT": layout.warps_at, "WARP_BYTES": layout.warp_bytes, "BARRIERS": at.BARRIERS,
         "RESULTS": at.RESULTS, "BAR_LANES": at.BAR_LANES, "BAR_BLOCK": at.BAR_BLOCK, "RESUME": at.RESUME,
-        "FAULT": at.FAULT, "YIELD": at.YIELD, "DONE": at.DONE, "DEADLOCK": at.DEADLOCK,
+        "FAULT": at.FAULT, "YIELD": at.YIELD, "DONE": at.DONE, "DEADLOCK": at.DEADLOCK, "POLL": at.POLL,
+        "PATIENCE": PATIENCE, "STATES": at.CLUSTER_STATES,
         "TICK_MASK": TICKS - 1, "LISTS": at.LISTS, "LISTS_BYTES": 16 * layout.words + 8 * layout.blocks,
         "TURN": at.TURN, "LOCAL_BYTES": t.local_bytes, "BARRIERS_BYTES": at.SITES - at.BARRIERS,
     }  # fmt: skip

@@ -14,6 +14,7 @@ from tessera.emulator.flatten import flatten
 from tessera.emulator.hoisting import fixed_instructions
 from tessera.emulator.layout import Layout, align
 from tessera.emulator.placement import lay_out, shared_layout
+from tessera.emulator.polls import waited_at
 from tessera.emulator.ptx import Function, Instruction, Module, access_bytes
 from tessera.emulator.registers import BITS, LOCAL_WINDOW, SHARED_WINDOW, Registers, unsupported
 
@@ -30,6 +31,8 @@ class Translation:
     """What each memory instruction, trap and barrier in the code was, by site number."""
     blocks: list[int]
     """PTX line where each basic block begins."""
+    waits: list[Instruction | None]
+    """The instruction that threads most likely wait at, if they wait at a basic block."""
     params: dict[str, int]
     """Offset of each kernel parameter in the parameter buffer."""
     param_bytes: int
@@ -99,8 +102,10 @@ class Translator(Registers):
 
         self.raw("define internal i32 @run_warp(ptr noalias %ctx, ptr noalias %blk, ptr noalias %warp) {")
         self.label("entry")
-        for name in ("%mask.at", "%pend.at", "%progress.at"):
+        for name in ("%mask.at", "%pend.at", "%progress.at", "%polite.at", "%outside.at"):
             self.raw(f"  {name} = alloca i32")
+        self.raw("  store i32 0, ptr %polite.at")
+        self.raw("  store i32 0, ptr %outside.at")
         self.raw("  store i32 1, ptr %progress.at")
         self.hoist()
         self.raw("  br label %sched")
@@ -111,8 +116,9 @@ class Translator(Registers):
         zeroed = [n for n in self.flow.blocks[0].live_in if n in self.layout.slots]
         ir = schedule_ir.module_text(self, zeroed)
         starts = [b.instructions[0].line if b.instructions else 0 for b in self.flow.blocks]
+        waits = [waited_at(b) if b.instructions else None for b in self.flow.blocks]
         return Translation(
-            ir, self.layout, self.sites, starts, self.params, self.param_bytes, self.shared,
+            ir, self.layout, self.sites, starts, waits, self.params, self.param_bytes, self.shared,
             self.shared_bytes, self.local_bytes, self.param_pointers, tuple(self.libraries.values()),
         )  # fmt: skip
 

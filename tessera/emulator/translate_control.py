@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tessera.emulator.cfg import ENDS_FLOW, Block, branch_targets
 from tessera.emulator.emit_ir import constant
-from tessera.emulator.layout import FAULT, FAULTS, IDLE
+from tessera.emulator.layout import FAULT, FAULTS, IDLE, POLL
 from tessera.emulator.ptx import Instruction
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ sched.idle:
   %idle.again = and i1 %idle.may, %idle.some
   br i1 %idle.again, label %sched, label %idle.end
 idle.end:
-  ret i32 {IDLE}
+  %idle.outside = load i32, ptr %outside.at
+  %idle.looks = icmp ne i32 %idle.outside, 0
+  %idle.code = select i1 %idle.looks, i32 {POLL}, i32 {IDLE}
+  ret i32 %idle.code
 fault:
   ret i32 {FAULT}""")
 
@@ -86,7 +89,7 @@ def _write_entry(t: Translator, index: int) -> None:
     t.raw("  store i32 1, ptr %progress.at")
     mask = t.let("load i32, ptr %mask.at", "m")
     if index in t.headers:
-        code = t.let(f"call i32 @tick(ptr %ctx, ptr %blk, ptr %warp, i32 {index}, i32 {mask})")
+        code = _tick(t, index, mask)
         calm = t.let(f"icmp eq i32 {code}, 0")
         t.raw(f"  br i1 {calm}, label %calm{index}, label %pause{index}")
         t.label(f"pause{index}")
@@ -100,6 +103,25 @@ def _write_entry(t: Translator, index: int) -> None:
     t.label(f"defer{index}")
     t.raw(f"  call void @park(ptr %warp, i32 {index}, i32 {mask})")
     t.raw("  br label %sched")
+
+
+def _tick(t: Translator, index: int, mask: str) -> str:
+    polite = t.let("load i32, ptr %polite.at")
+    t.raw("  store i32 0, ptr %polite.at")
+    return t.let(f"call i32 @tick(ptr %ctx, ptr %blk, ptr %warp, i32 {index}, i32 {mask}, i32 {polite})")
+
+
+def be_polite(t: Translator, how: int) -> None:
+    """At the next jump backwards, the lanes let others go first (see `tick`)."""
+    t.raw(f"  store i32 {how}, ptr %polite.at")
+
+
+def _look(t: Translator, edge: tuple[int, int]) -> None:
+    """Say so if this jump is one of a loop that only looks for what others do."""
+    if edge in t.flow.polls:
+        be_polite(t, 1)
+    elif edge in t.flow.searches:
+        be_polite(t, 3)
 
 
 def go_on(t: Translator, index: int, mask: str) -> None:
@@ -132,6 +154,7 @@ def _write_end(t: Translator, block: Block, last: Instruction) -> None:
         target = t.layout.blocks if last.opcode != "trap" else -1
     if guard is None:
         t.end_block(block)
+        _look(t, (block.index, target))
         _arrive(t, target, t.mask, last)
         return
     following = block.index + 1
@@ -140,6 +163,7 @@ def _write_end(t: Translator, block: Block, last: Instruction) -> None:
         yes, no = t.name("yes")[1:], t.name("no")[1:]
         t.raw(f"  br i1 {guard.text}, label %{yes}, label %{no}")
         t.label(yes)
+        _look(t, (block.index, target))
         _arrive(t, target, t.mask, last)
         t.label(no)
         go_on(t, following, t.mask)
@@ -150,12 +174,14 @@ def _write_end(t: Translator, block: Block, last: Instruction) -> None:
     all_go, some, none, both = (t.name(n)[1:] for n in ("all", "some", "none", "both"))
     t.raw(f"  br i1 {t.let(f'icmp eq i32 {left}, 0')}, label %{all_go}, label %{some}")
     t.label(all_go)
+    _look(t, (block.index, target))
     _arrive(t, target, t.mask, last)
     t.label(some)
     t.raw(f"  br i1 {t.let(f'icmp eq i32 {taken}, 0')}, label %{none}, label %{both}")
     t.label(none)
     go_on(t, following, t.mask)
     t.label(both)
+    _look(t, (block.index, target))
     if target < 0:
         _arrive(t, target, taken, last)
     elif target >= t.layout.blocks:
@@ -217,7 +243,7 @@ def _indexed_branch(t: Translator, block: Block, last: Instruction, guarded: boo
             t.raw(f"  call void @park(ptr %warp, i32 {index}, i32 {mask})")
     t.raw("  store i32 1, ptr %progress.at")
     if any(index <= block.index for index, _ in masks):
-        code = t.let(f"call i32 @tick(ptr %ctx, ptr %blk, ptr %warp, i32 {block.index}, i32 {t.mask})")
+        code = _tick(t, block.index, t.mask)
         pause, calm = t.name("pause")[1:], t.name("calm")[1:]
         t.raw(f"  br i1 {t.let(f'icmp eq i32 {code}, 0')}, label %{calm}, label %{pause}")
         t.label(pause)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tessera.emulator.emit_ir import WARP, Value, constant
-from tessera.emulator.layout import CONTEXT
+from tessera.emulator.geometry import RANK_SHIFT
+from tessera.emulator.layout import BLOCK, CONTEXT
 from tessera.emulator.ptx import Address, Immediate, Instruction, Operand, Register, Symbol, Vector
 from tessera.emulator.translate import BITS, LOCAL_WINDOW, SHARED_WINDOW, unsupported
 
@@ -172,7 +173,7 @@ def convert_address(t: Translator, instruction: Instruction) -> None:
 
 def is_space(t: Translator, instruction: Instruction) -> None:
     """`isspacep`: whether a generic address lies in a state space."""
-    space = instruction.modifiers[-1].split("::")[0]
+    space, _, part = instruction.modifiers[-1].partition("::")
     address = t.read(instruction.operands[1], "u64")
     top = t.binary("lshr", address, constant(56, 64))
     if space == "param":
@@ -180,6 +181,12 @@ def is_space(t: Translator, instruction: Instruction) -> None:
         found = t.compare("ult", t.binary("sub", address, start), constant(max(t.param_bytes, 1), 64))
     elif space in ("shared", "local"):
         found = t.compare("eq", top, constant(WINDOWS[space] >> 56, 64))
+        if space == "shared" and part != "cluster":
+            # Higher bits of an offset name a block of the cluster: 0, or its rank plus 1, for this one.
+            high = t.binary("and", t.binary("lshr", address, constant(RANK_SHIFT, 64)), constant(0xFF, 64))
+            own = t.binary("add", t.header("blk", BLOCK["rank"]), constant(1, 64))
+            here = t.binary("or", t.compare("eq", high, constant(0, 64)), t.compare("eq", high, own))
+            found = t.binary("and", found, here)
     else:
         found = t.compare("ult", top, constant(SHARED_WINDOW >> 56, 64))
         if space != "global":
@@ -229,6 +236,6 @@ def nothing(_t: Translator, _instruction: Instruction) -> None:
 TABLE = {
     "ld": load, "ldu": load, "st": store, "cvta": convert_address,
     "isspacep": is_space, "cp": copy_async, "createpolicy": policy,
-    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "nanosleep", "griddepcontrol", "discard",
+    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "griddepcontrol", "discard",
                      "applypriority", "pmevent", "setmaxnreg", "brkpt"), nothing),
 }  # fmt: skip

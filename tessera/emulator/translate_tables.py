@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tessera.emulator import (
     translate_arithmetic,
     translate_atomics,
+    translate_barriers,
     translate_bits,
     translate_choices,
     translate_convert,
@@ -31,4 +32,5 @@ EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
     **translate_services.TABLE,
     **translate_video.TABLE,
     **translate_warp.TABLE,
+    **translate_barriers.TABLE,
 }

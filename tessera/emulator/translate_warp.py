@@ -29,7 +29,8 @@ def write_collective(t: Translator, block: Block, instruction: Instruction) -> N
     if instruction.guard is not None:
         _skip_unguarded(t, block, instruction)
     if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
-        _block_barrier(t, block, instruction)
+        write = _cluster_barrier if "cluster" in instruction.modifiers else _block_barrier
+        write(t, block, instruction)
         return
     if _needs_others(instruction):
         _gather_lanes(t, block, instruction)
@@ -125,6 +126,31 @@ def _members(t: Translator, instruction: Instruction) -> Value:
     operands = instruction.operands
     position = {"bar": 0, "barrier": 0, "elect": 1}.get(instruction.opcode, len(operands) - 1)
     return t.read(operands[position], "u32")
+
+
+def _cluster_barrier(t: Translator, block: Block, instruction: Instruction) -> None:
+    """`barrier.cluster.arrive` and `barrier.cluster.wait`."""
+    if "arrive" in instruction.modifiers:
+        t.raw(f"  call void @cluster_arrive(ptr %blk, ptr %warp, i32 {t.mask})")
+        t.end_block(block)
+        go_on(t, block.index + 1, t.mask)
+        return
+    passed = t.let(f"call i32 @cluster_passed(ptr %blk, ptr %warp, i32 {t.mask})", "m")
+    rest = t.let(f"xor i32 {t.mask}, {passed}", "m")
+    t.raw(f"  call void @stall(ptr %warp, i32 {block.index}, i32 {rest})")
+    late, on, some, none = (t.name(n)[1:] for n in ("late", "on", "some", "none"))
+    t.raw(f"  br i1 {t.let(f'icmp eq i32 {rest}, 0')}, label %{on}, label %{late}")
+    t.label(late)
+    t.raw("  store i32 1, ptr %outside.at")
+    t.raw(f"  br label %{on}")
+    t.label(on)
+    t.raw(f"  br i1 {t.let(f'icmp eq i32 {passed}, 0')}, label %{none}, label %{some}")
+    t.label(none)
+    t.raw("  br label %sched")
+    t.label(some)
+    t.mask = passed
+    t.end_block(block)
+    go_on(t, block.index + 1, t.mask)
 
 
 def _block_barrier(t: Translator, block: Block, instruction: Instruction) -> None:

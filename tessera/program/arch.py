@@ -86,6 +86,12 @@ SM_LIMITS: dict[tuple[int, int], SmLimits] = {
 """Limits by compute capability. Source: CUDA C++ Programming Guide, "Technical Specifications
 per Compute Capability", and `cuda_occupancy.h`."""
 
+MULTIPROCESSORS: dict[tuple[int, int], int] = {
+    (7, 0): 80, (7, 5): 40, (8, 0): 108, (8, 6): 84, (8, 9): 142, (9, 0): 132, (10, 0): 148,
+}  # fmt: skip
+"""Of V100, T4, A100, A40, L40S, H100, B200. Source: their datasheets."""
+FEWEST_MULTIPROCESSORS = 64
+"""Taken for the GPUs of other capabilities."""
 MAX_BLOCK_THREADS = 1024
 """Most threads of a block."""
 MAX_BLOCK = (1024, 1024, 64)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessera.program.arch import MAX_BLOCK_THREADS, SM_LIMITS, Architecture, is_cpu, parse_arch
+from tessera.program.arch import (
+    FEWEST_MULTIPROCESSORS,
+    MAX_BLOCK_THREADS,
+    MULTIPROCESSORS,
+    SM_LIMITS,
+    Architecture,
+    is_cpu,
+    parse_arch,
+)
 from tessera.program.artifact import Resources
 from tessera.program.errors import OptionError
 
@@ -75,6 +83,12 @@ def limiter_of(resources: Resources | None, target: str) -> str | None:
         registers=resources.registers,
         shared_bytes=shared_bytes,
     ).limiter
+
+
+def resident_blocks(arch: Architecture, *, threads: int, shared_bytes: int, registers: int = 0) -> int:
+    """Blocks that a whole GPU of an architecture holds at once; at least 1."""
+    each = occupancy(arch, threads=threads, registers=registers, shared_bytes=shared_bytes).blocks
+    return max(each * MULTIPROCESSORS.get(arch.cc, FEWEST_MULTIPROCESSORS), 1)
 
 
 def _blocks_by_registers(registers: int, warps: int, available: int) -> int:

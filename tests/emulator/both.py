@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from tessera.emulator import Emulator
 from tessera.emulator.lockstep import launch
 
 Array = np.ndarray[Any, Any]
-IMPLEMENTATIONS = ("lockstep",)
+IMPLEMENTATIONS = ("lockstep", "llvm")
 """Names that `start` knows."""
 HEAD = ".version 8.7\n.target sm_90a\n.address_size 64\n"
+
+
+@cache
+def engine() -> Emulator:
+    """One engine for all tests: compiled kernels stay."""
+    return Emulator("sm_90a", workers=2, memory_bytes=1 << 28, level=0)
 
 
 def start(
@@ -21,6 +28,9 @@ def start(
     """Run kernel `k` of a module; arrays are written in place."""
     sizes = (grid,) if isinstance(grid, int) else grid
     threads = (block,) if isinstance(block, int) else block
+    if implementation == "llvm":
+        engine().launch(text, "k", sizes, threads, args, shared_bytes, **more)
+        return
     launch(text, "k", sizes, threads, args, shared_bytes, **more)
 
 

@@ -166,7 +166,7 @@ def test_shared_memory_of_a_block_that_has_ended_is_not_read(where: str) -> None
     @%p0 ret;
     mov.u32 %t1, 1;
 LOOP:
-    add.u32 %t1, %t1, 1; setp.lt.u32 %p1, %t1, 200;
+    add.u32 %t1, %t1, 1; setp.lt.u32 %p1, %t1, 1000;
     nanosleep.u32 100;
     @%p1 bra LOOP;
     mov.u32 %t1, 0; mapa.shared::cluster.u32 %w, %s, %t1;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tessera.emulator import layout as at
-from tessera.emulator.geometry import ALONE, Point, clusters_of
+from tessera.emulator.geometry import ALONE, Point, cluster_at
 from tessera.emulator.native import NativeKernel
 from tessera.emulator.states import ClusterState, State
 from tessera.emulator.translate import Translation
@@ -106,7 +106,6 @@ class Grid:
         self.cluster = cluster
         self.together = cluster[0] * cluster[1] * cluster[2]
         """Blocks of a cluster."""
-        self.groups: Iterator[Sequence[Point]] = clusters_of(sizes, cluster)
         self.blocks = sizes[0] * sizes[1] * sizes[2]
         self.resident = max(resident, self.together)
         self.next = 0
@@ -220,8 +219,7 @@ class Grid:
         native = self.code()
         context = int(self.context.ctypes.data)
         if self.together > 1:
-            with self.lock:
-                indices = next(self.groups)
+            indices = cluster_at(self.sizes, self.cluster, worker.first // self.together)
             for member, (x, y, z) in zip(unit.states, indices, strict=True):
                 native.begin_block(context, member.address, x + self.sizes[0] * (y + self.sizes[1] * z))
             worker.first = worker.last

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tessera.compiler import scalar_math
+from tessera.compiler.gathers import GATHERS
 from tessera.compiler.index import Index
 from tessera.compiler.operators import BINARY, COMPARISONS, TESTS, UNARY
+from tessera.compiler.views import VIEWS
 from tessera.compiler.writer import Name, Writer
 from tessera.program.dtype import i64
 from tessera.program.errors import CompileError
-from tessera.program.graph import Graph, Node, attr_ints
+from tessera.program.graph import Graph, Node
 
 
 class Body:
@@ -45,10 +47,13 @@ class Body:
             return self._load(node, index)
         if it.op in _SOURCES:
             return _SOURCES[it.op](self, it, index)
-        if it.op in _VIEWS:
-            return self.value(it.inputs[0], _VIEWS[it.op](index, it, self.graph), rounded=rounded)
+        if it.op in VIEWS:
+            return self.value(it.inputs[0], VIEWS[it.op](index, it, self.graph), rounded=rounded)
         key = ("value", node, index.serial, rounded)
         known = self.writer.recall(key)
+        if known is None and it.op in GATHERS:
+            known = GATHERS[it.op](self, it, index)
+            self.writer.remember(key, known)
         if known is None:
             operands = [self.value(i, self._operand_index(it, index, self.graph.nodes[i])) for i in it.inputs]
             outside, self.writer.location = self.writer.location, it.location
@@ -136,21 +141,6 @@ class Body:
                 f"the number {node.attrs['value']} is not a {node.dtype}", location=node.location
             )
         return float(rounded) if node.dtype.is_float else int(rounded)
-
-
-def _through_reshape(index: Index, node: Node, graph: Graph) -> Index:
-    return index.reshaped(graph.nodes[node.inputs[0]].shape)
-
-
-def _through_transpose(index: Index, node: Node, graph: Graph) -> Index:  # noqa: ARG001
-    return index.transposed(attr_ints(node, "perm"))
-
-
-def _through_expand(index: Index, node: Node, graph: Graph) -> Index:
-    return index.broadcast(graph.nodes[node.inputs[0]].shape)
-
-
-_VIEWS = {"reshape": _through_reshape, "transpose": _through_transpose, "expand": _through_expand}
 
 
 def _iota(body: Body, node: Node, index: Index) -> Name:

@@ -11,6 +11,7 @@ from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.kernel_source import KernelSource
+from tessera.compiler.lower_lines import LINES
 from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
 from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
 from tessera.compiler.lower_rows import rows_kernel
@@ -128,6 +129,9 @@ def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"]) -> Geometry:
         return (pointwise_cuda if kind == "cuda" else pointwise_cpu)(body, group.root)
     if body.graph.nodes[group.core].op == "matmul":
         return (matmul_cuda if kind == "cuda" else matmul_cpu)(body, group.root, group.core)
+    template = LINES.get((body.graph.nodes[group.core].op, kind))
+    if template is not None:
+        return template(body, group.root, group.core)
     return rows_kernel(body, group.root, group.core, kind)
 
 

@@ -11,7 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tessera.compiler.operators import CORES, LEAVES, NORMALIZATIONS, POINTWISE, POSITIONS, ROWS, cost
+from tessera.compiler.operators import (
+    CORES,
+    GATHERS,
+    LEAVES,
+    NORMALIZATIONS,
+    ORDERS,
+    POINTWISE,
+    POSITIONS,
+    ROWS,
+    SCATTERS,
+    VIEWS,
+    cost,
+)
 from tessera.compiler.passes.constants import load_time_nodes
 from tessera.compiler.passes.cpu_matmul import is_blas_matmul
 from tessera.program.dim import product
@@ -23,6 +35,10 @@ MAX_COPIES = 4
 """Kernels that may compute the same cheap operator for themselves."""
 _REREADS = NORMALIZATIONS | POSITIONS
 """Cores that read their operand more than once."""
+
+_READS_ONCE = (VIEWS - {"expand"}) | {"concat", "pad"}
+"""Operators that read each element of an operand once at most."""
+_READS_ANYWHERE = GATHERS - {"concat", "pad"} | SCATTERS | ORDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,8 @@ class _Fusion:
 
     def _can_inline(self, index: int) -> bool:
         node = self.graph.nodes[index]
+        if node.op in ORDERS:
+            return False
         if not self.fuse or index in self.outputs or index in self.demanded or not self.users[index]:
             return False
         roots = self._roots_using(index)
@@ -161,7 +179,11 @@ class _Fusion:
             if index != nodes[user].inputs[0]:
                 return 2
             return max(strictness, 1 if nodes[user].op in _REREADS else 0)
-        if nodes[user].op != "reshape" and product(nodes[user].shape) != product(nodes[index].shape):
+        if nodes[user].op in _READS_ONCE:
+            return strictness
+        if nodes[user].op in _READS_ANYWHERE:
+            return 2
+        if product(nodes[user].shape) != product(nodes[index].shape):
             return 2
         return strictness
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from tessera.compiler.writer import ZERO, Name, Writer
 from tessera.program.dim import Dim, product
@@ -11,6 +12,8 @@ _serial = itertools.count()
 
 Part = tuple[int, Name]
 """Some adjacent axes and the position within them, row by row."""
+Place = Callable[[Writer, int, Name, Dim], Name]
+"""A coordinate from another one."""
 
 
 class Index:
@@ -111,6 +114,20 @@ class Index:
                 axes[source], shape[source] = self.axis(axis), self.shape[axis]
             self._derived[key] = Index.of_axes(self._writer, tuple(shape), tuple(axes))
         return self._derived[key]
+
+    def mapped(self, key: object, shape: tuple[Dim, ...], place: Place) -> Index:
+        """The position in an operand of `shape`, each of its coordinates made of this one's.
+
+        Args:
+            key: Equal for maps that are the same.
+            shape: As many axes as this tensor has.
+            place: The coordinate in the operand, from the writer, the axis, the coordinate here and the
+                operand's size.
+        """
+        if (key, shape) not in self._derived:
+            axes = tuple(place(self._writer, a, self.axis(a), size) for a, size in enumerate(shape))
+            self._derived[key, shape] = Index.of_axes(self._writer, shape, axes)
+        return self._derived[key, shape]
 
     def reshaped(self, shape: tuple[Dim, ...]) -> Index:
         """The same position of all elements in order, in another shape."""

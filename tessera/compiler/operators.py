@@ -20,23 +20,29 @@ COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 """Two operands of one dtype; the result is bool."""
 POINTWISE = UNARY | TESTS | BINARY | COMPARISONS | {"cast", "where"}
 """Operators whose result at an index needs the operands at that index alone."""
-VIEWS = frozenset({"reshape", "transpose", "expand"})
+VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "roll"})
 """Operators that only rearrange."""
 SOURCES = frozenset({"iota", "extent"})
 """Operators that follow from positions and sizes alone."""
+GATHERS = frozenset({"concat", "pad", "take", "take_along"})
+"""Operators that read their first operand at another index, or not at all."""
+SCATTERS = frozenset({"scatter", "scatter_add"})
+"""Operators that ask every update whether it is for this index."""
+ORDERS = frozenset({"argsort"})
+"""Operators whose template writes elements out of order: nothing can be fused behind them."""
 POSITIONS = frozenset({"argmax", "argmin"})
 """Reductions whose result is a position, in i64."""
 REDUCTIONS = frozenset({"sum", "prod", "mean", "max", "min"}) | POSITIONS
 NORMALIZATIONS = frozenset({"softmax", "log_softmax", "layernorm", "rmsnorm"})
 ROWS = REDUCTIONS | NORMALIZATIONS
 """Operators that fold along axes."""
-CORES = ROWS | {"matmul"}
+CORES = ROWS | ORDERS | {"matmul", "cumsum"}
 """Operators that a template computes, one in a kernel."""
-SUPPORTED = LEAVES | POINTWISE | VIEWS | SOURCES | CORES
+SUPPORTED = LEAVES | POINTWISE | VIEWS | SOURCES | GATHERS | SCATTERS | CORES
 
-_CHEAP = VIEWS | SOURCES | {"scalar", "cast", "copy", "neg", "abs", "relu"}
+_CHEAP = VIEWS | SOURCES | {"concat", "pad", "scalar", "cast", "copy", "neg", "abs", "relu"}
 _EXPENSIVE = CORES | _FLOAT_UNARY - {"sqrt", "rsqrt", "floor", "ceil", "round", "trunc"}
-_EXPENSIVE |= {"pow", "mod", "floordiv"}
+_EXPENSIVE |= SCATTERS | {"pow", "mod", "floordiv"}
 
 
 def cost(op: str) -> int:
@@ -44,9 +50,11 @@ def cost(op: str) -> int:
     return 0 if op in _CHEAP else 2 if op in _EXPENSIVE else 1
 
 
-_ANY_DTYPE = LEAVES | VIEWS | SOURCES | COMPARISONS | TESTS | POSITIONS
-_ANY_DTYPE |= {"cast", "matmul", "where", "copy", "max", "min"}
-_INTEGER = _ANY_DTYPE | (BINARY - {"div"}) | {"neg", "abs", "relu", "sign", "sum", "prod"}
+_ANY_DTYPE = LEAVES | VIEWS | SOURCES | GATHERS | COMPARISONS | TESTS | POSITIONS | ORDERS
+_ANY_DTYPE |= {"cast", "matmul", "where", "copy", "max", "min", "scatter"}
+_INTEGER = (
+    _ANY_DTYPE | (BINARY - {"div"}) | {"neg", "abs", "relu", "sign", "sum", "prod", "cumsum", "scatter_add"}
+)
 _BOOL = _ANY_DTYPE | {"add", "mul", "maximum", "minimum", "sum"}
 
 

@@ -191,11 +191,19 @@ class Tensor:
         return size if isinstance(size, int) else len(self._known("len()"))
 
     def __iter__(self) -> Iterator[Tensor]:
+        if self._trace is not None and self.shape and isinstance(self.shape[0], int):
+            return (self[i] for i in range(self.shape[0]))
         rows = self._known("iteration over its rows")
         return (Tensor(row, self._dtype) for row in rows)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return Tensor(self._known("indexing")[key], self._dtype)
+        from tessera.language.indexing import index
+
+        entries = key if isinstance(key, tuple) else (key,)
+        if self._trace is not None or any(isinstance(e, Tensor) and e.is_traced for e in entries):
+            return index(self, key)
+        known = tuple(e.numpy() if isinstance(e, Tensor) else e for e in entries)
+        return Tensor(self.numpy()[known if isinstance(key, tuple) else known[0]], self._dtype)
 
     def __contains__(self, item: object) -> bool:
         return item in self._known("the in operator")

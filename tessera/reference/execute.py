@@ -14,7 +14,8 @@ from tessera.program.dtype import DType
 from tessera.program.errors import InputError, ProgramError
 from tessera.program.graph import Graph, Node
 from tessera.program.program import Port, Program
-from tessera.reference.operators import COMPUTE, MOVE
+from tessera.reference.movement import MOVE
+from tessera.reference.operators import COMPUTE
 from tessera.reference.rounding import compute_type, round_to
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tessera.program.graph import Node, attr_ints
+from tessera.reference.movement import axis_of, inside, sizes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Compute = Callable[..., Array]
@@ -128,18 +129,29 @@ def _position(function: Callable[..., Any]) -> Compute:
     return compute
 
 
-def _sizes(node: Node) -> tuple[int, ...]:
-    return tuple(int(str(size)) for size in node.shape)
+def _scatter_add(node: Node, x: Array, index: Array, updates: Array) -> Array:
+    axis, result = axis_of(node), x.copy()
+    for r in range(index.shape[axis] if x.size else 0):
+        at = inside(np.take(index, [r], axis), x.shape[axis])
+        total = np.take_along_axis(result, at, axis) + np.take(updates, [r], axis)
+        np.put_along_axis(result, at, total, axis)
+    return result
 
 
-def _axis(node: Node) -> int:
-    return int(str(node.attrs["axis"]))
+def _argsort(node: Node, x: Array) -> Array:
+    axis, kept = axis_of(node), sizes(node)[axis_of(node)]
+    if node.attrs["descending"]:
+        # Sorted from the back, equal ones come in reverse order: so they are counted from the back too.
+        order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+    else:
+        order = np.argsort(x, axis=axis, kind="stable")
+    return np.take(order, np.arange(kept), axis=axis)
 
 
 def _iota(node: Node) -> Array:
-    sizes, axis = _sizes(node), _axis(node)
-    column = np.arange(sizes[axis]).reshape([-1 if a == axis else 1 for a in range(len(sizes))])
-    return np.broadcast_to(column, sizes)
+    shape, axis = sizes(node), axis_of(node)
+    column = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.broadcast_to(column, shape)
 
 
 COMPUTE: dict[str, Compute] = {
@@ -190,20 +202,16 @@ COMPUTE: dict[str, Compute] = {
     "mean": _reduce(_mean),
     "max": _reduce(lambda x, **kw: np.max(x, initial=_lowest(x.dtype), **kw)),
     "min": _reduce(lambda x, **kw: np.min(x, initial=_highest(x.dtype), **kw)),
-    "softmax": lambda node, x: softmax(x, _axis(node)),
+    "softmax": lambda node, x: softmax(x, axis_of(node)),
     "argmax": _position(np.argmax),
     "argmin": _position(np.argmin),
-    "log_softmax": lambda node, x: log_softmax(x, _axis(node)),
+    "log_softmax": lambda node, x: log_softmax(x, axis_of(node)),
     "rmsnorm": lambda node, *xs: rmsnorm(*xs, eps=float(node.attrs["eps"])),
     "layernorm": lambda node, *xs: layernorm(*xs, eps=float(node.attrs["eps"])),
+    "cumsum": lambda node, x: np.cumsum(x, axis=axis_of(node), dtype=x.dtype),
+    "scatter_add": _scatter_add,
+    "argsort": _argsort,
     "iota": _iota,
-    "extent": lambda node, x: np.asarray(x.shape[_axis(node)], np.int64),
+    "extent": lambda node, x: np.asarray(x.shape[axis_of(node)], np.int64),
 }
 """Operators that compute numbers; `node` has the shape of this execution."""
-
-MOVE: dict[str, Compute] = {
-    "reshape": lambda node, x: x.reshape(_sizes(node)),
-    "expand": lambda node, x: np.broadcast_to(x, _sizes(node)),
-    "transpose": lambda node, x: np.transpose(x, attr_ints(node, "perm")),
-}
-"""Operators that change no number: they take and give elements as they are stored."""

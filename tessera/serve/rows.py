@@ -154,50 +154,50 @@ def _transpose(node: Node, operands: Operands) -> Axis:
     return None if axis is None else attr_ints(node, "perm").index(axis)
 
 
+def _reading(node: Node, operands: Operands) -> Axis:
+    """Operators that leave the axes they do not name as they are."""
+    axis = operands[0][1]
+    if any(other is not None and other != axis for _, other in operands[1:]):
+        raise _Mixed(str(node))
+    if axis is None:
+        return None
+    settings = {"slice": ("starts", "steps"), "roll": ("shifts",), "pad": ("before",)}
+    plain = {"starts": 0, "steps": 1, "shifts": 0, "before": 0}
+    if any(attr_ints(node, name)[axis] != plain[name] for name in settings.get(node.op, ())):
+        raise _Mixed(str(node))
+    if node.attrs.get("axis") == axis:
+        raise _Mixed(str(node))
+    return axis
+
+
+def _concat(node: Node, operands: Operands) -> Axis:
+    axes = {axis for _, axis in operands}
+    if len(axes) > 1 or int(str(node.attrs["axis"])) in axes:
+        raise _Mixed(str(node))
+    return axes.pop()
+
+
+def _expand(node: Node, operands: Operands) -> Axis:
+    axis = operands[0][1]
+    return None if axis is None else axis + len(node.shape) - len(operands[0][0].shape)
+
+
+def _take(node: Node, operands: Operands) -> Axis:
+    (_, axis), (index, index_axis) = operands
+    along = int(str(node.attrs["axis"]))
+    if axis is not None and (axis == along or index_axis is not None):
+        raise _Mixed(str(node))
+    if axis is None:
+        return None if index_axis is None else along + index_axis
+    return axis if axis < along else axis - 1 + len(index.shape)
+
+
 _ELEMENTWISE = [
-    "abs",
-    "add",
-    "cast",
-    "ceil",
-    "cos",
-    "div",
-    "eq",
-    "erf",
-    "exp",
-    "exp2",
-    "expm1",
-    "floor",
-    "floordiv",
-    "ge",
-    "gelu",
-    "gt",
-    "isinf",
-    "isnan",
-    "le",
-    "log",
-    "log1p",
-    "log2",
-    "lt",
-    "maximum",
-    "minimum",
-    "mod",
-    "mul",
-    "ne",
-    "neg",
-    "pow",
-    "relu",
-    "round",
-    "rsqrt",
-    "sigmoid",
-    "sign",
-    "silu",
-    "sin",
-    "sqrt",
-    "sub",
-    "tanh",
-    "trunc",
-    "where",
-]
+    "abs", "add", "cast", "ceil", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "floor",
+    "floordiv", "ge", "gelu", "gt", "isinf", "isnan", "le", "log", "log1p", "log2", "lt", "maximum",
+    "minimum", "mod", "mul", "ne", "neg", "pow", "relu", "round", "rsqrt", "sigmoid", "sign", "silu",
+    "sin", "sqrt", "sub", "tanh", "trunc", "where",
+]  # fmt: skip
 
 _RULES: dict[str, Callable[[Node, Operands], Axis]] = {
     "input": _input,
@@ -208,6 +208,10 @@ _RULES: dict[str, Callable[[Node, Operands], Axis]] = {
     **dict.fromkeys(("sum", "prod", "mean", "max", "min", "argmax", "argmin"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("layernorm", "rmsnorm"), _layernorm),
+    **dict.fromkeys(("slice", "roll", "pad", "cumsum", "argsort"), _reading),
+    "concat": _concat,
+    "expand": _expand,
+    "take": _take,
     "matmul": _matmul,
     "reshape": _reshape,
     "transpose": _transpose,

@@ -60,9 +60,6 @@ def test_every_way_to_ask_for_a_value() -> None:
     def rows(x: Any) -> Any:
         return sum(row for row in x)  # here
 
-    def item(x: Any) -> Any:
-        return x[0]  # here
-
     def unpack(x: Any) -> Any:
         a, b = x  # here
         return a + b
@@ -88,7 +85,7 @@ def test_every_way_to_ask_for_a_value() -> None:
     def ranged(x: Any) -> Any:
         return [x for _ in range(x)]  # here
 
-    functions = (boolean, integer, real, array, rows, item, unpack, equal, length, index, contains, values,
+    functions = (boolean, integer, real, array, rows, unpack, equal, length, index, contains, values,
                  number, ranged)  # fmt: skip
     for function in functions:
         error = fault(function)

@@ -99,5 +99,5 @@ def close(found: Array, exact: Array, dtype: str, slack: float, what: str) -> No
     finite = np.isfinite(exact)
     np.testing.assert_array_equal(got[~finite], exact[~finite], err_msg=what)
     scale = max(float(np.abs(exact[finite]).max(initial=0)), 1e-3)
-    error = float(np.abs(got - exact)[finite].max(initial=0))
+    error = float(np.abs(got[finite] - exact[finite]).max(initial=0))
     assert error <= TOLERANCE[dtype] * slack * scale, f"{what}: off by {error:.3g}, results up to {scale:.3g}"

@@ -49,10 +49,23 @@ INDEPENDENT = {
         ("matmul", [0, 2], {}, (N, M, M)),
         ("softmax", [3], {"axis": 2}, (N, M, M)),
     ),
+    "last of each row": program(
+        {"x": (N, M, 4)}, ("slice", [0], {"starts": [0, -1, 0], "steps": [1, 1, 1]}, (N, 1, 4))
+    ),
+    "rows side by side": program({"x": (N, 4)}, ("concat", [0, 0], {"axis": 1}, (N, 8))),
+    "sums along rows": program({"x": (N, 4)}, ("cumsum", [0], {"axis": 1}, (N, 4))),
     "bias": program({"x": (N, 4)}, ("scalar", [], {"value": 2.0}, ()), ("mul", [0, 1], {}, (N, 4))),
 }
 
 MIXED = {
+    "sums over rows": program({"x": (N, 4)}, ("cumsum", [0], {"axis": 0}, (N, 4))),
+    "rows moved on": program({"x": (N, 4)}, ("roll", [0], {"shifts": [1, 0]}, (N, 4))),
+    "rows upside down": program({"x": (N, 4)}, ("slice", [0], {"starts": [-1, 0], "steps": [-1, 1]}, (N, 4))),
+    "rows looked up": program(
+        {"x": (N, 4)},
+        ("argmax", [0], {"axes": [1], "keepdims": False}, (N,)),
+        ("take", [0, 1], {"axis": 0}, (N, 4)),
+    ),
     "softmax along the batch": program({"x": (N, 4)}, ("softmax", [0], {"axis": 0}, (N, 4))),
     "centred over the batch": program(
         {"x": (N, 4)}, ("mean", [0], {"axes": [0], "keepdims": True}, (1, 4)), ("sub", [0, 1], {}, (N, 4))

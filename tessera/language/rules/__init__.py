@@ -7,6 +7,7 @@ index of the result. `RULES` holds every operator that the language has.
 from __future__ import annotations
 
 from tessera.language.rules.elementwise import ELEMENTWISE
+from tessera.language.rules.gathers import GATHERS
 from tessera.language.rules.movement import MOVEMENT
 from tessera.language.rules.normalization import NORMALIZATION
 from tessera.language.rules.operand import Operand, Rule
@@ -15,5 +16,5 @@ from tessera.language.rules.reductions import REDUCTIONS
 
 __all__ = ["RULES", "Operand", "Rule"]
 
-RULES: dict[str, Rule] = {**ELEMENTWISE, **REDUCTIONS, **NORMALIZATION, **PRODUCTS, **MOVEMENT}
+RULES: dict[str, Rule] = {**ELEMENTWISE, **REDUCTIONS, **NORMALIZATION, **PRODUCTS, **MOVEMENT, **GATHERS}
 """Every operator of the language."""

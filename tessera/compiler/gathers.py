@@ -1,0 +1,189 @@
+"""Operators that read at an index that is looked up, or only where there is something to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tessera.compiler import scalar_math
+from tessera.compiler.index import Index
+from tessera.compiler.writer import ZERO, Name, Writer
+from tessera.program import dim as dims
+from tessera.program.dim import Dim
+from tessera.program.graph import Graph, Node, attr_ints
+
+
+class Values(Protocol):
+    """What writes the value of a node: the body of a kernel."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+
+    @property
+    def writer(self) -> Writer:
+        """The text."""
+
+    def value(self, node: int, index: Index, *, rounded: bool = True) -> Name:
+        """The number that a node has at an index."""
+
+
+Gather = Callable[[Values, Node, Index], Name]
+"""The value of a node at an index."""
+
+
+def _axis(node: Node) -> int:
+    return int(str(node.attrs["axis"]))
+
+
+def _when(body: Values, node: Node, condition: str, read: Callable[[], Name]) -> Name:
+    """What `read` gives where a condition holds, and 0 elsewhere, where nothing is read."""
+    found = body.writer.let("g", scalar_math.literal(0, node.dtype))
+    with body.writer.block(f"if {condition}"):
+        body.writer.line(f"{found} = {read()}")
+    return found
+
+
+def _concat(body: Values, node: Node, index: Index) -> Name:
+    writer, axis = body.writer, _axis(node)
+    at, found = index.axis(axis), writer.let("g", scalar_math.literal(0, node.dtype))
+    begin: Dim = 0
+    for position, operand in enumerate(node.inputs):
+        shape = body.graph.nodes[operand].shape
+        low, high = writer.size(begin), writer.size(begin + shape[axis])
+
+        def place(_: Writer, a: int, i: Name, __: Dim, low: Name = low) -> Name:
+            return i if a != axis or low == "0" else writer.integer("c", f"{i} - {low}", i, low)
+
+        with writer.block(f"if {low} <= {at} < {high}"):
+            value = body.value(operand, index.mapped(("concat", axis, position), shape, place))
+            writer.line(f"{found} = {value}")
+        begin = begin + shape[axis]
+    return found
+
+
+def _pad(body: Values, node: Node, index: Index) -> Name:
+    operand, fill = node.inputs
+    before, mode = attr_ints(node, "before"), str(node.attrs["mode"])
+    shape, writer = body.graph.nodes[operand].shape, body.writer
+    padded = [axis for axis, size in enumerate(shape) if node.shape[axis] != size]
+
+    def place(_: Writer, axis: int, i: Name, size: Dim) -> Name:
+        return _PLACES[mode](writer, i, before[axis], size) if axis in padded else i
+
+    inside = index.mapped(("pad", before, mode, node.shape), shape, place)
+    if mode == "constant":
+        outside = body.value(fill, Index.flat(writer, (), ZERO))
+        conditions = [f"0 <= {inside.axis(axis)} < {writer.size(shape[axis])}" for axis in padded]
+    else:
+        outside = Name(scalar_math.literal(0, node.dtype))
+        conditions = [
+            f"0 < {writer.size(shape[axis])}" for axis in padded if not isinstance(shape[axis], int)
+        ]
+    if not conditions:
+        return body.value(operand, inside)
+    found = writer.let("g", outside)
+    with writer.block(f"if {' and '.join(conditions)}"):
+        writer.line(f"{found} = {body.value(operand, inside)}")
+    return found
+
+
+def _shifted(writer: Writer, i: Name, before: int, size: Dim) -> Name:  # noqa: ARG001
+    return writer.integer("c", f"{i} - {before}", i)
+
+
+def _edge(writer: Writer, i: Name, before: int, size: Dim) -> Name:
+    last = writer.size(size - 1)
+    return writer.integer("c", f"min(max({i} - {before}, 0), {last})", i, last)
+
+
+def _reflected(writer: Writer, i: Name, before: int, size: Dim) -> Name:
+    """There and back again with a period of two rows less their ends, as often as it takes."""
+    period = dims.maximum(size * 2 - 2, 1)
+    shifted = writer.add(i, writer.size((0 - before) % period))
+    turn = writer.mod(shifted, writer.size(period))
+    whole, back = writer.size(size), writer.size(period)
+    return writer.integer("c", f"{turn} if {turn} < {whole} else {back} - {turn}", turn, whole)
+
+
+_PLACES: dict[str, Callable[[Writer, Name, int, Dim], Name]] = {
+    "constant": _shifted,
+    "edge": _edge,
+    "reflect": _reflected,
+}
+"""By the mode of a pad, where in the operand an element is."""
+
+
+def _looked_up(body: Values, positions: int, index: Index, size: Dim) -> Name:
+    """The position that a tensor holds: counted from the end if negative, and brought back inside."""
+    writer = body.writer
+    held, whole = body.value(positions, index), writer.size(size)
+    from_start = writer.let("c", f"{held} + {whole} if {held} < 0 else {held}")
+    return writer.let("c", f"min(max({from_start}, 0), {writer.size(size - 1)})")
+
+
+def _guarded(body: Values, node: Node, size: Dim, read: Callable[[], Name]) -> Name:
+    """`read`, but 0 where an axis of unknown size has no elements."""
+    if isinstance(size, int):
+        return read()
+    return _when(body, node, f"0 < {body.writer.size(size)}", read)
+
+
+def _take(body: Values, node: Node, index: Index) -> Name:
+    source, positions = node.inputs
+    axis, shape = _axis(node), body.graph.nodes[source].shape
+    places = body.graph.nodes[positions].shape
+    end, rest = axis + len(places), len(shape) - axis - 1
+
+    def read() -> Name:
+        writer = body.writer
+        where = Index(writer, places, ((len(places), index.span(axis, end)),))
+        at = _looked_up(body, positions, where, shape[axis])
+        parts = ((axis, index.span(0, axis)), (1, at), (rest, index.span(end, end + rest)))
+        return body.value(source, Index(writer, shape, parts))
+
+    return _guarded(body, node, shape[axis], read)
+
+
+def _take_along(body: Values, node: Node, index: Index) -> Name:
+    source, positions = node.inputs
+    axis, shape = _axis(node), body.graph.nodes[source].shape
+
+    def read() -> Name:
+        at = _looked_up(body, positions, index, shape[axis])
+        axes = tuple(at if a == axis else index.axis(a) for a in range(len(shape)))
+        return body.value(source, Index.of_axes(body.writer, shape, axes))
+
+    return _guarded(body, node, shape[axis], read)
+
+
+def _scatter(body: Values, node: Node, index: Index) -> Name:
+    """The element, then every update for it in order: no other thread writes it, so results never vary."""
+    source, positions, updates = node.inputs
+    writer, axis = body.writer, _axis(node)
+    places = body.graph.nodes[positions].shape
+    value = body.value(source, index)
+    found, here = writer.let("g", value), index.axis(axis)
+    r = writer.fresh("r")
+    with writer.block(f"for {r} in range({writer.size(places[axis])})"):
+        step = Name(r, writer.depth)
+        axes = tuple(step if a == axis else index.axis(a) for a in range(len(places)))
+        where = Index.of_axes(writer, places, axes)
+        at = _looked_up(body, positions, where, node.shape[axis])
+        with writer.block(f"if {at} == {here}"):
+            update = body.value(updates, where)
+            if node.op == "scatter_add":
+                update = Name(scalar_math.binary("add", found, update, node.dtype, str))
+            writer.line(f"{found} = {update}")
+    return found
+
+
+GATHERS: dict[str, Gather] = {
+    "concat": _concat,
+    "pad": _pad,
+    "take": _take,
+    "take_along": _take_along,
+    "scatter": _scatter,
+    "scatter_add": _scatter,
+}
+"""By operator."""

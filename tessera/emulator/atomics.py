@@ -14,6 +14,7 @@ from tessera.emulator import formats, lanes
 from tessera.emulator.halves import ELEMENT
 from tessera.emulator.instructions import PRIVATE, Executor, unsupported
 from tessera.emulator.lanes import BITS, Array
+from tessera.emulator.operands import CANONICAL_NAN
 from tessera.emulator.ptx import TYPE_BYTES, Address, Instruction, Operand, Vector
 from tessera.emulator.transfers import space_of
 
@@ -52,6 +53,16 @@ def _half(name: str, form: str) -> Operation:
     return run
 
 
+def _settled(operation: Operation) -> Operation:
+    """float32 addition returns one NaN."""
+
+    def run(old: Array, new: Array, other: Array) -> Array:
+        total = operation(old, new, other)
+        return np.where(np.isnan(total), CANONICAL_NAN, total)
+
+    return run
+
+
 def _flushed(operation: Operation) -> Operation:
     """float32 addition in global memory takes subnormals for zeros (section 9.7.13.5)."""
 
@@ -70,8 +81,8 @@ def _operation(instruction: Instruction, kind: str, space: str) -> tuple[Operati
     if kind in ELEMENT and name in ("add", "min", "max"):
         return _half(name, ELEMENT[kind]), np.dtype(np.uint16)
     operation = PLAIN[name]
-    if kind == "f32" and name == "add" and space == "global":
-        operation = _flushed(operation)
+    if kind == "f32" and name == "add":
+        operation = _settled(_flushed(operation) if space == "global" else operation)
     return operation, np.dtype(BITS[kind])
 
 

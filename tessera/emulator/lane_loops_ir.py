@@ -57,11 +57,10 @@ def atomic(name: str, operation: str, bits: str) -> str:
     if operation in ("uincwrap", "udecwrap"):
         operation = f"{operation[:4]}_wrap"
     if operation == "fadd":
-        kind = {"32": "float", "64": "double"}[bits]
         body = f"""
-  %x = bitcast i{bits} %x0 to {kind}
-  %old = atomicrmw fadd ptr %p, {kind} %x seq_cst
-  %r = bitcast {kind} %old to i{bits}"""
+  %x = bitcast i{bits} %x0 to double
+  %old = atomicrmw fadd ptr %p, double %x seq_cst
+  %r = bitcast double %old to i{bits}"""
     else:
         body = f"\n  %r = atomicrmw {operation} ptr %p, i{bits} %x0 seq_cst"
     return _lane_loop(name, f"i{bits}", f"i{bits}", 1, body)
@@ -99,8 +98,14 @@ def _combination(operation: str, kind: str, bits: int) -> str:
     w = Writer()
     old, new = Value("%a", bits, vector=False), Value("%b", bits, vector=False)
     if kind == "f32":
-        # In device memory, subnormals count as zeros (PTX ISA 8.8, section 9.7.13.5).
-        result = floats.flush(w, floats.native(w, "add", "f32", [floats.flush(w, old), floats.flush(w, new)]))
+        values = [old, new]
+        if operation == "flushed":
+            # In device memory, subnormals count as zeros (PTX ISA 8.8, section 9.7.13.5).
+            values = [floats.flush(w, v) for v in values]
+        result = floats.native(w, "add", "f32", values)
+        if operation == "flushed":
+            result = floats.flush(w, result)
+        result = floats.canonical(w, result, "f32")
     elif operation == "add":
         result = floats.short_arithmetic(w, "add", kind, [old, new])
     else:

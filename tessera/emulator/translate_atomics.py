@@ -68,7 +68,7 @@ def _element(
     bits = operands[0].bits
     space = space_of(instruction)
     if kind == "f32" and operation == "add" and space not in ("shared", "local"):
-        flushed = _call(t, f"rmw_add_f32_{bits}", at, operands)
+        flushed = _call(t, f"rmw_flushed_f32_{bits}", at, operands)
         if space != "generic":
             return flushed(mask)
         # Of generic addresses, those of device memory take subnormals for zeros.
@@ -76,7 +76,7 @@ def _element(
         device = t.lane_bits(t.compare("eq", top, constant(0, 64)))
         others = t.let(f"and i32 {mask}, {t.let(f'xor i32 {device}, -1')}", "m")
         both = flushed(t.let(f"and i32 {mask}, {device}", "m"))
-        plain = _call(t, f"atom_fadd_{bits}", at, operands)(others)
+        plain = _call(t, f"rmw_add_f32_{bits}", at, operands)(others)
         return t.binary("or", both, plain)
     return _call(t, _helper(instruction, operation, kind, bits), at, operands)(mask)
 
@@ -85,11 +85,13 @@ def _helper(instruction: Instruction, operation: str, kind: str, bits: int) -> s
     """The name of the function that does it lane by lane."""
     if operation == "cas":
         return f"cas_{bits}"
+    if kind == "f32" and operation == "add":
+        return f"rmw_add_f32_{bits}"
     if kind in HALVES and operation in ("add", "min", "max"):
         return f"rmw_{operation}_{kind}_{bits}"
     if kind.startswith(("f", "bf")) and operation not in ("add", "exch"):
         raise unsupported(instruction)
-    if kind.startswith("f") and operation == "add":
+    if kind == "f64" and operation == "add":
         return f"atom_fadd_{bits}"
     if operation in ("min", "max"):
         return f"atom_{'u' if kind.startswith('u') else ''}{operation}_{bits}"

@@ -2,110 +2,27 @@
 
 # ruff: noqa: E501 - lines of PTX
 
-import os
-from typing import Any
-
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tessera.emulator import Emulator
 from tessera.emulator.lockstep import launch
-
-Array = np.ndarray[Any, Any]
-THREADS = 40
-REGISTERS = 6
-ENGINE = Emulator(workers=1, memory_bytes=1 << 24, level=0)
-EXAMPLES = int(os.environ.get("TESSERA_FUZZ_EXAMPLES", "12"))
-"""Random programs per test; `make soak` asks for thousands."""
-COMMON = settings(
-    deadline=None,
-    max_examples=EXAMPLES,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+from tests.emulator.differential import (
+    COMMON,
+    ENGINE,
+    INTEGERS,
+    REGISTERS,
+    THREADS,
+    Array,
+    a,
+    both,
+    d,
+    float_inputs,
+    integer_inputs,
+    program,
+    whole_warps,
 )
-
-
-def program(body: str, *, shared: bool = False) -> str:
-    """`k(in, out)`: 32-bit `%a0`… and 64-bit `%d0`… begin as inputs, and are the outputs."""
-    loads = "\n".join(
-        f"    ld.global.b64 %d{i}, [%in+{8 * i}];\n    cvt.u32.u64 %a{i}, %d{i};" for i in range(REGISTERS)
-    )
-    stores = "\n".join(
-        f"    st.global.b64 [%out+{16 * i}], %d{i};\n    st.global.b32 [%out+{16 * i + 8}], %a{i};"
-        for i in range(REGISTERS)
-    )
-    return f""".version 8.3
-.target sm_90
-.address_size 64
-.visible .entry k(.param .u64 inputs, .param .u64 outputs)
-{{
-    .reg .b32 %a<{REGISTERS}>, %i, %t<8>;
-    .reg .b16 %h<4>;
-    .reg .b64 %d<{REGISTERS}>, %in, %out, %wide;
-    .reg .pred %p<4>, %q<8>;
-    {".shared .align 16 .b8 memory[1024];" if shared else ""}
-    mov.u32 %i, %tid.x;
-    ld.param.u64 %in, [inputs];
-    ld.param.u64 %out, [outputs];
-    mul.wide.u32 %wide, %i, {8 * REGISTERS};
-    add.u64 %in, %in, %wide;
-    mul.wide.u32 %wide, %i, {16 * REGISTERS};
-    add.u64 %out, %out, %wide;
-{loads}
-    setp.lt.s32 %p0, %a0, %a1;
-    setp.gt.u32 %p1, %a2, 1000;
-    setp.eq.u32 %p2, %i, 3;
-    setp.lt.u32 %p3, %i, 17;
-{body}
-{stores}
-    ret;
-}}
-"""
-
-
-def both(text: str, inputs: Array) -> tuple[Array, Array]:
-    """What the engine and the interpreter make of a program."""
-    found = []
-    for run in (ENGINE.launch, launch):
-        out = np.zeros((THREADS, 2 * REGISTERS), np.uint64)
-        run(text, "k", (1,), (THREADS,), [inputs.copy(), out])
-        found.append(out)
-    ENGINE._texts.clear()
-    return found[0], found[1]
-
-
-INTEGERS = np.array([0, 1, 2, 31, 32, 33, 63, 64, 255, 256, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63,
-                     (1 << 64) - 1, 0x5555555555555555], np.uint64)  # fmt: skip
-
-
-@st.composite
-def integer_inputs(draw: st.DrawFn) -> Array:
-    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
-    shape = (THREADS, REGISTERS)
-    special = rng.choice(INTEGERS, shape)
-    return np.where(
-        rng.random(shape) < 0.4, special, rng.integers(0, 1 << 64, shape, np.uint64, endpoint=False)
-    )
-
-
-@st.composite
-def float_inputs(draw: st.DrawFn) -> Array:
-    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
-    shape = (THREADS, REGISTERS)
-    exponents = rng.integers(-45, 40, shape).astype(np.float64)
-    values = (rng.standard_normal(shape) * 2.0**exponents).astype(np.float32)
-    special = rng.choice(np.array([0.0, -0.0, 1.0, np.inf, -np.inf, 1e-40, 3e38, -1.5], np.float32), shape)
-    return np.where(rng.random(shape) < 0.3, special, values).view(np.uint32).astype(np.uint64)
-
-
-def a(draw: st.DrawFn) -> str:
-    return f"%a{draw(st.integers(0, REGISTERS - 1))}"
-
-
-def d(draw: st.DrawFn) -> str:
-    return f"%d{draw(st.integers(0, REGISTERS - 1))}"
-
 
 TWO_32 = ["add.s32", "sub.u32", "mul.lo.s32", "mul.hi.s32", "mul.hi.u32", "div.u32", "div.s32", "rem.u32",
           "rem.s32", "min.s32", "max.u32", "and.b32", "or.b32", "xor.b32", "shl.b32", "shr.u32", "shr.s32",
@@ -259,19 +176,8 @@ def warp_body(draw: st.DrawFn) -> str:
 @given(warp_body(), integer_inputs())
 def test_warp_operations_agree(body: str, inputs: Array) -> None:
     # Lanes that do not exist have no values: only whole warps shuffle.
-    ours, theirs = _whole_warps(program(body, shared=True), inputs)
+    ours, theirs = both(program(body, shared=True), whole_warps(inputs))
     np.testing.assert_array_equal(ours, theirs)
-
-
-def _whole_warps(text: str, inputs: Array) -> tuple[Array, Array]:
-    whole = np.concatenate([inputs, inputs])[:64].copy()
-    found = []
-    for run in (ENGINE.launch, launch):
-        out = np.zeros((64, 2 * REGISTERS), np.uint64)
-        run(text, "k", (1,), (64,), [whole.copy(), out])
-        found.append(out)
-    ENGINE._texts.clear()
-    return found[0], found[1]
 
 
 @pytest.mark.parametrize("threads", [1, 31, 33, 64, 100])

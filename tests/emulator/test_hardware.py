@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tessera.emulator import Emulator
-from tests.emulator.hardware.record import RECORDED, forms
+from tests.emulator.hardware.record import RECORDED, forms, outputs_of
 from tests.emulator.warp import run, widened
 
 Array = np.ndarray[Any, Any]
@@ -35,15 +35,6 @@ def by_opcode() -> dict[str, list[int]]:
 def recorded() -> dict[str, Array]:
     with np.load(RECORDED) as found:
         return dict(found)
-
-
-def outputs_of(recorded: dict[str, Array], case: int) -> Array:
-    """(threads, 8): what the GPU wrote."""
-    used = recorded["used"]
-    start = int(used[:case].sum())
-    found = np.zeros((len(recorded["inputs"]), 8), np.uint32)
-    found[:, used[case]] = recorded["outputs"][start : start + int(used[case].sum())].T
-    return found
 
 
 def close(body: str, found: Array, expected: Array) -> bool:

@@ -68,6 +68,8 @@ class CodeView(ScrollView, can_focus=True):
         self._tints: dict[int, int] = {}
         self._matches: frozenset[int] = frozenset()
         self._error_line: int | None = None
+        self._stops: frozenset[int] = frozenset()
+        self._current: int | None = None
 
     def show(self, lines: list[Line], *, keep_place: bool = False) -> None:
         """Show other lines; with `keep_place` cursor and scroll stay where they are."""
@@ -98,6 +100,11 @@ class CodeView(ScrollView, can_focus=True):
         self.refresh()
         if line is not None:
             self.go_to(line)
+
+    def mark_stops(self, lines: Iterable[int], current: int | None) -> None:
+        """Mark 0-based lines that a program stops at, and the one that it stands at."""
+        self._stops, self._current = frozenset(lines), current
+        self.refresh()
 
     def go_to(self, line: int) -> None:
         """Put the cursor on a 0-based line, as near as there is one, and show it."""
@@ -154,8 +161,10 @@ class CodeView(ScrollView, can_focus=True):
             bold=here,
         )
         mark, mark_style = " ", number
-        if index == self._error_line:
+        if index == self._error_line or index in self._stops:
             mark, mark_style = "●", number + Style(color="red", bold=True)
+        elif index == self._current:
+            mark, mark_style = "▶", number + Style(color="yellow", bold=True)
         elif index in self._tints:
             hue = Color.parse(HUES[self._tints[index] % len(HUES)])
             mark, mark_style = "▌", number + Style(color=hue.rich_color)
@@ -165,6 +174,8 @@ class CodeView(ScrollView, can_focus=True):
     def _background_of(self, index: int, background: Color, foreground: Color) -> Color:
         if index == self._error_line:
             return background.blend(Color.parse("red"), 0.25)
+        if index == self._current:
+            return background.blend(Color.parse("yellow"), 0.22)
         color = background
         if index in self._tints:
             hue = Color.parse(HUES[self._tints[index] % len(HUES)])

@@ -50,7 +50,12 @@ def debug(
 ) -> None:
     """Step through a kernel, forwards and back, without a GPU."""
     session = _open(target, arch, spec, inputs or (), size or (), seed, optimized=optimized)
-    del no_tui
+    plain = bool(execute) or no_tui or as_json or not (sys.stdin.isatty() and sys.stdout.isatty())
+    if not plain:
+        _run_app(session)
+        if session.debugger.timeline.found:
+            raise typer.Exit(1)
+        return
     if not as_json:
         _introduce(session, seed)
     from tessera.workbench.debug.shell import Shell
@@ -102,6 +107,21 @@ def _introduce(session: Session, seed: int) -> None:
         note(f"{name}: drawn at random (--seed {seed}): {', '.join(session.inputs.drawn)}")
     if session.optimized:
         note("optimized code: its variables are not known, and lines may come in another order")
+
+
+def _run_app(session: Session) -> None:
+    from tessera.program.errors import MissingDependencyError
+
+    try:
+        import textual  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingDependencyError.extra(
+            "textual", "workbench", needed_for="the debugger's screen (--no-tui does without)"
+        ) from None
+    # textual costs 165 ms.
+    from tessera.workbench.app.debug_app import DebugApp
+
+    DebugApp(session).run()
 
 
 def _script(shell: Shell, lines: Sequence[str], *, as_json: bool) -> bool:

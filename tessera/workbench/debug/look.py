@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tessera.workbench.debug.array_text import GridStyle, array_part, array_text
 from tessera.workbench.debug.json_data import jsonable
+from tessera.workbench.debug.number_text import number_text
 from tessera.workbench.debug.shell import Reply, Shell, words_of
 from tessera.workbench.debug.stop_text import call_lines, lanes_of, ptx_lines, source_lines, warp_lines
 from tessera.workbench.debug.values_text import (
-    array_part,
-    array_text,
     lanes_text,
-    number_text,
     row_text,
     uniform,
     value_text,
@@ -120,7 +119,7 @@ def shared(shell: Shell, argument: str) -> Reply:
         values = array.all() if whole else array_part(array)
         marks = debugger.changed_elements(array) if whole else None
         lines.append(f"{name}  {array.type_name}" + ("" if whole else "  (its beginning)"))
-        lines += array_text(values, shell.width, marks=marks, color=shell.color)
+        lines += array_text(values, GridStyle(shell.width, color=shell.color), marks=marks)
     if not lines:
         size = len(debugger.inspector.block().shared)
         lines = [f"no shared array has a name here; the block has {size} bytes of shared memory"]

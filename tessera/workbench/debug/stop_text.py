@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tessera.workbench.debug.values_text import number_text
+from tessera.workbench.debug.number_text import number_text
 from tessera.workbench.failure import paint, visible
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Numbers, lanes and arrays as lines of text."""
+"""Values, lanes and variables as lines of text."""
 
 from __future__ import annotations
 
@@ -7,34 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera.workbench.failure import paint, visible
+from tessera.workbench.debug.array_text import GridStyle, array_part, array_text
+from tessera.workbench.debug.number_text import number_text
+from tessera.workbench.failure import paint
 
 if TYPE_CHECKING:
-    from tessera.emulator.debugging.values import ArrayValue
     from tessera.emulator.debugging.view import Lane, Row
 
-NONE = "·"
-"""Stands for a value that there is not."""
 _MOST = 1024
 """Elements of an array that are written out."""
-
-
-def number_text(value: Any) -> str:
-    """A value, as short as it can be read."""
-    if value is None:
-        return NONE
-    if isinstance(value, (bool, np.bool_)):
-        return "True" if value else "False"
-    if isinstance(value, (float, np.floating)):
-        return _float_text(value)
-    if isinstance(value, tuple):
-        return "(" + ", ".join(number_text(v) for v in value) + ")"
-    return visible(str(value))
-
-
-def _float_text(value: Any) -> str:
-    digits = {2: 4, 4: 7}.get(getattr(getattr(value, "dtype", None), "itemsize", 8), 12)
-    return f"{float(value):.{digits}g}"
 
 
 def value_text(value: Any, width: int = 80) -> list[str]:
@@ -44,83 +25,14 @@ def value_text(value: Any, width: int = 80) -> list[str]:
     if isinstance(value, ArrayValue):
         if value.count > _MOST:
             part = array_part(value)
-            return [f"{value.type_name} in {value.space} memory, the first of it:", *array_text(part, width)]
-        return [f"{value.type_name} in {value.space} memory:", *array_text(value.all(), width)]
+            return [
+                f"{value.type_name} in {value.space} memory, the first of it:",
+                *array_text(part, GridStyle(width)),
+            ]
+        return [f"{value.type_name} in {value.space} memory:", *array_text(value.all(), GridStyle(width))]
     if isinstance(value, np.ndarray):
-        return array_text(value, width)
+        return array_text(value, GridStyle(width))
     return [number_text(value)]
-
-
-def array_part(value: ArrayValue) -> np.ndarray[Any, Any]:
-    """The beginning of an array: at most 16 of each axis."""
-    return np.asarray(value.part(tuple(slice(0, 16) for _ in value.shape)))
-
-
-def array_text(
-    values: np.ndarray[Any, Any], width: int = 80, *, marks: np.ndarray[Any, Any] | None = None,
-    color: bool = False,
-) -> list[str]:  # fmt: skip
-    """An array as a grid with its indices: rows and columns of the last two axes.
-
-    Args:
-        values: What to show.
-        width: Columns of the terminal.
-        marks: Elements to mark, in the same shape.
-        color: Whether to mark in colour rather than by a star.
-    """
-    if values.size == 0:
-        return [f"empty, shape {values.shape}"]
-    if values.ndim <= 1:
-        flat = values.reshape(-1)
-        cells = [number_text(v) for v in flat]
-        cell = max(map(len, cells)) + 2
-        across = max(1, (width - 8) // cell)
-        across = next((n for n in (32, 16, 8, 4, 2, 1) if n <= across), 1)
-        grid = flat.reshape(1, -1) if flat.size <= across else flat
-        rows = [grid.reshape(-1)[i : i + across] for i in range(0, flat.size, across)]
-        flags = None if marks is None else marks.reshape(-1)
-        return [
-            f"{f'[{i * across}]':>7} "
-            + "".join(
-                _cell(v, cell, flags is not None and bool(flags[i * across + k]), color)
-                for k, v in enumerate(row)
-            )
-            for i, row in enumerate(rows)
-        ]
-    if values.ndim > 2:
-        lines = []
-        for index in np.ndindex(values.shape[:-2]):
-            lines.append(f"[{', '.join(map(str, index))}, :, :]")
-            lines += array_text(
-                values[index], width, marks=None if marks is None else marks[index], color=color
-            )
-        return lines
-    return _grid(values, width, marks, color)
-
-
-def _grid(
-    values: np.ndarray[Any, Any], width: int, marks: np.ndarray[Any, Any] | None, color: bool
-) -> list[str]:
-    cell = max(max(len(number_text(v)) for v in values.reshape(-1)), len(str(values.shape[1] - 1))) + 2
-    across = max(1, (width - 6) // cell)
-    lines = []
-    for start in range(0, values.shape[1], across):
-        stop = min(start + across, values.shape[1])
-        lines.append(" " * 5 + "".join(f"{c:>{cell}}" for c in range(start, stop)))
-        for r in range(values.shape[0]):
-            cells = (
-                _cell(values[r, c], cell, marks is not None and bool(marks[r, c]), color)
-                for c in range(start, stop)
-            )
-            lines.append(f"{r:>4} " + "".join(cells))
-    return lines
-
-
-def _cell(value: Any, width: int, marked: bool, color: bool) -> str:
-    text = number_text(value)
-    if not marked:
-        return f"{text:>{width}}"
-    return " " * (width - len(text)) + paint(text, "yellow", color) if color else f"{'*' + text:>{width}}"
 
 
 def lane_cell(lane: Lane, *, color: bool = False) -> tuple[str, str]:

@@ -6,15 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tessera.emulator.counters import Counters
     from tessera.emulator.engine import Emulator, LaunchResult, LoadedModule
     from tessera.emulator.findings import Finding
     from tessera.emulator.numba_context import as_cuda
     from tessera.emulator.parser import parse_ptx
     from tessera.emulator.sanitizer import Sanitizer
 
-__all__ = ["Emulator", "Finding", "LaunchResult", "LoadedModule", "Sanitizer", "as_cuda", "parse_ptx"]
+__all__ = [
+    "Counters",
+    "Emulator",
+    "Finding",
+    "LaunchResult",
+    "LoadedModule",
+    "Sanitizer",
+    "as_cuda",
+    "parse_ptx",
+]
 
 _HOMES = {
+    "Counters": "tessera.emulator.counters",
     "Emulator": "tessera.emulator.engine",
     "Finding": "tessera.emulator.findings",
     "LaunchResult": "tessera.emulator.engine",

@@ -117,9 +117,12 @@ def _moves(item: Instruction, access: tuple[str, int, int, int]) -> list[Instruc
     name, start, size, _ = access
     value = item.operands[1] if item.opcode == "st" else item.operands[0]
     elements = value.elements if isinstance(value, Vector) else (value,)
-    moves = []
+    moves: list[Instruction] = []
     for k, element in enumerate(elements):
         piece = Register(f"{name}+{start + k * size}")
         operands = (piece, element) if item.opcode == "st" else (element, piece)
-        moves.append(replace(item, opcode="mov", modifiers=(item.modifiers[-1],), operands=operands))
+        origin = None if moves else item.origin
+        moves.append(
+            replace(item, opcode="mov", modifiers=(item.modifiers[-1],), operands=operands, origin=origin)
+        )
     return moves

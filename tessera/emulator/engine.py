@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from tessera.emulator.arguments import initial_bytes, parameter_buffer, raw_argument, size_of
+from tessera.emulator.count_plan import assemble, numbers_of
+from tessera.emulator.counters import Counters
 from tessera.emulator.device_runtime import ARRIVED, add_device_runtime
 from tessera.emulator.geometry import cluster_size, three
 from tessera.emulator.layout import CONTEXT, CONTEXT_BYTES
 from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule, Shape
-from tessera.emulator.memory import Memory
+from tessera.emulator.memory import ALIGNMENT, Memory
 from tessera.emulator.native import compile_ir
 from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import Module
@@ -53,6 +55,8 @@ class Emulator:
         step_budget: Jumps backwards that a block may make before the launch ends as endless.
         memory_bytes: Device memory.
         level: 0 or 2: compile at that level only; None: fast first, then as launches turn out.
+        count: Whether launches count what they do: `LaunchResult.counters`. Code that counts is another
+            code, two to three times slower.
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class Emulator:
         step_budget: int | None = None,
         memory_bytes: int = 4 << 30,
         level: int | None = None,
+        count: bool = False,
     ) -> None:
         self.arch = arch
+        self.count = count
         self.workers = workers or len(os.sched_getaffinity(0))
         self.step_budget = step_budget or DEFAULT_STEPS
         self.level = level
@@ -135,7 +141,7 @@ class Emulator:
                     f"no kernel is called {entry!r}", hint="kernels: " + ", ".join(module.entries)
                 )
             places = {name: i for i, name in enumerate(module.symbols)}
-            translation = translate(module.module, function, places)
+            translation = translate(module.module, function, places, count=self.count)
             level = self.level if self.level is not None else 0
             code = compile_ir(translation.ir, level, libraries=translation.libraries)
             kernel = Kernel(function, translation, code)
@@ -190,7 +196,9 @@ class Emulator:
         if len(args) != len(variables):
             raise KernelError(f"{entry} takes {len(variables)} arguments, {len(args)} given")
         arrays = [(a, f"argument {i}") for i, a in enumerate(args) if isinstance(a, np.ndarray)]
-        with self.memory.borrowed(arrays, kernel.translation.alignment) as addresses:
+        # Sectors are counted from addresses: arrays must begin where they would on a GPU.
+        alignment = ALIGNMENT if self.count else kernel.translation.alignment
+        with self.memory.borrowed(arrays, alignment) as addresses:
             places = iter(addresses)
             values = [next(places) if isinstance(a, np.ndarray) else a for a in args]
             params = [
@@ -309,4 +317,16 @@ class Emulator:
             raise fault_error(
                 fault, module.module, kernel.function, translation, shape.block, self.memory, self.step_budget
             )
-        return LaunchResult(seconds, spent)
+        return LaunchResult(seconds, spent, (), _counters(run, module.module, kernel, shape.threads))
+
+
+def _counters(run: Grid, module: Module, kernel: Kernel, threads: int) -> Counters | None:
+    """What the workers counted together; None if they did not."""
+    plan = kernel.translation.plan
+    if plan is None:
+        return None
+    total = np.zeros(max(plan.size, 1), np.uint64)
+    for worker in run.workers:
+        if worker.counts is not None:
+            total += worker.counts
+    return assemble(module, kernel.function.name, numbers_of(plan, total), run.blocks, threads)

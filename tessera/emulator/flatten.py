@@ -79,7 +79,7 @@ class _Expansion:
         for name in (*circles, *self._too_large(entry, circles)):
             function, circle = self.module.functions[name], circles.get(name, frozenset())
             self.stacked[name] = Stacked(function, circle, frame_of(self.graph, function, circle))
-        body = list(self.expand(entry.body, entry))
+        body = list(self.expand(_written(entry.body), entry))
         if not self.stacked:
             return body
         self.flat.registers |= REGISTERS | {s.back.name: "b32" for s in self.stacked.values()}
@@ -125,7 +125,7 @@ class _Expansion:
             elif item.opcode in ("bar", "barrier") and "red" in item.modifiers:
                 rest = tuple(m for m in item.modifiers if m != "red")
                 yield replace(item, modifiers=("vote", *rest), operands=item.operands[1:])
-                yield replace(item, opcode="barresult", operands=item.operands[:2])
+                yield replace(item, opcode="barresult", operands=item.operands[:2], origin=None)
             else:
                 yield item
 
@@ -140,10 +140,7 @@ class _Expansion:
         function = self.module.functions.get(name)
         self.count += 1
         after = f"$return~{self.count}"
-        if item.guard is not None:
-            yield Instruction(
-                "bra", (), (Symbol(after + "x"),), item.line, item.guard, not item.guard_negated
-            )
+        yield _begun(item, after + "x")
         if name in SERVICES and (function is None or not function.body):
             yield from self.call_service(item, function, results, arguments)
         elif function is None or not function.body:
@@ -172,7 +169,7 @@ class _Expansion:
         self.declare(function, names, suffix)
         yield from before
         end = Instruction("bra", (), (Symbol(after),), item.line)
-        body = [_renamed(each, names, end) for each in function.body]
+        body = [_renamed(each, names, end) for each in _written(function.body)]
         yield from self.expand(body, function)
         yield Label(after, item.line)
         yield from behind
@@ -192,17 +189,18 @@ class _Expansion:
         done, chosen = f"$called~{self.count}", Register(f"%means~{self.count}")
         self.flat.registers[chosen.name] = "pred"
         addresses = self.module.function_addresses()
-        if item.guard is not None:
-            yield Instruction("bra", (), (Symbol(done),), item.line, item.guard, not item.guard_negated)
+        yield _begun(item, done)
         for i, name in enumerate(self.graph.targets(caller, item)):
             following = f"{done}+{i}"
             operands = tuple(Symbol(name) if op is target else op for op in item.operands)
             yield Instruction("setp", ("eq", "u64"), (chosen, target, Immediate(addresses[name])), item.line)
             yield Instruction("bra", (), (Symbol(following),), item.line, chosen, guard_negated=True)
-            yield from self.call(replace(item, operands=operands, guard=None), caller)
+            yield from self.call(replace(item, operands=operands, guard=None, origin=None), caller)
             yield Instruction("bra", (), (Symbol(done),), item.line)
             yield Label(following, item.line)
-        yield replace(item, opcode="trap", modifiers=("bad function pointer",), operands=(), guard=None)
+        yield replace(
+            item, opcode="trap", modifiers=("bad function pointer",), operands=(), guard=None, origin=None
+        )
         yield Label(done, item.line)
 
     def call_service(
@@ -227,7 +225,9 @@ class _Expansion:
             answer = Register(f"%answer~{self.count}")
             self.flat.registers[answer.name] = kind
         name = target.name if isinstance(target, Symbol) else ""
-        yield replace(item, opcode="service", modifiers=(name,), operands=(answer, *given), guard=None)
+        yield replace(
+            item, opcode="service", modifiers=(name,), operands=(answer, *given), guard=None, origin=None
+        )
         if results and isinstance(results[0], Symbol):
             yield self.at_caller("st", kind, results[0], answer, item)
         elif results:
@@ -299,7 +299,7 @@ class _Expansion:
         kept = replace(function, variables=[v for v in function.variables if v.space != "local"])
         self.declare(kept, names, suffix)
         end = Instruction("brx", ("idx",), (stacked.back, Symbol(stacked.table)), function.line)
-        framed = in_frame(function.body, stacked.frame)
+        framed = in_frame(_written(function.body), stacked.frame)
         body = [_renamed(each, names, end) for each in framed]
         yield Label(stacked.label, function.line)
         yield from self.expand(body, function)
@@ -345,6 +345,20 @@ class _Expansion:
                 self.flat.variables.append(variable)
         for table, targets in function.branch_tables.items():
             self.flat.branch_tables[table + suffix] = tuple(t + suffix for t in targets)
+
+
+def _written(body: list[Instruction | Label]) -> list[Instruction | Label]:
+    """The same code, of which each instruction names itself as its origin."""
+    return [item if isinstance(item, Label) else replace(item, origin=item) for item in body]
+
+
+def _begun(item: Instruction, after: str) -> Instruction:
+    """What stands for the call instruction itself: a jump past it, or nothing but a mark in the code."""
+    if item.guard is None:
+        return Instruction("mark", (), (), item.line, origin=item.origin)
+    return Instruction(
+        "bra", (), (Symbol(after),), item.line, item.guard, not item.guard_negated, origin=item.origin
+    )
 
 
 def _renamed(item: Instruction | Label, names: dict[str, str], end: Instruction) -> Instruction | Label:

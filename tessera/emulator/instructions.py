@@ -50,6 +50,8 @@ class Executor:
         self.function = function
         self.count = run.threads
         self.registers: dict[str, Array] = {}
+        self.instruction: Instruction | None = None
+        """What is being executed; None between instructions."""
         self.local_at: dict[str, int] = {}
         """Address of each local variable and parameter; both live in the thread's own memory."""
         self.local_base = run.local_top
@@ -213,6 +215,9 @@ class Executor:
         """
         addresses = self.addresses(operand)
         align = size if align is None else align
+        recorder = self.run.machine.recorder
+        if recorder is not None and self.instruction is not None:
+            recorder.access(self.instruction, place, addresses, mask, size, write=write)
         if place == "generic":
             window = addresses >> np.uint64(56)
             shared, local = window == SHARED_WINDOW >> 56, window == LOCAL_WINDOW >> 56
@@ -304,8 +309,10 @@ class Executor:
             raise unsupported(instruction)
         if self.run.watch is not None:
             self.run.watch.executing(instruction, np.flatnonzero(mask))
+        self.instruction = instruction
         with np.errstate(all="ignore"):
             handler(self, instruction, mask)
+        self.instruction = None
 
     def argument(self, operand: Operand, variable: Variable) -> Array:
         """(threads, bytes): a call's argument."""

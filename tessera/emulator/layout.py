@@ -21,7 +21,7 @@ BLOCK = {name: 8 * i for i, name in enumerate(
     ("ctaid_x", "ctaid_y", "ctaid_z", "shared", "alive", "steps", "fault_kind", "fault_site", "fault_lane",
      "fault_address", "fault_warp", "local", "number", "fault_mask", "met",
      "events", "cluster", "rank", "cluster_ctaid_x", "cluster_ctaid_y", "cluster_ctaid_z", "clusterid_x",
-     "clusterid_y", "clusterid_z"))
+     "clusterid_y", "clusterid_z", "counters"))
 }  # fmt: skip
 BARRIERS = 256
 """16 barriers of four i32: threads arrived, threads needed (0: all), votes, whether a vote failed."""

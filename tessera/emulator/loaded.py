@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tessera.emulator.counters import Counters
 from tessera.emulator.geometry import Point
 from tessera.emulator.native import NativeKernel
 from tessera.emulator.ptx import Function, Module
@@ -23,7 +24,8 @@ class LaunchResult:
     compile_seconds: float
     """Translating and compiling, 0 if that was done before."""
     findings: tuple[Any, ...] = ()
-    counters: Any = None
+    counters: Counters | None = None
+    """What it did, in numbers, if the emulator counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ meet again because the lowest basic block among runnable threads always goes nex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -33,12 +34,18 @@ from tessera.emulator.ptx import (
 )
 from tessera.program.errors import CompileError, DeviceError
 
+if TYPE_CHECKING:
+    from tessera.emulator.counters import Counters
+    from tessera.emulator.recorder import Recorder
+
 __all__ = ["BlockRun", "Frame", "Geometry", "Machine", "Memory", "launch", "size_of"]
 
 STEP_LIMIT = 50_000_000
 """Basic blocks executed before a launch counts as one that never ends."""
 PATIENCE = 64
 """Basic blocks after which threads that have not run for longest have their turn."""
+STUBBORN = 64
+"""Such turns, while counting, of which one is for the threads alone and the others for their warps."""
 
 
 def launch(
@@ -52,7 +59,8 @@ def launch(
     cluster: Sequence[int] | int | None = None,
     resident: int = 1 << 30,
     output: list[str] | None = None,
-) -> None:
+    count: bool = False,
+) -> Counters | None:
     """Run a kernel to its end.
 
     Args:
@@ -65,6 +73,10 @@ def launch(
         cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
         resident: Blocks that the GPU holds at once; more of them have to wait until others end.
         output: Gets the text of every `printf`, in the order of the calls.
+        count: Whether to count what it does.
+
+    Returns:
+        What it did in numbers, if that was counted.
 
     Raises:
         CompileError: PTX that this interpreter does not know; names the line.
@@ -80,6 +92,10 @@ def launch(
     machine = Machine(module)
     if output is not None:
         machine.printed = output
+    if count:
+        from tessera.emulator.recorder import Recorder
+
+        machine.recorder = Recorder()
     params, arrays = machine.bind(function, args)
     shape = three(grid)
     geometry = Geometry(shape, three(block), (0, 0, 0), *cluster_size(function, shape, cluster))
@@ -90,6 +106,9 @@ def launch(
     GridRun(begin, geometry, resident=resident).run()
     for address, array in arrays:
         array[...] = machine.memory.load(address, array)
+    if machine.recorder is None:
+        return None
+    return machine.recorder.counters(module, entry, math.prod(shape), geometry.threads)
 
 
 class BlockRun:
@@ -121,6 +140,8 @@ class BlockRun:
         """Threads that asked in vain whether a wait is over, and have not jumped back since."""
         self.cluster_phase: Array = np.full(self.threads, -1)
         """Phase of the cluster's barrier in which each thread came to it last."""
+        self.tried: Array = np.zeros(self.threads, np.bool_)
+        """Threads that wait at a warp-wide instruction for others; kept only while counting."""
         self.steps: int = 0
         """Basic blocks executed."""
         self.rests: int = 0
@@ -212,7 +233,7 @@ class BlockRun:
             self.count_step(top.frame)
             if self.steps % PATIENCE == 0:
                 # Whoever spins at a low address may wait for threads behind: the most patient go first.
-                index = int(pc[runnable][top.last_run[runnable].argmin()])
+                index, runnable = self.most_patient(top, runnable)
             active = runnable & (pc == index)
             top.last_run[active] = self.steps
             if blocks[index].instructions:
@@ -220,6 +241,21 @@ class BlockRun:
                 return True
             pc[active] = index + 1
             top.stuck[:] = False
+
+    def most_patient(self, top: Activation, runnable: Array) -> tuple[int, Array]:
+        """The basic block of the thread that has not run for longest, and the threads that may go there.
+
+        To count like hardware, a warp keeps to its lowest block: then it is the most patient warp's, but for
+        every `STUBBORN`th time, as lanes may wait for others of their warp.
+        """
+        pc, threads = top.pc, np.flatnonzero(runnable)
+        patient = int(threads[top.last_run[runnable].argmin()])
+        if self.machine.recorder is None or self.steps % (PATIENCE * STUBBORN) == 0:
+            return int(pc[patient]), runnable
+        warp = np.arange(self.threads) // 32
+        lowest = np.full(int(warp[-1]) + 1, len(top.frame.flow.blocks))
+        np.minimum.at(lowest, warp[threads], pc[threads])
+        return int(lowest[warp[patient]]), runnable & (pc == lowest[warp])
 
     def stuck(self) -> NoReturn:
         """No thread of the block can go on.
@@ -247,14 +283,15 @@ class BlockRun:
         block = top.block
         assert block is not None  # noqa: S101 - prepare has run
         instruction = block.instructions[top.at]
+        recorder = self.machine.recorder
         if block.collective:
             top.block = None
-            done = rendezvous.collective(self, top, instruction, top.going)
+            done = self.meet(top, instruction, recorder)
             top.stuck |= top.going & ~done
             if done.any():
                 top.stuck &= ~done
             return
-        taken = top.going
+        taken = going = top.going
         if instruction.guard is not None:
             taken = taken & top.frame.guard(instruction)
         special = _CONTROL.get(instruction.opcode)
@@ -262,8 +299,27 @@ class BlockRun:
             special(self, top, instruction, taken)
         elif taken.any():
             top.frame.execute(instruction, taken)
+        if recorder is not None:
+            recorder.executed(top, instruction, going, taken)
         if top.call is None:
             top.advance()
+
+    def meet(self, top: Activation, instruction: Instruction, recorder: Recorder | None) -> Array:
+        """Execute a warp-wide instruction where all that it names have come; which threads go on."""
+        if recorder is None:
+            return rendezvous.collective(self, top, instruction, top.going)
+        from tessera.emulator.recorder import members_named
+
+        on, active, before = top.frame.guard(instruction).copy(), top.going, top.pc.copy()
+        named = members_named(top.frame, instruction)
+        top.frame.instruction = instruction
+        done = gone = rendezvous.collective(self, top, instruction, active)
+        if "cluster" in instruction.modifiers and "wait" in instruction.modifiers:
+            # Who has to wait comes again: only who goes on has executed it.
+            gone = active & (top.pc != before)
+        top.frame.instruction = None
+        recorder.met(top.frame, instruction, on, active, gone, self.tried, named)
+        return done
 
     def branch(self, top: Activation, instruction: Instruction, taken: Array) -> None:
         """`bra`."""

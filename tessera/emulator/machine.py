@@ -15,6 +15,7 @@ from tessera.emulator.ptx import FUNCTION_BASE, FUNCTION_STEP, TYPE_BYTES, Funct
 from tessera.program.errors import DeviceError
 
 if TYPE_CHECKING:
+    from tessera.emulator.recorder import Recorder
     from tessera.emulator.sanitizer import Sanitizer
 
 RED_ZONE = 256
@@ -78,6 +79,8 @@ class Machine:
     ) -> None:
         add_device_runtime(module)
         self.module = module
+        self.recorder: Recorder | None = None
+        """Counts what blocks do, if there is one."""
         self.memory = Memory() if memory is None else memory
         self.sanitizer = sanitizer
         """Watches every block, if there is one."""

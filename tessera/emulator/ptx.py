@@ -96,6 +96,8 @@ class Instruction:
     """`.loc` file index; 0 where none is known."""
     source_line: int = 0
     """`.loc` line; 0 where none is known."""
+    origin: Instruction | None = field(default=None, compare=False, repr=False)
+    """In code made from what is written: the written instruction that this one stands for."""
 
     @property
     def mnemonic(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tessera.emulator.cfg import Block, control_flow
+from tessera.emulator.count_plan import CountPlan
 from tessera.emulator.flatten import flatten
 from tessera.emulator.hoisting import fixed_instructions
 from tessera.emulator.layout import Layout, align
@@ -46,6 +47,8 @@ class Translation:
     """Whether the kernel takes the address of a parameter."""
     libraries: tuple[str, ...] = ()
     """IR of modules with functions that the kernel's calls, compiled apart."""
+    plan: CountPlan | None = None
+    """What the code counts; None: nothing."""
 
     @property
     def services(self) -> set[str]:
@@ -59,27 +62,39 @@ class Translation:
         return max((access_bytes(s) for s in moves), default=16) // 32 * 16 + 16
 
 
-def translate(module: Module, entry: Function, symbols: dict[str, int]) -> Translation:
+def translate(
+    module: Module, entry: Function, symbols: dict[str, int], *, count: bool = False
+) -> Translation:
     """LLVM IR of a kernel.
 
     Args:
         module: The kernel's module.
         entry: The kernel.
         symbols: Place of each global variable in the table of addresses.
+        count: Whether the code counts what it does.
 
     Raises:
         CompileError: An instruction that the engine does not know; names its PTX and source line.
     """
-    return Translator(module, flatten(module, entry), symbols).run()
+    plan = CountPlan() if count else None
+    return Translator(module, flatten(module, entry), symbols, plan).run()
 
 
 class Translator(Registers):
     """Writes the function of one kernel."""
 
-    def __init__(self, module: Module, function: Function, symbols: dict[str, int]) -> None:
+    def __init__(
+        self, module: Module, function: Function, symbols: dict[str, int], plan: CountPlan | None = None
+    ) -> None:
         self.flow = control_flow(function)
         super().__init__(function, Layout(len(self.flow.blocks)), symbols)
         self.module = module
+        self.plan = plan
+        """Counters of the code; None: it counts nothing."""
+        self.skipped: dict[int, int] = {}
+        """Counters of guarded warp-wide instructions, by basic block."""
+        self.narrowed = False
+        """Whether the mask is of fewer lanes than execute the instruction."""
         self.sites: list[Instruction] = []
         self.helpers: set[str] = set()
         self.libraries: dict[str, str] = {}
@@ -99,6 +114,7 @@ class Translator(Registers):
         """Write everything."""
         from tessera.emulator import schedule_ir  # it reads this module's constants
         from tessera.emulator.translate_control import write_block, write_scheduler
+        from tessera.emulator.translate_counts import begin_function
 
         self.raw("define internal i32 @run_warp(ptr noalias %ctx, ptr noalias %blk, ptr noalias %warp) {")
         self.label("entry")
@@ -107,6 +123,7 @@ class Translator(Registers):
         self.raw("  store i32 0, ptr %polite.at")
         self.raw("  store i32 0, ptr %outside.at")
         self.raw("  store i32 1, ptr %progress.at")
+        begin_function(self)
         self.hoist()
         self.raw("  br label %sched")
         write_scheduler(self)
@@ -120,6 +137,7 @@ class Translator(Registers):
         return Translation(
             ir, self.layout, self.sites, starts, waits, self.params, self.param_bytes, self.shared,
             self.shared_bytes, self.local_bytes, self.param_pointers, tuple(self.libraries.values()),
+            self.plan,
         )  # fmt: skip
 
     def hoist(self) -> None:
@@ -134,6 +152,7 @@ class Translator(Registers):
 
     def emit(self, instruction: Instruction) -> None:
         """Write one instruction that is not control flow."""
+        from tessera.emulator.translate_counts import count_guard
         from tessera.emulator.translate_tables import EMITTERS
 
         emitter = EMITTERS.get(instruction.opcode)
@@ -143,6 +162,7 @@ class Translator(Registers):
         if instruction.guard is not None:
             guard = self.read(instruction.guard, "pred")
             self.guard = self.invert(guard) if instruction.guard_negated else guard
+            count_guard(self, instruction)
         try:
             emitter(self, instruction)
         except (IndexError, KeyError, StopIteration) as error:

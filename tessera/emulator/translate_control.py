@@ -13,6 +13,14 @@ from tessera.emulator.cfg import ENDS_FLOW, Block, branch_targets
 from tessera.emulator.emit_ir import constant
 from tessera.emulator.layout import FAULT, FAULTS, IDLE, POLL
 from tessera.emulator.ptx import Instruction
+from tessera.emulator.translate_counts import (
+    count_block,
+    count_divergent,
+    count_taken,
+    count_targets,
+    count_uniform,
+    let_others_run,
+)
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
@@ -68,6 +76,7 @@ def write_block(t: Translator, block: Block) -> None:
 
         write_collective(t, block, last)
         return
+    count_block(t, block)
     for instruction in block.instructions:
         if id(instruction) in t.hoisted or (instruction is last and _ends(instruction)):
             continue
@@ -93,8 +102,7 @@ def _write_entry(t: Translator, index: int) -> None:
         calm = t.let(f"icmp eq i32 {code}, 0")
         t.raw(f"  br i1 {calm}, label %calm{index}, label %pause{index}")
         t.label(f"pause{index}")
-        # Lanes that have looped for long let the others of their warp go first: they may wait for them.
-        t.raw(f"  call void @stall(ptr %warp, i32 {index}, i32 {mask})")
+        let_others_run(t, index, mask, code)
         t.raw(f"  ret i32 {code}")
         t.label(f"calm{index}")
     pending = t.let("load i32, ptr %pend.at")
@@ -159,6 +167,7 @@ def _write_end(t: Translator, block: Block, last: Instruction) -> None:
         return
     following = block.index + 1
     if not guard.vector:
+        count_uniform(t, last, guard.text)
         t.end_block(block)
         yes, no = t.name("yes")[1:], t.name("no")[1:]
         t.raw(f"  br i1 {guard.text}, label %{yes}, label %{no}")
@@ -170,6 +179,7 @@ def _write_end(t: Translator, block: Block, last: Instruction) -> None:
         return
     taken = t.let(f"and i32 {t.mask}, {t.lane_bits(guard)}", "m")
     left = t.let(f"xor i32 {t.mask}, {taken}", "m")
+    count_taken(t, last, taken, left)
     t.end_block(block)
     all_go, some, none, both = (t.name(n)[1:] for n in ("all", "some", "none", "both"))
     t.raw(f"  br i1 {t.let(f'icmp eq i32 {left}, 0')}, label %{all_go}, label %{some}")
@@ -181,6 +191,7 @@ def _write_end(t: Translator, block: Block, last: Instruction) -> None:
     t.label(none)
     go_on(t, following, t.mask)
     t.label(both)
+    count_divergent(t, last)
     _look(t, (block.index, target))
     if target < 0:
         _arrive(t, target, taken, last)
@@ -235,6 +246,9 @@ def _indexed_branch(t: Translator, block: Block, last: Instruction, guarded: boo
     for position, name in enumerate(branch_targets(last, t.function)):
         here = t.lane_bits(t.compare("eq", chosen, constant(position, 32)))
         masks.append((t.flow.labels[name], t.let(f"and i32 {lanes}, {here}", "m")))
+    count_targets(t, last, masks + following)
+    if following:
+        count_taken(t, last, lanes, following[0][1])
     t.end_block(block)
     for index, mask in masks + following:
         if index >= t.layout.blocks:

@@ -9,6 +9,7 @@ from tessera.emulator.geometry import RANK_SHIFT
 from tessera.emulator.layout import BLOCK, CONTEXT
 from tessera.emulator.ptx import Address, Immediate, Instruction, Operand, Register, Symbol, Vector
 from tessera.emulator.translate import BITS, LOCAL_WINDOW, SHARED_WINDOW, unsupported
+from tessera.emulator.translate_counts import count_access
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
@@ -74,6 +75,7 @@ def load_at(
     t: Translator, instruction: Instruction, address: Value, place: str, bits: int, count: int
 ) -> list[Value]:
     """Elements from an address, checked: the same for all lanes if it is a scalar."""
+    count_access(t, instruction, address, place, bits // 8 * count, write=False)
     vector = address.vector
     name = f"{'ld' if vector else 'uld'}_{place}_{bits}_{count}"
     t.helpers.add(name)
@@ -134,6 +136,7 @@ def store_at(
 ) -> None:
     """Elements to each lane's address, checked."""
     bits = values[0].bits
+    count_access(t, instruction, address, place, bits // 8 * len(values), write=True)
     address = t.spread(address)
     name = f"st_{place}_{bits}_{len(values)}"
     t.helpers.add(name)
@@ -146,7 +149,9 @@ def hosts(
     t: Translator, instruction: Instruction, operand: Operand, place: str, size: int
 ) -> tuple[str, str]:
     """Checked host addresses of the lanes (a vector of i64), and the lanes that are active."""
-    address = t.spread(t.address(operand))
+    address = t.address(operand)
+    count_access(t, instruction, address, place, size, write=instruction.opcode == "stmatrix")
+    address = t.spread(address)
     name = f"hosts_{place}_{size}"
     t.helpers.add(name)
     mask = t.active()
@@ -204,15 +209,26 @@ def copy_async(t: Translator, instruction: Instruction) -> None:
     target, source, size, *rest = instruction.operands
     if not isinstance(size, Immediate):
         raise unsupported(instruction)
-    count, step = max(int(size.value) // 4, 1), 32
+    count, step, guard = max(int(size.value) // 4, 1), 32, t.guard
+    bytes_read = _bytes_read(t, rest[:-1] if "L2::cache_hint" in modifiers else rest, int(size.value))
+    if bytes_read is not None:
+        # Whoever reads nothing may give any address.
+        reading = t.compare("ne", bytes_read, constant(0, 32))
+        t.guard = reading if guard is None else t.binary("and", guard, reading)
     values = load_from(t, instruction, source, "global", step, count)
-    if rest and isinstance(rest[0], Register) and t.width(rest[0].name) == 1:
-        ignore = t.read(rest[0], "pred")
-        values = [t.select(ignore, constant(0, step), v) for v in values]
-    elif rest:
-        bytes_read = t.read(rest[0], "u32")
+    t.guard = guard
+    if bytes_read is not None:
         values = [_first_bytes(t, v, bytes_read, 4 * k) for k, v in enumerate(values)]
     store_to(t, instruction, target, "shared", values)
+
+
+def _bytes_read(t: Translator, options: list[Operand], size: int) -> Value | None:
+    """How much of a copy is read, where that is not all: an operand says it, or that nothing is."""
+    if not options:
+        return None
+    if isinstance(options[0], Register) and t.width(options[0].name) == 1:
+        return t.select(t.read(options[0], "pred"), constant(0, 32), constant(size, 32))
+    return t.read(options[0], "u32")
 
 
 def _first_bytes(t: Translator, value: Value, bytes_read: Value, start: int) -> Value:
@@ -236,6 +252,6 @@ def nothing(_t: Translator, _instruction: Instruction) -> None:
 TABLE = {
     "ld": load, "ldu": load, "st": store, "cvta": convert_address,
     "isspacep": is_space, "cp": copy_async, "createpolicy": policy,
-    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "griddepcontrol", "discard",
-                     "applypriority", "pmevent", "setmaxnreg", "brkpt"), nothing),
+    **dict.fromkeys(("mark", "membar", "fence", "prefetch", "prefetchu", "griddepcontrol",
+                     "discard", "applypriority", "pmevent", "setmaxnreg", "brkpt"), nothing),
 }  # fmt: skip

@@ -46,10 +46,10 @@ def _move(
 def _find_rows(t: Translator, instruction: Instruction, address: Operand, lanes: int) -> None:
     """Put checked host addresses of rows of 16 bytes, which the first lanes give, into the warp's list."""
     place = "shared" if space_of(instruction) == "shared" else "global"
-    whole = t.mask
+    whole, t.narrowed = t.mask, True
     t.mask = t.let(f"and i32 {whole}, {(1 << lanes) - 1}", "m")
     found, _ = hosts(t, instruction, address, place, 16)
-    t.mask = whole
+    t.mask, t.narrowed = whole, False
     t.raw(f"  store {V64} {found}, ptr {t.let(f'getelementptr i8, ptr %warp, i64 {HOSTS}')}, align 64")
 
 

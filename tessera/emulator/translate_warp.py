@@ -16,6 +16,7 @@ from tessera.emulator.layout import ALIVE, RESULTS
 from tessera.emulator.ptx import Instruction, Pair
 from tessera.emulator.translate import unsupported
 from tessera.emulator.translate_control import defer, go_on
+from tessera.emulator.translate_counts import count_collective, count_skipped
 
 if TYPE_CHECKING:
     from tessera.emulator.translate import Translator
@@ -29,6 +30,8 @@ def write_collective(t: Translator, block: Block, instruction: Instruction) -> N
     if instruction.guard is not None:
         _skip_unguarded(t, block, instruction)
     if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
+        if "wait" not in instruction.modifiers:
+            count_collective(t, block)
         write = _cluster_barrier if "cluster" in instruction.modifiers else _block_barrier
         write(t, block, instruction)
         return
@@ -36,6 +39,7 @@ def write_collective(t: Translator, block: Block, instruction: Instruction) -> N
         _gather_lanes(t, block, instruction)
     if warpgroups.meets(instruction):
         _meet_warps(t, block)
+    count_collective(t, block)
     emitter = COLLECTIVES.get(instruction.opcode)
     if emitter is None:
         raise unsupported(instruction)
@@ -59,6 +63,7 @@ def _skip_unguarded(t: Translator, block: Block, instruction: Instruction) -> No
     guard = t.invert(guard) if instruction.guard_negated else guard
     here = t.let(f"and i32 {t.mask}, {t.lane_bits(guard)}", "m")
     past = t.let(f"xor i32 {t.mask}, {here}", "m")
+    count_skipped(t, block, here, past)
     t.current, t.splats = {}, dict(t.splats_at_top)
     if block.index + 1 < t.layout.blocks:
         defer(t, block.index + 1, past)
@@ -149,6 +154,7 @@ def _cluster_barrier(t: Translator, block: Block, instruction: Instruction) -> N
     t.raw("  br label %sched")
     t.label(some)
     t.mask = passed
+    count_collective(t, block)
     t.end_block(block)
     go_on(t, block.index + 1, t.mask)
 

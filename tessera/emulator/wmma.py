@@ -148,6 +148,33 @@ def _store(executor: Executor, instruction: Instruction, ready: Array) -> None:
         executor.scatter(space_of(instruction), place, lines[i], first, instruction.line, 1)
 
 
+def moves(executor: Executor, instruction: Instruction) -> list[tuple[Array, int]]:
+    """What each lane reads or writes for a load or store, one after the other.
+
+    A register is moved as a whole where its elements lie side by side for every lane.
+
+    Returns:
+        (threads,) uint64 addresses, and bytes, of each move.
+    """
+    transfer = Transfer.of(instruction)
+    bits = ELEMENT_BITS[transfer.kind]
+    rows, columns = transfer.layout
+    lines, places = (columns.T, rows.T) if transfer.by_column else (rows.T, columns.T)
+    per = (64 if bits == 64 else 32) // bits
+    lane = np.arange(executor.count) % 32
+    base, steps = executor.addresses(transfer.place), _steps(executor, transfer)
+    found = []
+    for first in range(0, len(lines), per):
+        steady = all(
+            (lines[first + i] == lines[first]).all() and (places[first + i] == places[first] + i).all()
+            for i in range(per)
+        )
+        for element in (first,) if steady else range(first, first + per):
+            offset = lines[element][lane] * steps + places[element][lane] * bits // 8
+            found.append((base + offset.astype(np.uint64), (per if steady else 1) * bits // 8))
+    return found
+
+
 def _collected(held: Array, layout: fragments.Layout, shape: tuple[int, int]) -> Array:
     return fragments.collect(held[:, : layout[0].shape[1]], layout, shape)
 

@@ -68,6 +68,8 @@ class Worker:
     """Whether the block that had the last turn did more than look, and gave way nevertheless."""
     since: int = 0
     """Turns since a block began."""
+    counts: np.ndarray[Any, Any] | None = None
+    """(plan.size,) uint64: what its blocks counted; None: they do not count."""
 
     @property
     def may_begin(self) -> bool:
@@ -131,7 +133,7 @@ class Grid:
         count = min(workers, self.blocks // self.together, max(self.resident // self.together, 1))
         # Chunks are small enough to share the load, and to swap in better code.
         self.chunk = max(1, min(4096, self.blocks // (count * 16))) if self.together == 1 else self.together
-        self.workers = [Worker(i) for i in range(count)]
+        self.workers = [Worker(i, counts=self.new_counters()) for i in range(count)]
         self.laps = [0] * count
         futures = {pool.submit(self.work, worker) for worker in self.workers}
         start, told = time.perf_counter(), False
@@ -176,11 +178,18 @@ class Grid:
             self.begun += self.together
             return True
 
-    def new_state(self) -> ClusterState:
-        """State for one more cluster."""
-        return ClusterState(
-            [State(self.translation, self.context, self.threads) for _ in range(self.together)]
-        )
+    def new_counters(self) -> np.ndarray[Any, Any] | None:
+        """Counters for a worker, all zero."""
+        plan = self.translation.plan
+        return None if plan is None else np.zeros(max(plan.size, 1), np.uint64)
+
+    def new_state(self, worker: Worker) -> ClusterState:
+        """State for one more cluster of a worker."""
+        states = [State(self.translation, self.context, self.threads) for _ in range(self.together)]
+        if worker.counts is not None:
+            for state in states:
+                state.header[at.BLOCK["counters"] // 8] = worker.counts.ctypes.data
+        return ClusterState(states)
 
     def ended(self, worker: Worker, unit: ClusterState) -> None:
         """All blocks of a cluster have ended."""
@@ -211,7 +220,7 @@ class Grid:
 
     def begin(self, worker: Worker) -> None:
         """Run blocks that have not begun, until one gives way or all that were taken have ended."""
-        unit = worker.spare or self.new_state()
+        unit = worker.spare or self.new_state(worker)
         unit.running = list(unit.states)
         worker.spare, worker.since = None, 0
         self.laps[worker.number] = 0

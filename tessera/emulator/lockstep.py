@@ -36,7 +36,6 @@ from tessera.program.errors import CompileError, DeviceError
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters
-    from tessera.emulator.recorder import Recorder
 
 __all__ = ["BlockRun", "Frame", "Geometry", "Machine", "Memory", "launch", "size_of"]
 
@@ -286,7 +285,8 @@ class BlockRun:
         recorder = self.machine.recorder
         if block.collective:
             top.block = None
-            done = self.meet(top, instruction, recorder)
+            meet = rendezvous.collective if recorder is None else recorder.meet
+            done = meet(self, top, instruction, top.going)
             top.stuck |= top.going & ~done
             if done.any():
                 top.stuck &= ~done
@@ -303,23 +303,6 @@ class BlockRun:
             recorder.executed(top, instruction, going, taken)
         if top.call is None:
             top.advance()
-
-    def meet(self, top: Activation, instruction: Instruction, recorder: Recorder | None) -> Array:
-        """Execute a warp-wide instruction where all that it names have come; which threads go on."""
-        if recorder is None:
-            return rendezvous.collective(self, top, instruction, top.going)
-        from tessera.emulator.recorder import members_named
-
-        on, active, before = top.frame.guard(instruction).copy(), top.going, top.pc.copy()
-        named = members_named(top.frame, instruction)
-        top.frame.instruction = instruction
-        done = gone = rendezvous.collective(self, top, instruction, active)
-        if "cluster" in instruction.modifiers and "wait" in instruction.modifiers:
-            # Who has to wait comes again: only who goes on has executed it.
-            gone = active & (top.pc != before)
-        top.frame.instruction = None
-        recorder.met(top.frame, instruction, on, active, gone, self.tried, named)
-        return done
 
     def branch(self, top: Activation, instruction: Instruction, taken: Array) -> None:
         """`bra`."""

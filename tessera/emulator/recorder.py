@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera.emulator import collectives
+from tessera.emulator import collectives, rendezvous
 from tessera.emulator.count_plan import Numbers, assemble, operation_of
 from tessera.emulator.counters import Access, Counters, Operation, Space
 from tessera.emulator.lanes import Array
@@ -18,6 +18,7 @@ from tessera.emulator.transfers import space_of
 if TYPE_CHECKING:
     from tessera.emulator.activation import Activation
     from tessera.emulator.instructions import Executor
+    from tessera.emulator.lockstep import BlockRun
 
 WARP = 32
 COUNTED = frozenset({"ld", "ldu", "st", "atom", "red", "ldmatrix", "stmatrix"})
@@ -72,7 +73,21 @@ class Recorder:
             numbers.divergent += int((high > low).sum())
         self._flush(instruction)
 
-    def met(
+    def meet(self, run: BlockRun, top: Activation, instruction: Instruction, active: Array) -> Array:
+        """Do what `rendezvous.collective` does, and count it."""
+        frame, before = top.frame, top.pc.copy()
+        # The instruction may overwrite its own guard and mask.
+        on, named = frame.guard(instruction).copy(), _members(frame, instruction)
+        frame.instruction = instruction
+        done = gone = rendezvous.collective(run, top, instruction, active)
+        frame.instruction = None
+        if "cluster" in instruction.modifiers and "wait" in instruction.modifiers:
+            # Who has to wait comes again: only who goes on has executed it.
+            gone = active & (top.pc != before)
+        self._met(frame, instruction, on, active, gone, run.tried, named)
+        return done
+
+    def _met(
         self, frame: Executor, instruction: Instruction, on: Array, active: Array, done: Array, tried: Array,
         masks: Array,
     ) -> None:  # fmt: skip
@@ -175,8 +190,8 @@ def warps(values: Array) -> Array:
     return padded.reshape(-1, WARP)
 
 
-def members_named(frame: Executor, instruction: Instruction) -> Array:
-    """(threads,) uint32: the lanes that each thread names, before the instruction may overwrite them."""
+def _members(frame: Executor, instruction: Instruction) -> Array:
+    """(threads,) uint32: the lanes that each thread names."""
     if instruction.opcode in ("bar", "barrier") and "warp" not in instruction.modifiers:
         return np.zeros(frame.count, np.uint32)
     return collectives.member_mask(frame, instruction).copy()

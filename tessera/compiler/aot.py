@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.compiler.build import Builder, Progress
+from tessera.compiler.build import Builder, Pending, Progress
 from tessera.compiler.cache import CompileCache, toolchain
 from tessera.compiler.fingerprint import digest
+from tessera.compiler.gpu_code import Timings
 from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig, ToolOptions
 from tessera.compiler.unit import Unit
 from tessera.program.artifact import Artifact, KernelBinary
@@ -31,6 +32,8 @@ class CompiledKernel:
     """Its program, machine code and weights."""
     config: AOTConfig
     """What it was compiled with."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time spent in each stage, added over threads and over all that was compiled with it."""
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -145,8 +148,24 @@ class AOTCompiler:
             ResourceError: A kernel is over a hardware limit.
             ToolchainError: A compiler or linker is missing or failed.
         """
-        units = [self._unit(fn, input_specs, name)]
-        return CompiledKernel(build_artifact(units, self.config, self.cache, progress), self.config)
+        return self.compile_each([(fn, input_specs, name)], progress=progress)[0]
+
+    def compile_each(
+        self, items: Sequence[tuple[object, Specs, str | None]], *, progress: Progress | None = None
+    ) -> list[CompiledKernel]:
+        """Compile several things, each for itself, side by side on the machine's cores.
+
+        Args:
+            items: What to compile, specs of its inputs and its name, as for `compile`.
+            progress: As for `compile`, over all.
+
+        Raises:
+            TesseraError: As for `compile`.
+        """
+        units = [[self._unit(fn, specs, name)] for fn, specs, name in items]
+        timings = Timings()
+        artifacts = build_artifacts(units, self.config, self.cache, progress, timings)
+        return [CompiledKernel(artifact, self.config, timings.seconds) for artifact in artifacts]
 
     def _unit(self, fn: object, input_specs: Specs, name: str | None) -> Unit:
         return make_unit(fn, _spec_list(input_specs), name, self.config)
@@ -227,13 +246,40 @@ def build_artifact(
     Raises:
         CompileError: A kernel does not compile, or two programs want different weights of one name.
     """
-    builder = Builder(config, cache, total=sum(unit.steps for unit in units), progress=progress)
+    return build_artifacts([units], config, cache, progress)[0]
+
+
+def build_artifacts(
+    groups: Sequence[Sequence[Unit]],
+    config: AOTConfig,
+    cache: CompileCache,
+    progress: Progress | None = None,
+    timings: Timings | None = None,
+) -> list[Artifact]:
+    """An artifact of each group of units. All code is under way before the first is waited for.
+
+    Raises:
+        CompileError: A kernel does not compile, or two of a group want different weights of one name.
+    """
+    total = sum(unit.steps for units in groups for unit in units)
+    with Builder(config, cache, total=total, progress=progress, timings=timings) as builder:
+        begun = [
+            [(unit, builder.begin_gpu(unit.program.name, unit.jobs_for("cuda"), unit.gpu)) for unit in units]
+            for units in groups
+        ]
+        return [_artifact(pairs, config, cache, builder) for pairs in begun]
+
+
+def _artifact(
+    begun: Sequence[tuple[Unit, Sequence[Pending]]], config: AOTConfig, cache: CompileCache, builder: Builder
+) -> Artifact:
     binaries: list[KernelBinary] = []
-    for unit in units:
-        gpu = [job for job in unit.jobs if job.kind == "cuda"]
-        cpu = [job for job in unit.jobs if job.kind == "cpu"]
-        binaries += builder.gpu(unit.program.name, gpu, unit.gpu)
-        binaries += [builder.cpu(unit.program.name, cpu, options) for options in unit.cpu if cpu]
+    for unit, items in begun:
+        jobs = unit.jobs_for("cpu")
+        # While the pool makes GPU code, this thread makes the CPU's.
+        native = [builder.cpu(unit.program.name, jobs, options) for options in unit.cpu if jobs]
+        binaries += [binary for item in items for binary in builder.gpu(item)] + native
+    units = [unit for unit, _ in begun]
     return Artifact(
         programs=tuple(unit.program for unit in units),
         binaries=tuple(binaries),

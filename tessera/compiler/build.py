@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Literal, Protocol
 
 from tessera.compiler.cache import CompileCache, Entry, entry_key
-from tessera.compiler.cubin import check_shared, ptx_to_cubin, with_launch
-from tessera.compiler.cuda_cpp import CppKernel
+from tessera.compiler.cubin import check_shared, with_launch
 from tessera.compiler.diagnose import explain
+from tessera.compiler.gpu_code import Code, GpuCode, KernelCode, Timings, missing
 from tessera.compiler.job import Job
-from tessera.compiler.numba_adapter import CudaIR
 from tessera.compiler.options import AOTConfig, ToolOptions
-from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, lowering_class, ptx_arch, shared_ptx
 from tessera.program.arch import is_cpu
 from tessera.program.artifact import KernelBinary, Resources
-from tessera.program.errors import MissingDependencyError, TesseraError
-
-LINK_THREADS = 2
-"""nvJitLink runs outside Python's lock: two threads ran 1.6 times as fast as one."""
+from tessera.program.errors import TesseraError
 
 
 class Progress(Protocol):
@@ -38,79 +33,77 @@ class Builder:
         cache: Where finished kernels are kept.
         total: Kernels times targets, for `progress`.
         progress: Told after each.
+        timings: Where time spent is counted.
     """
 
     def __init__(
-        self, config: AOTConfig, cache: CompileCache, *, total: int = 0, progress: Progress | None = None
+        self,
+        config: AOTConfig,
+        cache: CompileCache,
+        *,
+        total: int = 0,
+        progress: Progress | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self._config = config
         self._cache = cache
         self._total = total
         self._done = 0
         self._progress = progress
+        self._gpu_code: GpuCode | None = None
+        self.timings = timings or Timings()
+        """Seconds spent in each stage."""
         self.linkers: set[str] = set()
         """Linkers that were used for CPU code, by description."""
 
-    def gpu(self, program: str, jobs: Sequence[Job], targets: Sequence[ToolOptions]) -> list[KernelBinary]:
-        """Cubins and PTX of a program's kernels, kernel by kernel in the order of `targets`.
+    def __enter__(self) -> Builder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._gpu_code is not None:
+            self._gpu_code.__exit__(kind, error, trace)
+
+    def begin_gpu(self, program: str, jobs: Sequence[Job], targets: Sequence[ToolOptions]) -> list[Pending]:
+        """Begin to make cubins and PTX of a program's kernels, kernel by kernel in the order of `targets`.
 
         Raises:
             CompileError: A kernel does not compile; the error names its place.
-            ResourceError: A kernel is over a limit.
         """
-        with ThreadPoolExecutor(LINK_THREADS, thread_name_prefix="tessera-link") as pool:
-            pending = [item for job in jobs for item in self._kernel(job, targets, pool)]
-            return [binary for item in pending for binary in self._finish(program, item)]
+        return [item for job in jobs for item in self._kernel(program, job, targets)]
 
-    def _kernel(
-        self, job: Job, targets: Sequence[ToolOptions], pool: ThreadPoolExecutor
-    ) -> Iterable[_Pending]:
-        kernel: CudaKernel | CppKernel | None = None
-        lowered = _Lowered()
+    def _kernel(self, program: str, job: Job, targets: Sequence[ToolOptions]) -> Iterable[Pending]:
+        kernel: KernelCode | None = None
         for options in targets:
             key = job.key(options, cubin=self._config.generate_cubin)
             found = self._cache.get(key)
             if found is not None:
-                yield _Pending(job, options, key, entry=found)
+                yield Pending(program, job, options, key, entry=found)
                 continue
-            kernel = kernel or job.load()
-            ptx = self._ptx(kernel, options, lowered)
-            if self._config.generate_cubin:
-                yield _Pending(
-                    job, options, key, ptx=ptx, link=pool.submit(ptx_to_cubin, ptx, job.name, options)
-                )
-            else:
-                yield _Pending(job, options, key, ptx=ptx)
+            if kernel is None:
+                self._gpu_code = self._gpu_code or GpuCode(self.timings)
+                kernel = self._gpu_code.kernel(job.load())
+            code = kernel.code(options, cubin=self._config.generate_cubin)
+            yield Pending(program, job, options, key, code=code)
 
-    def _ptx(self, kernel: CudaKernel | CppKernel, options: ToolOptions, lowered: _Lowered) -> Ptx:
-        if isinstance(kernel, CppKernel):
-            try:
-                return kernel.to_ptx(options)
-            except ImportError as error:
-                raise _missing(error) from None
-        shared = lowering_class(kernel, options)
-        text = (*shared, ptx_arch(kernel, options))
-        try:
-            if shared not in lowered.ir:
-                lowered.ir[shared] = lower(kernel, options)
-            if text not in lowered.ptx:
-                lowered.ptx[text] = shared_ptx(lowered.ir[shared], kernel, options)
-            return for_target(lowered.ptx[text], options)
-        except ImportError as error:
-            raise _missing(error) from None
-        except Exception as error:
-            raise explain(error, kernel.name, kernel.function, kernel.locations) from error
+    def gpu(self, item: Pending) -> list[KernelBinary]:
+        """The cubin and PTX of one kernel for one target.
 
-    def _finish(self, program: str, item: _Pending) -> list[KernelBinary]:
+        Raises:
+            CompileError: It does not compile; the error names its place.
+            ResourceError: It is over a limit.
+        """
         job, options = item.job, item.options
         entry = item.entry
         if entry is None:
-            assert item.ptx is not None  # noqa: S101 - one of the two is there
+            assert item.code is not None  # noqa: S101 - one of the two is there
+            ptx = item.code.ptx.result()
             # With debug information the functions that a kernel calls stay modules of their own.
-            files = {"ptx": "\0".join((item.ptx.text, *item.ptx.linked)).encode()}
+            files = {"ptx": "\0".join((ptx.text, *ptx.linked)).encode()}
             resources = Resources()
-            if item.link is not None:
-                files["cubin"], resources = item.link.result()
+            if item.code.cubin is not None:
+                files["cubin"], resources = item.code.cubin.result()
             entry = Entry(files=files, resources=resources)
             self._cache.put(item.key, entry)
         check_shared(
@@ -125,7 +118,7 @@ class Builder:
             shared_cap=self._config.max_shared_memory_per_block,
         )
         binary = KernelBinary(
-            program=program,
+            program=item.program,
             name=job.name,
             kernels=(job.name,),
             target=options.target,
@@ -161,7 +154,8 @@ class Builder:
             # Asked for first: without a linker the rest would be in vain.
             tool = find_linker(LEVELS[options.target].machine).description
             objects = [self._object(job, options) for job in jobs]
-            entry = Entry(files={"so": link_program(objects, program, options)}, tool=tool)
+            linked = self.timings.timed("cpu link", lambda: link_program(objects, program, options))
+            entry = Entry(files={"so": linked}, tool=tool)
             self._cache.put(key, entry)
         else:
             for job in jobs:
@@ -185,11 +179,12 @@ class Builder:
         if entry is None:
             kernel = job.load()
             try:
-                entry = Entry(files={"o": kernel_to_object(kernel, options)})
+                made = self.timings.timed("cpu code", lambda: kernel_to_object(kernel, options))
             except (TesseraError, ImportError) as error:
-                raise _missing(error) from None
+                raise missing(error) from None
             except Exception as error:
                 raise explain(error, kernel.name, kernel.function, kernel.locations) from error
+            entry = Entry(files={"o": made})
             self._cache.put(key, entry)
         self._report(f"{job.name} for {options.target}")
         return entry.files["o"]
@@ -201,29 +196,15 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lowered:
-    """What targets of one kernel share."""
+class Pending:
+    """A kernel for a target: found in the cache, or under way."""
 
-    ir: dict[tuple[object, ...], CudaIR] = field(default_factory=dict)
-    """By lowering class."""
-    ptx: dict[tuple[object, ...], Ptx] = field(default_factory=dict)
-    """By lowering class and architecture asked of NVVM."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
+    program: str
     job: Job
     options: ToolOptions
     key: str | None
     entry: Entry | None = None
-    ptx: Ptx | None = None
-    link: Future[tuple[bytes, Resources]] | None = None
-
-
-def _missing(error: TesseraError | ImportError) -> TesseraError:
-    if isinstance(error, TesseraError):
-        return error
-    return MissingDependencyError.extra(error.name or "numba-cuda", "compile", needed_for="compiling")
+    code: Code | None = None
 
 
 def split_targets(targets: Iterable[ToolOptions]) -> tuple[list[ToolOptions], list[ToolOptions]]:

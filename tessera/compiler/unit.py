@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tessera.compiler.job import Job
 from tessera.compiler.options import ToolOptions
@@ -26,6 +26,10 @@ class Unit:
     """CPU targets that code is made for."""
     constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def jobs_for(self, kind: Literal["cuda", "cpu"]) -> list[Job]:
+        """The jobs for one kind of target."""
+        return [job for job in self.jobs if job.kind == kind]
 
     @property
     def steps(self) -> int:

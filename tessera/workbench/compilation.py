@@ -165,16 +165,15 @@ def compile_request(request: Request, *, single: bool = False) -> Compiled:
     from tessera.deploy import AOTCompiler
 
     compiler: AOTCompiler = AOTCompiler(configuration(request))
-    kernels = []
     with progress(len(entries)) as advance:
-        for index, entry in enumerate(entries):
-            advance(index, f"compiling {entry.name}")
 
-            def tell(done: int, total: int, label: str, index: int = index) -> None:
-                advance(index + done / max(1, total), f"compiled {label}")
+        def tell(done: int, total: int, label: str) -> None:
+            advance(len(entries) * done / max(1, total), f"compiled {label}")
 
-            specs = entry.input_specs(request.specs_of(entry.name))
-            kernels.append(compiler.compile(entry.subject, input_specs=specs, name=entry.name, progress=tell))
+        advance(0, f"compiling {', '.join(entry.name for entry in entries)}")
+        kernels = compiler.compile_each(
+            [(e.subject, e.input_specs(request.specs_of(e.name)), e.name) for e in entries], progress=tell
+        )
     return Compiled(request, tuple(entries), tuple(kernels), time.perf_counter() - start)
 
 

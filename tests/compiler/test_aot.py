@@ -4,6 +4,7 @@ from sample_kernels import saxpy, with_barrier
 
 import tessera as ts
 from tessera.compiler.aot import AOTCompiler, BatchCompiler
+from tessera.compiler.cache import CompileCache
 from tessera.compiler.options import AOTConfig, CompilationTarget
 from tessera.package.package import Package
 from tessera.program.errors import ArchitectureError, CompileError, OptionError, ResourceError
@@ -62,7 +63,8 @@ def test_progress_counts_every_kernel_and_target():
     AOTCompiler(target_architectures=TARGETS).compile(saxpy, progress=lambda *step: seen.append(step))
     assert [done for done, _, _ in seen] == [1, 2, 3, 4]
     assert {total for _, total, _ in seen} == {4}
-    assert seen[0][2] == "saxpy for sm_70"
+    assert [label.split()[0] for _, _, label in seen] == ["saxpy"] * 4
+    assert len({label for _, _, label in seen}) == 4
 
 
 def test_specs_may_be_given_instead_of_annotations():
@@ -179,3 +181,25 @@ def test_provenance_holds_versions_and_no_folder(compiled):
     assert "numba-cuda" in text
     assert set(compiled.artifact.provenance["sources"]) == {"dense"}
     assert "/" not in text
+
+
+def test_several_compiled_side_by_side_are_what_they_are_alone():
+    compiler = AOTCompiler(target_architectures=["sm_80", "sm_90"], cache=CompileCache.off())
+    items = [(saxpy, None, None), (dense, None, None), (saxpy, None, "again")]
+    together = compiler.compile_each(items)
+    alone = [compiler.compile(fn, specs, name) for fn, specs, name in items]
+    assert [k.name for k in together] == ["saxpy", "dense", "again"]
+    assert [[b.data for b in k.binaries] for k in together] == [[b.data for b in k.binaries] for k in alone]
+    assert together[0].seconds["cubin"] > 0
+    assert together[0].seconds["front end"] > 0
+
+
+def test_failure_among_several_ends_all(recwarn):
+    @ts.kernel(grid=1, block=32)
+    def wrong(x: ts.Array[ts.f32, "n"]):
+        x[0] = x.nothing
+
+    compiler = AOTCompiler(target_architectures=["sm_80"], cache=CompileCache.off())
+    with pytest.raises(CompileError, match="nothing"):
+        compiler.compile_each([(saxpy, None, None), (wrong, None, None)])
+    assert not recwarn.list

@@ -217,8 +217,9 @@ def test_two_processes_at_once_agree(tmp_path):
 HIT = """
 import sys
 import tessera as ts
-from tessera.compiler.build import Builder, Job
+from tessera.compiler.build import Builder
 from tessera.compiler.cache import CompileCache, Entry
+from tessera.compiler.job import Job
 from tessera.compiler.options import AOTConfig
 from tessera.program.artifact import Resources
 config = AOTConfig(targets=["sm_80"])
@@ -227,7 +228,8 @@ job = Job("k", "cuda", {"any": "thing"}, load=lambda: sys.exit("not a hit"), thr
 entry = Entry(files={"cubin": b"code", "ptx": b"text"}, resources=Resources(registers=8))
 cache = CompileCache.default()
 cache.put(job.key(options[0], cubin=True), entry)
-assert all(b.cached for b in Builder(config, cache).gpu("p", [job], options))
+builder = Builder(config, cache)
+assert all(b.cached for item in builder.begin_gpu("p", [job], options) for b in builder.gpu(item))
 heavy = {m for m in ("numba", "llvmlite", "numpy", "cuda.core", "cuda.bindings") if m in sys.modules}
 sys.exit(str(heavy) if heavy else 0)
 """

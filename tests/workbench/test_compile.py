@@ -218,3 +218,12 @@ def test_machine_code_is_shown_under_the_lines_of_the_source(tessera: Tessera, p
         {"offset", "text", "opcode", "file", "line"} == set(i) for i in data["sass"][0]["instructions"]
     )
     assert tessera("inspect", "kernels.py:linear_relu", "--sass", "--arch", "cpu").status == 0
+
+
+def test_times_of_the_stages_are_shown_on_request(tessera: Tessera, project: Path) -> None:
+    (project / "kernels.py").write_text(KERNELS.replace("a * x[i]", f"a * x[i] * {id(tessera)}.0"))
+    said = tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "--timings")
+    assert re.search(r"front end \d+\.\d\d s  ptx .* cubin", said.out)
+    again = tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "--timings", "--json").json
+    assert list(again) == ["kernels", "seconds", "stages"]
+    assert set(again["stages"].values()) == {0.0}

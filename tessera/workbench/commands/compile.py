@@ -38,6 +38,7 @@ def compile_(
         bool | None, typer.Option("--fast-math/--no-fast-math", help="Trade accuracy for speed.")
     ] = None,
     lineinfo: Annotated[bool, typer.Option("--lineinfo", help="Keep source lines.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Show the time of each stage.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compile, save if asked, and show what every kernel needs."""
@@ -52,9 +53,14 @@ def compile_(
     written = write_outputs(compiled, place) if place else []
     if as_json:
         data: dict[str, Any] = {"kernels": kernel_rows(compiled.binaries()), "seconds": compiled.seconds}
+        if timings:
+            data["stages"] = dict(compiled.kernels[0].seconds)
         emit(data)
         return
     _show(compiled, written)
+    if timings:
+        spent = compiled.kernels[0].seconds
+        print("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in spent.items() if seconds))
 
 
 def _show(compiled: Compiled, written: list[Path]) -> None:

@@ -1,0 +1,157 @@
+"""From a kernel to its PTX and cubins, in stages; what targets share is made once, and threads do the rest.
+
+    front end → NVVM → PTX → nvJitLink → cubin
+
+The front end is Python and runs in the caller. NVVM, NVRTC and nvJitLink run outside Python's lock, in a
+pool of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from types import TracebackType
+from typing import Any, TypeVar
+
+from tessera.compiler.cubin import ptx_to_cubin
+from tessera.compiler.cuda_cpp import CppKernel
+from tessera.compiler.diagnose import explain
+from tessera.compiler.numba_adapter import CudaIR
+from tessera.compiler.options import ToolOptions
+from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, lowering_class, ptx_arch, shared_ptx
+from tessera.program.artifact import Resources
+from tessera.program.errors import MissingDependencyError, TesseraError
+
+T = TypeVar("T")
+STAGES = ("front end", "ptx", "cubin", "cpu code", "cpu link")
+"""Parts of the work that are timed."""
+
+
+class Timings:
+    """Seconds spent in each stage, added over threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        """By name of the stage."""
+
+    def timed(self, stage: str, work: Callable[[], T]) -> T:
+        """Do the work and count its time."""
+        start = time.perf_counter()
+        try:
+            return work()
+        finally:
+            with self._lock:
+                self.seconds[stage] += time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a kernel becomes for one target, when it is ready."""
+
+    ptx: Future[Ptx]
+    cubin: Future[tuple[bytes, Resources]] | None
+    """Machine code and what it needs; None if none is wanted."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What targets of one kernel have in common."""
+
+    ir: dict[tuple[object, ...], CudaIR] = field(default_factory=dict)
+    """By lowering class."""
+    ptx: dict[tuple[object, ...], Future[Ptx]] = field(default_factory=dict)
+    """By lowering class and the architecture asked of NVVM."""
+
+
+class GpuCode:
+    """A pool that makes GPU code.
+
+    Args:
+        timings: Where time spent is counted.
+        workers: Threads; None: as many as this machine has cores, two at least.
+    """
+
+    def __init__(self, timings: Timings, *, workers: int | None = None) -> None:
+        self._timings = timings
+        self._pool = ThreadPoolExecutor(workers or max(2, os.cpu_count() or 2), "tessera-compile")
+
+    def __enter__(self) -> GpuCode:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After a failure or Ctrl-C nobody asks for what has not begun.
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def kernel(self, kernel: CudaKernel | CppKernel) -> KernelCode:
+        """Begin with one kernel."""
+        return KernelCode(kernel, self._pool, self._timings)
+
+
+class KernelCode:
+    """One kernel's code for several targets."""
+
+    def __init__(self, kernel: CudaKernel | CppKernel, pool: ThreadPoolExecutor, timings: Timings) -> None:
+        self._kernel, self._pool, self._timings = kernel, pool, timings
+        self._shared = _Shared()
+
+    def code(self, options: ToolOptions, *, cubin: bool) -> Code:
+        """The code for one target.
+
+        Raises:
+            CompileError: The front end refuses the kernel; the error names its place.
+        """
+        text = self._text(options)
+        if not cubin:
+            return Code(self._pool.submit(lambda: for_target(text.result(), options)), None)
+        # Texts are submitted before the links that wait for them, and threads take work in order.
+        ptx = self._pool.submit(lambda: for_target(text.result(), options))
+        return Code(ptx, self._pool.submit(self._link, ptx, options))
+
+    def _link(self, ptx: Future[Ptx], options: ToolOptions) -> tuple[bytes, Resources]:
+        text = ptx.result()
+        return self._timings.timed("cubin", lambda: ptx_to_cubin(text, self._kernel.name, options))
+
+    def _text(self, options: ToolOptions) -> Future[Ptx]:
+        kernel = self._kernel
+        if isinstance(kernel, CppKernel):
+            return self._submit("ptx", lambda: kernel.to_ptx(options))
+        shared = lowering_class(kernel, options)
+        text = (*shared, ptx_arch(kernel, options))
+        if text not in self._shared.ptx:
+            if shared not in self._shared.ir:
+                lowered = self._guarded(
+                    lambda: self._timings.timed("front end", lambda: lower(kernel, options))
+                )
+                self._shared.ir[shared] = lowered
+            ir = self._shared.ir[shared]
+            self._shared.ptx[text] = self._submit("ptx", lambda: shared_ptx(ir, kernel, options))
+        return self._shared.ptx[text]
+
+    def _submit(self, stage: str, work: Callable[[], T]) -> Future[T]:
+        return self._pool.submit(self._guarded, lambda: self._timings.timed(stage, work))
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Do the work; whatever goes wrong becomes one of our errors, with the user's line."""
+        kernel: Any = self._kernel
+        try:
+            return work()
+        except ImportError as error:
+            raise missing(error) from None
+        except Exception as error:
+            if isinstance(kernel, CppKernel):
+                raise
+            raise explain(error, kernel.name, kernel.function, kernel.locations) from error
+
+
+def missing(error: TesseraError | ImportError) -> TesseraError:
+    """The error for a compiler that is not installed."""
+    if isinstance(error, TesseraError):
+        return error
+    return MissingDependencyError.extra(error.name or "numba-cuda", "compile", needed_for="compiling")

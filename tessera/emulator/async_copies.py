@@ -35,7 +35,9 @@ def _copy(executor: Executor, instruction: Instruction, mask: Array) -> None:
         raise unsupported(instruction)
     count = int(size.value)
     kept = np.full(executor.count, count, np.int64)
-    if rest and "cache_hint" not in modifiers[-1]:
+    if any(m.endswith("cache_hint") for m in modifiers):
+        rest = rest[:-1]
+    if rest:
         option = rest[0]
         name = getattr(option, "name", "")
         if executor.function.registers.get(name) == "pred":

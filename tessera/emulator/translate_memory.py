@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tessera.emulator.emit_ir import WARP, Value, constant
 from tessera.emulator.geometry import RANK_SHIFT
 from tessera.emulator.layout import BLOCK, CONTEXT
-from tessera.emulator.ptx import Address, Immediate, Instruction, Operand, Register, Symbol, Vector
+from tessera.emulator.ptx import Address, Instruction, Operand, Symbol, Vector
 from tessera.emulator.translate import BITS, LOCAL_WINDOW, SHARED_WINDOW, unsupported
 from tessera.emulator.translate_counts import count_access
 
@@ -151,6 +151,13 @@ def hosts(
     """Checked host addresses of the lanes (a vector of i64), and the lanes that are active."""
     address = t.address(operand)
     count_access(t, instruction, address, place, size, write=instruction.opcode == "stmatrix")
+    return hosts_at(t, instruction, address, place, size)
+
+
+def hosts_at(
+    t: Translator, instruction: Instruction, address: Value, place: str, size: int
+) -> tuple[str, str]:
+    """The same for addresses that are known. The access is not counted."""
     address = t.spread(address)
     name = f"hosts_{place}_{size}"
     t.helpers.add(name)
@@ -199,47 +206,6 @@ def is_space(t: Translator, instruction: Instruction) -> None:
     t.write(instruction.operands[0], found)
 
 
-def copy_async(t: Translator, instruction: Instruction) -> None:
-    """`cp.async`: done at once, which any program that waits for it allows."""
-    modifiers = instruction.modifiers
-    if "async" not in modifiers or "bulk" in modifiers or "mbarrier" in modifiers:
-        raise unsupported(instruction)
-    if any(m in ("commit_group", "wait_group", "wait_all") for m in modifiers):
-        return
-    target, source, size, *rest = instruction.operands
-    if not isinstance(size, Immediate):
-        raise unsupported(instruction)
-    count, step, guard = max(int(size.value) // 4, 1), 32, t.guard
-    bytes_read = _bytes_read(t, rest[:-1] if "L2::cache_hint" in modifiers else rest, int(size.value))
-    if bytes_read is not None:
-        # Whoever reads nothing may give any address.
-        reading = t.compare("ne", bytes_read, constant(0, 32))
-        t.guard = reading if guard is None else t.binary("and", guard, reading)
-    values = load_from(t, instruction, source, "global", step, count)
-    t.guard = guard
-    if bytes_read is not None:
-        values = [_first_bytes(t, v, bytes_read, 4 * k) for k, v in enumerate(values)]
-    store_to(t, instruction, target, "shared", values)
-
-
-def _bytes_read(t: Translator, options: list[Operand], size: int) -> Value | None:
-    """How much of a copy is read, where that is not all: an operand says it, or that nothing is."""
-    if not options:
-        return None
-    if isinstance(options[0], Register) and t.width(options[0].name) == 1:
-        return t.select(t.read(options[0], "pred"), constant(0, 32), constant(size, 32))
-    return t.read(options[0], "u32")
-
-
-def _first_bytes(t: Translator, value: Value, bytes_read: Value, start: int) -> Value:
-    """The element with zeros from byte `bytes_read` of the whole copy on."""
-    left = t.intrinsic("usub.sat", [bytes_read, constant(start, 32)])
-    kept = t.intrinsic("umin", [left, constant(4, 32)])
-    bits = t.resize(t.binary("mul", kept, constant(8, 32)), 64)
-    mask = t.resize(t.invert(t.binary("shl", constant(-1, 64), bits)), 32)
-    return t.binary("and", value, mask)
-
-
 def policy(t: Translator, instruction: Instruction) -> None:
     """`createpolicy`: caches are not modelled."""
     t.write(instruction.operands[0], constant(0, 64))
@@ -251,7 +217,7 @@ def nothing(_t: Translator, _instruction: Instruction) -> None:
 
 TABLE = {
     "ld": load, "ldu": load, "st": store, "cvta": convert_address,
-    "isspacep": is_space, "cp": copy_async, "createpolicy": policy,
+    "isspacep": is_space, "createpolicy": policy,
     **dict.fromkeys(("mark", "membar", "fence", "prefetch", "prefetchu", "griddepcontrol",
                      "discard", "applypriority", "pmevent", "setmaxnreg", "brkpt"), nothing),
 }  # fmt: skip

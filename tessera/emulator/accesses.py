@@ -122,7 +122,7 @@ class AccessObserver(Observer):
     ) -> None:  # fmt: skip
         offsets = addresses - region.base
         index = offsets[:, None] + np.arange(size)
-        if not write or atomic:
+        if (not write or atomic) and not region.complete:
             unwritten = ~region.written[index].all(axis=1)
             if unwritten.any():
                 self._uninitialized(region, space, threads[unwritten], offsets[unwritten], size)

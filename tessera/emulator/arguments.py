@@ -14,6 +14,35 @@ from tessera.program.errors import DeviceError, KernelError
 NAMES = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 
 
+Sizes = tuple[int, int, int]
+
+
+def check_sizes(grid: Sizes, block: Sizes) -> None:
+    """Refuse sizes that no launch has.
+
+    Raises:
+        KernelError: No blocks, no threads, or too many threads.
+    """
+    if min(*grid, *block) < 1 or block[0] * block[1] * block[2] > 1024:
+        raise KernelError(f"cannot launch a grid of {grid} blocks of {block} threads (1 to 1024 threads)")
+
+
+def check_params(function: Function, params: Sequence[bytes]) -> None:
+    """Refuse parameters that a kernel does not have.
+
+    Raises:
+        KernelError: Too few, too many, or of another size.
+    """
+    variables = function.params
+    if len(params) != len(variables):
+        raise KernelError(f"{function.name} takes {len(variables)} parameters, {len(params)} given")
+    for raw, variable in zip(params, variables, strict=True):
+        if len(raw) != size_of(variable):
+            raise KernelError(
+                f"parameter {variable.name} has {size_of(variable)} bytes, {len(raw)} were given"
+            )
+
+
 def size_of(variable: Variable) -> int:
     """Bytes of a variable."""
     return TYPE_BYTES[variable.type] * variable.count

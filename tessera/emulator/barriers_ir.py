@@ -112,6 +112,7 @@ loop:
   %open = and i1 %some, %enough
   br i1 %open, label %wake, label %next
 wake:
+  ;OPENED
   %yes_at = getelementptr i32, ptr %bar, i32 2
   %yes = load i32, ptr %yes_at
   %total_at = getelementptr i32, ptr %bar, i32 3

@@ -191,6 +191,7 @@ define void @begin_block(ptr %ctx, ptr %blk, i64 %number) {
   %cluster = inttoptr i64 %cluster_int to ptr
   set cluster.come, 0
   set cluster.parity, 0
+  ;BEGIN
   %threads = get ctx.threads
   set blk.alive, %threads
   %bar = at blk.BARRIERS

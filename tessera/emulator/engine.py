@@ -10,13 +10,22 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tessera.emulator.arguments import initial_bytes, parameter_buffer, raw_argument, size_of
+from tessera.emulator.arguments import (
+    check_params,
+    check_sizes,
+    initial_bytes,
+    parameter_buffer,
+    raw_argument,
+    size_of,
+)
 from tessera.emulator.count_plan import assemble, numbers_of
 from tessera.emulator.counters import Counters
 from tessera.emulator.device_runtime import ARRIVED, add_device_runtime
@@ -26,13 +35,13 @@ from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule, Shape
 from tessera.emulator.memory import ALIGNMENT, Memory
 from tessera.emulator.native import compile_ir
 from tessera.emulator.parser import parse_ptx
-from tessera.emulator.ptx import Module
+from tessera.emulator.ptx import Function, Module
 from tessera.emulator.report import fault_error
 from tessera.emulator.services import Heap, Services
-from tessera.emulator.translate import translate
+from tessera.emulator.translate import Translation, translate
 from tessera.emulator.workers import Grid
 from tessera.program.arch import parse_arch
-from tessera.program.errors import CompileError, KernelError
+from tessera.program.errors import KernelError
 from tessera.program.occupancy import resident_blocks
 
 __all__ = ["Emulator", "Kernel", "LaunchResult", "LoadedModule"]
@@ -44,6 +53,22 @@ SLICE = 256
 """Rounds of 4096 jumps per warp after which a block lets others run (it may wait for them)."""
 LONG_SECONDS = 0.15
 """A launch that runs longer than this gets optimized code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What compiled code is given for a launch."""
+
+    context: np.ndarray[Any, Any]
+    buffer: Any
+    """Holds the parameters."""
+    params: tuple[int, int]
+    """Address and bytes of the parameters."""
+
+    def set(self, **values: int) -> None:
+        """Put numbers into the context, by their names."""
+        for name, value in values.items():
+            self.context[CONTEXT[name] // 8] = value
 
 
 class Emulator:
@@ -68,13 +93,14 @@ class Emulator:
         memory_bytes: int = 4 << 30,
         level: int | None = None,
         count: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         self.arch = arch
         self.count = count
         self.workers = workers or len(os.sched_getaffinity(0))
         self.step_budget = step_budget or DEFAULT_STEPS
         self.level = level
-        self.memory = Memory(memory_bytes)
+        self.memory = memory or Memory(memory_bytes)
         self._texts: dict[str, LoadedModule] = {}
         self.heap = Heap(self.memory)
         self.printed: list[str] = []
@@ -135,18 +161,17 @@ class Emulator:
             if entry in module.kernels:
                 return module.kernels[entry], 0.0
             start = time.perf_counter()
-            function = module.module.functions.get(entry)
-            if function is None or not function.is_entry:
-                raise CompileError(
-                    f"no kernel is called {entry!r}", hint="kernels: " + ", ".join(module.entries)
-                )
+            function = module.entry(entry)
             places = {name: i for i, name in enumerate(module.symbols)}
-            translation = translate(module.module, function, places, count=self.count)
+            translation = self._translate(module.module, function, places)
             level = self.level if self.level is not None else 0
             code = compile_ir(translation.ir, level, libraries=translation.libraries)
             kernel = Kernel(function, translation, code)
             module.kernels[entry] = kernel
             return kernel, time.perf_counter() - start
+
+    def _translate(self, module: Module, function: Function, places: dict[str, int]) -> Translation:
+        return translate(module, function, places, count=self.count)
 
     def improve(self, kernel: Kernel) -> None:
         """Begin to compile a kernel with optimization, in the background."""
@@ -192,20 +217,23 @@ class Emulator:
         """
         module = self.load(ptx) if isinstance(ptx, str) else ptx
         kernel, spent = self.kernel(module, entry)
-        variables = kernel.function.params
-        if len(args) != len(variables):
-            raise KernelError(f"{entry} takes {len(variables)} arguments, {len(args)} given")
-        arrays = [(a, f"argument {i}") for i, a in enumerate(args) if isinstance(a, np.ndarray)]
         # Sectors are counted from addresses: arrays must begin where they would on a GPU.
         alignment = ALIGNMENT if self.count else kernel.translation.alignment
+        with self._bound(kernel.function, args, alignment) as params:
+            shape = self._shape(kernel, grid, block, shared_bytes, cluster, resident)
+            return self._run(module, kernel, shape, params, spent)
+
+    @contextmanager
+    def _bound(self, function: Function, args: Sequence[Any], alignment: int) -> Iterator[list[bytes]]:
+        """The bytes of each parameter, with the arrays among the arguments in device memory."""
+        variables = function.params
+        if len(args) != len(variables):
+            raise KernelError(f"{function.name} takes {len(variables)} arguments, {len(args)} given")
+        arrays = [(a, f"argument {i}") for i, a in enumerate(args) if isinstance(a, np.ndarray)]
         with self.memory.borrowed(arrays, alignment) as addresses:
             places = iter(addresses)
             values = [next(places) if isinstance(a, np.ndarray) else a for a in args]
-            params = [
-                raw_argument(value, variable) for value, variable in zip(values, variables, strict=True)
-            ]
-            shape = self._shape(kernel, grid, block, shared_bytes, cluster, resident)
-            return self._run(module, kernel, shape, params, spent)
+            yield [raw_argument(value, variable) for value, variable in zip(values, variables, strict=True)]
 
     def launch_params(
         self,
@@ -237,14 +265,7 @@ class Emulator:
             KernelError: Parameters or sizes that the kernel cannot be launched with.
         """
         kernel, spent = self.kernel(module, entry)
-        variables = kernel.function.params
-        if len(params) != len(variables):
-            raise KernelError(f"{entry} takes {len(variables)} parameters, {len(params)} given")
-        for raw, variable in zip(params, variables, strict=True):
-            if len(raw) != size_of(variable):
-                raise KernelError(
-                    f"parameter {variable.name} has {size_of(variable)} bytes, {len(raw)} were given"
-                )
+        check_params(kernel.function, params)
         shape = self._shape(kernel, grid, block, shared_bytes, cluster, resident)
         return self._run(module, kernel, shape, params, spent)
 
@@ -254,70 +275,86 @@ class Emulator:
     ) -> Shape:  # fmt: skip
         sizes, threads = three(grid), three(block)
         per_block = threads[0] * threads[1] * threads[2]
-        if min(*sizes, *threads) < 1 or per_block > 1024:
-            raise KernelError(
-                f"cannot launch a grid of {sizes} blocks of {threads} threads (1 to 1024 threads)"
-            )
+        check_sizes(sizes, threads)
         shared = kernel.translation.shared_bytes + shared_bytes
-        if shared > SHARED_LIMIT:
+        asked = shared - kernel.translation.shared_spacing
+        if asked > SHARED_LIMIT:
             raise KernelError(
-                f"{shared} bytes of shared memory per block asked for, {SHARED_LIMIT} is the limit"
+                f"{asked} bytes of shared memory per block asked for, {SHARED_LIMIT} is the limit"
             )
         wanted, explicit = cluster_size(kernel.function, sizes, cluster)
         if resident is None:
-            resident = resident_blocks(parse_arch(self.arch), threads=per_block, shared_bytes=shared)
+            resident = resident_blocks(parse_arch(self.arch), threads=per_block, shared_bytes=asked)
         return Shape(sizes, threads, wanted, explicit, shared_bytes, shared, resident)
 
     def _run(
         self, module: LoadedModule, kernel: Kernel, shape: Shape, params: Sequence[bytes], spent: float
     ) -> LaunchResult:
         translation = kernel.translation
-        buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
         called = translation.services
         if called & {"malloc", "free"}:
             self.heap.prepare()
         services = Services(
             translation, self.memory, self.heap, shape.block, shape.shared_bytes, self.printed
         )
+        prepared = self._prepare(module, kernel, shape, params)
         table = self.memory.table()
         if translation.param_pointers:
             # Parameters whose address is taken are device memory for the time of the launch.
-            row = np.array([[ctypes.addressof(buffer), translation.param_bytes]], np.uint64)
-            table = np.concatenate([table, row])
+            table = np.concatenate([table, np.array([prepared.params], np.uint64)])
             table = np.ascontiguousarray(table[table[:, 0].argsort()])
-        context = np.zeros(CONTEXT_BYTES // 8, np.uint64)
-        for name, value in {
+        prepared.set(table=table.ctypes.data, table_count=len(table), service=services.address)
+        if ARRIVED in module.symbols:
+            self.memory.write(module.symbols[ARRIVED], bytes(4))
+        run = Grid(
+            kernel.best, translation, prepared.context, shape.grid, shape.block, shape.cluster, shape.resident
+        )
+        # What is printed comes block by block, so blocks that print run in their order.
+        seconds = self._timed(run, kernel, 1 if "vprintf" in called else self.workers)
+        if services.error is not None:
+            raise services.error
+        if run.fault is not None:
+            raise fault_error(
+                run.fault, module.module, kernel.function, translation, shape.block, self.memory,
+                self.step_budget,
+            )  # fmt: skip
+        return LaunchResult(seconds, spent, (), _counters(run, module.module, kernel, shape.threads))
+
+    def _prepare(
+        self, module: LoadedModule, kernel: Kernel, shape: Shape, params: Sequence[bytes]
+    ) -> Prepared:
+        """What compiled code is given for a launch, without the table of arrays."""
+        translation = kernel.translation
+        buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
+        address = ctypes.addressof(buffer)
+        prepared = Prepared(
+            np.zeros(CONTEXT_BYTES // 8, np.uint64), buffer, (address, translation.param_bytes)
+        )
+        prepared.set(
             **{f"grid_{axis}": n for axis, n in zip("xyz", shape.grid, strict=True)},
             **{f"block_{axis}": n for axis, n in zip("xyz", shape.block, strict=True)},
             **{f"cluster_{axis}": n for axis, n in zip("xyz", shape.cluster, strict=True)},
-            "explicit": int(shape.explicit),
-            "params": ctypes.addressof(buffer), "budget": self.step_budget, "table": table.ctypes.data,
-            "table_count": len(table), "dynamic_bytes": shape.dynamic_bytes,
-            "symbols": module.table.ctypes.data,
-            "shared_bytes": shape.shared_bytes, "threads": shape.threads, "warps": -(-shape.threads // 32),
-            "local_bytes": translation.local_bytes, "slice": SLICE, "service": services.address,
-        }.items():  # fmt: skip
-            context[CONTEXT[name] // 8] = value
+            explicit=int(shape.explicit), params=address, budget=self.step_budget,
+            dynamic_bytes=shape.dynamic_bytes, symbols=module.table.ctypes.data,
+            shared_bytes=shape.shared_bytes, threads=shape.threads, warps=-(-shape.threads // 32),
+            local_bytes=translation.local_bytes, slice=SLICE,
+        )  # fmt: skip
+        return prepared
+
+    def _timed(self, run: Grid, kernel: Kernel, workers: int) -> float:
+        """Run all blocks; the seconds that took."""
         if kernel.seconds > LONG_SECONDS:
             self.improve(kernel)
-        if ARRIVED in module.symbols:
-            self.memory.write(module.symbols[ARRIVED], bytes(4))
         start = time.perf_counter()
-        run = Grid(kernel.best, translation, context, shape.grid, shape.block, shape.cluster, shape.resident)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.workers, "tessera-emulator")
-        # What is printed comes block by block, so blocks that print run in their order.
-        workers = 1 if "vprintf" in called else self.workers
-        fault = run.execute(self._pool, workers, lambda: self.improve(kernel), LONG_SECONDS)
+        run.execute(self._threads(), workers, lambda: self.improve(kernel), LONG_SECONDS)
         seconds = time.perf_counter() - start
         kernel.seconds += seconds
-        if services.error is not None:
-            raise services.error
-        if fault is not None:
-            raise fault_error(
-                fault, module.module, kernel.function, translation, shape.block, self.memory, self.step_budget
-            )
-        return LaunchResult(seconds, spent, (), _counters(run, module.module, kernel, shape.threads))
+        return seconds
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.workers, "tessera-emulator")
+        return self._pool
 
 
 def _counters(run: Grid, module: Module, kernel: Kernel, threads: int) -> Counters | None:

@@ -179,6 +179,17 @@ class Findings:
         if len(self._groups) >= self.limit:
             raise TooManyFindingsError(f"{self.limit} findings: the run ends here")
 
+    def merge(self, finding: Finding) -> None:
+        """A group, or more of one.
+
+        Raises:
+            TooManyFindingsError: There are enough.
+        """
+        if self.has(finding.kind, finding.kernel, finding.line, finding.ptx_line):
+            self.count(finding.kind, finding.kernel, finding.line, finding.ptx_line, finding.count)
+        else:
+            self.add(finding)
+
     def all(self) -> tuple[Finding, ...]:
         """Every group."""
         return tuple(self._groups.values())

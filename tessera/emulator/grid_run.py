@@ -7,7 +7,7 @@ others; when all that have begun do, the next begins, as far as the GPU would ho
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,7 @@ class GridRun:
         geometry: Of any of its blocks.
         resident: Blocks that the GPU holds at once.
         failed: Told about a block that ended in an error, which then ends alone; None: the error ends all.
+        only: Numbers of the clusters that run; None: all.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class GridRun:
         *,
         resident: int = 1 << 30,
         failed: Callable[[BlockRun, TesseraError], None] | None = None,
+        only: Sequence[int] | None = None,
     ) -> None:
         self.begin = begin
         self.geometry = geometry
@@ -54,7 +56,8 @@ class GridRun:
         self.failed = failed
         self.begun = 0
         """Clusters of blocks that have begun."""
-        self.left = int(np.prod(geometry.grid))
+        self.numbers = range(int(np.prod(geometry.clusters))) if only is None else only
+        self.left = len(self.numbers) * int(np.prod(geometry.cluster))
         """Blocks that have not begun."""
         self.queue: deque[BlockRun] = deque()
         """Blocks that have begun and not ended; the first has its turn."""
@@ -143,9 +146,9 @@ class GridRun:
         if self.queue and len(self.queue) + size > self.resident:
             return False
         g = self.geometry
-        if self.begun >= int(np.prod(g.clusters)):
+        if self.begun >= len(self.numbers):
             return False
-        group = cluster_at(g.grid, g.cluster, self.begun)
+        group = cluster_at(g.grid, g.cluster, self.numbers[self.begun])
         blocks = [self.begin(Geometry(g.grid, g.block, i, g.cluster, g.explicit)) for i in group]
         self.begun += 1
         Cluster(blocks)
@@ -169,7 +172,7 @@ class GridRun:
                 self.failed(block, error)
             block.stack.clear()
         self.queue.clear()
-        self.begun = int(np.prod(self.geometry.clusters))
+        self.begun = len(self.numbers)
 
     def message(self) -> str:
         """Who waits where, in words."""

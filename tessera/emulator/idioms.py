@@ -16,6 +16,11 @@ def optimistic_loads(module: Module) -> frozenset[int]:
     return frozenset(id(load) for function in module.functions.values() for load in _loads(function))
 
 
+def optimistic_in(function: Function) -> frozenset[int]:
+    """The same of one function."""
+    return frozenset(id(load) for load in _loads(function))
+
+
 def _loads(function: Function) -> list[Instruction]:
     body = [item for item in function.body if isinstance(item, Instruction)]
     swapped = {_place(i, 1) for i in body if i.opcode == "atom" and "cas" in i.modifiers}

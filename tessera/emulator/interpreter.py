@@ -169,10 +169,10 @@ class Interpreter:
             return BlockRun(loaded, function, bound, where, shared_bytes)
 
         geometry = Geometry(grid, block, (0, 0, 0), *cluster_size(function, grid, cluster))
-        GridRun(begin, geometry, resident=resident, failed=_failed if self.sanitizer else None).run()
+        GridRun(begin, geometry, resident=resident, failed=leave_block if self.sanitizer else None).run()
 
 
-def _failed(run: BlockRun, error: TesseraError) -> None:
+def leave_block(run: BlockRun, error: TesseraError) -> None:
     """A watched block ended in an error: the others go on, unless there is no more to be said."""
     if isinstance(error, BlockStoppedError):
         return

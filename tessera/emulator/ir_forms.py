@@ -23,7 +23,9 @@ from tessera.emulator.layout import (
     PARITY,
     TURN,
     WAITS,
+    WARP_FLOOR,
     WARP_ID,
+    WATCH,
 )
 
 FIELDS: dict[str, tuple[str, int]] = {
@@ -34,6 +36,8 @@ FIELDS: dict[str, tuple[str, int]] = {
     "warp.alive": ("i32", ALIVE), "warp.id": ("i32", WARP_ID), "warp.first": ("i32", FIRST_MASK),
     "warp.local": ("i64", LOCAL_BASE), "warp.turn": ("i32", TURN), "warp.waits": ("i32", WAITS),
     "warp.parity": ("i32", PARITY),
+    "warp.floor": ("i32", WARP_FLOOR),
+    **{f"blk.{name}": ("i64", offset) for name, offset in WATCH.items()},
 }  # fmt: skip
 """LLVM type and offset of each field."""
 _FORMS = re.compile(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 CONTEXT = {name: 8 * i for i, name in enumerate(
     ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z", "params", "stop", "budget", "table",
      "table_count", "dynamic_bytes", "symbols", "shared_bytes", "threads", "warps", "local_bytes", "slice",
-     "service", "cluster_x", "cluster_y", "cluster_z", "explicit"))
+     "service", "cluster_x", "cluster_y", "cluster_z", "explicit", "serials", "nowhere",
+     "sink"))
 }  # fmt: skip
 CONTEXT_BYTES = 256
 
@@ -27,7 +28,13 @@ BARRIERS = 256
 """16 barriers of four i32: threads arrived, threads needed (0: all), votes, whether a vote failed."""
 RESULTS = BARRIERS + 16 * 16
 """16 results of `bar.red`: how many said yes, of how many (two i32)."""
-SITES = RESULTS + 16 * 8
+WATCHED = RESULTS + 16 * 8
+WATCH = {name: WATCHED + 8 * i for i, name in enumerate(
+    ("now", "floor", "begun", "stamp", "stamp_floor", "oldest", "notes", "written", "read", "updated",
+     "local_marks", "local_fresh", "words"))
+}  # fmt: skip
+"""Part of a block's state that only kernels with checks use; one i64 each (see `shadow_ir`)."""
+SITES = WATCHED + 128
 SITE_BYTES = 32
 """Per memory instruction: the allocation hit last as lowest address, count of good addresses, distance
 from device address to host address, and bytes between the memories of two lanes."""
@@ -37,6 +44,8 @@ ALIVE, WARP_ID, FIRST_MASK, PARITY = 0, 4, 8, 12
 LOCAL_BASE = 16
 TURN, WAITS = 24, 28
 """How often the warp has come to where its warpgroup meets, and whether it waits there now (i32 each)."""
+WARP_FLOOR = 32
+"""Time of the warp's last meeting, in kernels with checks (i32)."""
 BAR_LANES, BAR_BLOCK, RESUME = 64, 128, 192
 TID = {"x": 320, "y": 448, "z": 576}
 HOSTS = 704

@@ -13,6 +13,7 @@ from tessera.emulator.geometry import Point
 from tessera.emulator.native import NativeKernel
 from tessera.emulator.ptx import Function, Module
 from tessera.emulator.translate import Translation
+from tessera.program.errors import CompileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,17 @@ class LoadedModule:
     def entries(self) -> tuple[str, ...]:
         """Names of its kernels."""
         return tuple(f.name for f in self.module.functions.values() if f.is_entry)
+
+    def entry(self, name: str) -> Function:
+        """A kernel by name.
+
+        Raises:
+            CompileError: There is none.
+        """
+        function = self.module.functions.get(name)
+        if function is None or not function.is_entry:
+            raise CompileError(f"no kernel is called {name!r}", hint="kernels: " + ", ".join(self.entries))
+        return function
 
 
 @dataclass(slots=True)

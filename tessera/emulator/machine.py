@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,10 +72,21 @@ class Memory:
 
 
 class Machine:
-    """A module loaded into memory: its variables have addresses."""
+    """A module loaded into memory: its variables have addresses.
+
+    Args:
+        module: The module.
+        memory: Where it lies; None: memory of its own.
+        sanitizer: Watches every block, if there is one.
+        symbols: Addresses of its variables, where it is in memory already.
+    """
 
     def __init__(
-        self, module: Module, memory: Memory | None = None, sanitizer: Sanitizer | None = None
+        self,
+        module: Module,
+        memory: Memory | None = None,
+        sanitizer: Sanitizer | None = None,
+        symbols: Mapping[str, int] | None = None,
     ) -> None:
         add_device_runtime(module)
         self.module = module
@@ -85,8 +96,9 @@ class Machine:
         self.sanitizer = sanitizer
         """Watches every block, if there is one."""
         self.flows: dict[str, ControlFlow] = {}
-        self.symbols: dict[str, int] = {}
-        for variable in module.variables.values():
+        self.symbols: dict[str, int] = dict(symbols or {})
+        """Addresses of variables and functions."""
+        for variable in module.variables.values() if symbols is None else ():
             if variable.space in ("global", "const") and not variable.external:
                 self.symbols[variable.name] = self.memory.allocate(size_of(variable))
         for name, address in module.function_addresses().items():
@@ -94,7 +106,7 @@ class Machine:
         self.printed: list[str] = []
         """What `printf` wrote, call by call."""
         for variable in module.variables.values():
-            if variable.initial:
+            if variable.initial and symbols is None:
                 self.initialize(variable)
 
     def initialize(self, variable: Variable) -> None:

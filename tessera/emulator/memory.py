@@ -42,6 +42,9 @@ class Memory:
         size: Bytes of address space to reserve. Pages take real memory when they are first written.
     """
 
+    red_zone = RED_ZONE
+    """Bytes at least between two allocations."""
+
     def __init__(self, size: int = DEFAULT_BYTES) -> None:
         self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
@@ -62,7 +65,7 @@ class Memory:
         """
         if size < 0:
             raise DeviceError(f"cannot allocate {size} bytes")
-        needed = -(-(max(size, 1) + RED_ZONE) // ALIGNMENT) * ALIGNMENT
+        needed = -(-(max(size, 1) + self.red_zone) // ALIGNMENT) * ALIGNMENT
         for i, (start, length) in enumerate(self._free):
             address = -(-start // ALIGNMENT) * ALIGNMENT
             if address + needed <= start + length:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tessera.emulator import bounds_ir, lane_loops_ir, mbarriers_ir, transfers_ir
+from tessera.emulator import (
+    bounds_ir,
+    checks_ir,
+    lane_loops_ir,
+    mbarriers_ir,
+    shadow_global_ir,
+    shadow_shared_ir,
+    transfers_ir,
+)
 from tessera.emulator.emit_ir import WARP
 
 _KNOWN = {
@@ -19,6 +27,7 @@ _KNOWN = {
     "llvm.usub.sat.i64": "declare i64 @llvm.usub.sat.i64(i64, i64)",
     "fesetround": "declare i32 @fesetround(i32)",
     "llvm.memset.p0.i64": "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
+    "llvm.memcpy.p0.p0.i64": "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
     **{name: f"declare double @{name}(double)" for name in ("exp2", "log2", "sin", "cos", "tanh")},
 }
 
@@ -46,6 +55,9 @@ def _masked_declaration(name: str) -> str:
     }[operation]
 
 
+_CALLS = r"@((?:read|write|hosts|host|touch|inside|mark|merge|doubt)_\w+|join)\("
+
+
 def helpers_text(names: set[str]) -> str:
     """Definitions of the helpers with these names, and of all that they call."""
     texts: dict[str, str] = {"lookup": bounds_ir.LOOKUP}
@@ -55,7 +67,7 @@ def helpers_text(names: set[str]) -> str:
         if name in texts:
             continue
         texts[name] = _define(name)
-        called = re.findall(r"@((?:read|write|hosts|host)_\w+)\(", texts[name])
+        called = re.findall(_CALLS, texts[name])
         waiting += [c for c in called if c not in texts]
     return "\n".join(texts.values())
 
@@ -73,5 +85,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "rmw": lane_loops_ir.combined, "mbarrier": mbarriers_ir.update,
     "map": lane_loops_ir.call_of_one, "map2": lane_loops_ir.division, "permute": lane_loops_ir.permutation,
     "round": lane_loops_ir.rounded,
+    "touch": checks_ir.touch, "inside": checks_ir.inside, "mark": checks_ir.mark,
+    "merge": shadow_global_ir.merge, "doubt": shadow_shared_ir.doubt, "join": shadow_shared_ir.join,
 }  # fmt: skip
 """By the first word of a helper's name: what writes its definition from the name and the words after."""

@@ -84,6 +84,11 @@ class Sanitizer:
         for region in [r for r in self.regions.regions if r.base >= start]:
             self.regions.forget(region)
 
+    def forget(self, start: int, end: int) -> None:
+        """Addresses in this range mean nothing any more."""
+        for region in [r for r in self.regions.regions if start <= r.base < end or r.base == start]:
+            self.regions.forget(region)
+
     def carve(self, address: int, parts: Sequence[tuple[int, int, str]]) -> None:
         """An allocation is an arena: only its parts (offset, bytes, name) may be accessed."""
         region = self.regions.at(address)
@@ -97,7 +102,7 @@ class Sanitizer:
         """The host copied bytes to the device."""
         region = self.regions.holding(address)
         if region is not None:
-            region.written[address - region.base :][:size] = True
+            region.wrote(address - region.base, size)
 
     # -- launches ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from tessera.emulator import layout as at
 from tessera.emulator import memory_ir
 from tessera.emulator.barriers_ir import BARRIERS
 from tessera.emulator.blocks_ir import BLOCKS, FAULTS
+from tessera.emulator.checked_blocks_ir import checked
 from tessera.emulator.clusters_ir import CLUSTERS
 from tessera.emulator.emit_ir import WARP
 from tessera.emulator.ir_forms import expand
@@ -33,6 +34,8 @@ def module_text(t: Translator, zeroed: list[str]) -> str:
     template = "\n".join((WAITING, FAULTS, BARRIERS, CLUSTERS, BLOCKS)).replace(
         "  ;ZERO", _zero_slots(t, zeroed)
     )
+    if t.checks is not None:
+        template = checked(template)
     fixed = expand(template, _numbers(t))
     helpers = memory_ir.helpers_text(t.helpers)
     declared = "\n".join(sorted(t.declared | memory_ir.declarations(helpers + fixed + kernel)))
@@ -55,7 +58,8 @@ def _numbers(t: Translator) -> dict[str, int]:
         "FAULT": at.FAULT, "YIELD": at.YIELD, "DONE": at.DONE, "DEADLOCK": at.DEADLOCK, "POLL": at.POLL,
         "PATIENCE": PATIENCE, "STATES": at.CLUSTER_STATES,
         "TICK_MASK": TICKS - 1, "LISTS": at.LISTS, "LISTS_BYTES": 16 * layout.words + 8 * layout.blocks,
-        "TURN": at.TURN, "LOCAL_BYTES": t.local_bytes, "BARRIERS_BYTES": at.SITES - at.BARRIERS,
+        "TURN": at.TURN, "LOCAL_BYTES": t.local_bytes, "BARRIERS_BYTES": at.WATCHED - at.BARRIERS,
+        "SITE_COUNT": layout.sites,
     }  # fmt: skip
 
 

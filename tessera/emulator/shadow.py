@@ -170,11 +170,20 @@ class Region:
     freed: bool = False
     written: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
     """By byte: whether anything was ever written there."""
+    complete: bool = False
+    """Whether all of it was, whatever `written` says."""
     touches: Touches | None = None
     """Who accessed it in this launch; None until somebody does."""
 
     def __post_init__(self) -> None:
         self.written = np.zeros(self.size, np.bool_)
+
+    def wrote(self, offset: int, size: int) -> None:
+        """The host wrote bytes."""
+        if offset == 0 and size >= self.size:
+            self.complete = True
+        elif not self.complete:
+            self.written[offset:][:size] = True
 
     @property
     def end(self) -> int:

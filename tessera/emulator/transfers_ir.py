@@ -10,7 +10,7 @@ from tessera.emulator.emit_ir import IOTA, WARP, vector_text
 _HALF_STARTS = vector_text([lane // 16 * 16 for lane in range(WARP)], 32)
 
 
-def _side_by_side(size: int) -> str:
+def side_by_side(size: int) -> str:
     """`%near`: whether the active lanes' addresses `%h` are `%base` plus the lane times `size`."""
     steps = vector_text([lane * size for lane in range(WARP)], 64)
     return f"""
@@ -44,7 +44,7 @@ define internal {kind} @{name}({V64} %h, i32 %mask) {{
   br i1 %none, label %nothing, label %some
 nothing:
   ret {kind} zeroinitializer
-some:{_side_by_side(size)}
+some:{side_by_side(size)}
   br i1 %near, label %row, label %apart
 row:
   br i1 %full, label %whole, label %part
@@ -110,7 +110,7 @@ def write_lanes(name: str, bits_text: str) -> str:
 define internal void @{name}({V64} %h, i32 %mask, {kind} %v) {{
   %none = icmp eq i32 %mask, 0
   br i1 %none, label %end, label %some
-some:{_side_by_side(size)}
+some:{side_by_side(size)}
   br i1 %near, label %row, label %scatter
 row:
   br i1 %full, label %whole, label %part
@@ -180,7 +180,7 @@ def _wide_load(result: str, kind: str, bits: int, count: int) -> str:
   %wr{k} = insertvalue {result} {last}, {kind} %w{k}, {k}"""
         last = f"%wr{k}"
     return f"""
-some:{_side_by_side(size)}
+some:{side_by_side(size)}
   %all_near = and i1 %near, %full
   br i1 %all_near, label %wide, label %each
 wide:

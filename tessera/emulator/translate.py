@@ -18,6 +18,7 @@ from tessera.emulator.placement import lay_out, shared_layout
 from tessera.emulator.polls import waited_at
 from tessera.emulator.ptx import Function, Instruction, Module, access_bytes
 from tessera.emulator.registers import BITS, LOCAL_WINDOW, SHARED_WINDOW, Registers, unsupported
+from tessera.emulator.translate_checks import SPACING, Checks
 
 __all__ = ["BITS", "LOCAL_WINDOW", "SHARED_WINDOW", "Translation", "Translator", "translate", "unsupported"]
 
@@ -49,11 +50,18 @@ class Translation:
     """IR of modules with functions that the kernel's calls, compiled apart."""
     plan: CountPlan | None = None
     """What the code counts; None: nothing."""
+    checks: Checks | None = None
+    """How accesses are checked beyond bounds, if they are."""
 
     @property
     def services(self) -> set[str]:
         """Functions of the driver that the kernel calls."""
         return {s.modifiers[0] for s in self.sites if s.opcode == "service"}
+
+    @property
+    def shared_spacing(self) -> int:
+        """Bytes of static shared memory that lie between variables, for checks."""
+        return SPACING * len(self.checks.shared_extents) if self.checks else 0
 
     @property
     def alignment(self) -> int:
@@ -63,7 +71,7 @@ class Translation:
 
 
 def translate(
-    module: Module, entry: Function, symbols: dict[str, int], *, count: bool = False
+    module: Module, entry: Function, symbols: dict[str, int], *, count: bool = False, checked: bool = False
 ) -> Translation:
     """LLVM IR of a kernel.
 
@@ -72,19 +80,26 @@ def translate(
         entry: The kernel.
         symbols: Place of each global variable in the table of addresses.
         count: Whether the code counts what it does.
+        checked: Whether every access is checked and recorded (see `shadow_ir`).
 
     Raises:
         CompileError: An instruction that the engine does not know; names its PTX and source line.
     """
     plan = CountPlan() if count else None
-    return Translator(module, flatten(module, entry), symbols, plan).run()
+    function = flatten(module, entry)
+    return Translator(module, function, symbols, plan, Checks.of(function) if checked else None).run()
 
 
 class Translator(Registers):
     """Writes the function of one kernel."""
 
     def __init__(
-        self, module: Module, function: Function, symbols: dict[str, int], plan: CountPlan | None = None
+        self,
+        module: Module,
+        function: Function,
+        symbols: dict[str, int],
+        plan: CountPlan | None = None,
+        checks: Checks | None = None,
     ) -> None:
         self.flow = control_flow(function)
         super().__init__(function, Layout(len(self.flow.blocks)), symbols)
@@ -102,10 +117,16 @@ class Translator(Registers):
         self.tables: dict[tuple[int, ...], str] = {}
         """Global arrays of i32 that the code refers to: their names."""
         self.functions = module.function_addresses()
+        self.checks = checks
+        """How accesses are checked beyond bounds, if they are."""
+        spacing = SPACING if checks else 0
         self.params, self.param_bytes = lay_out(function.params)
-        self.local, self.local_bytes = lay_out([v for v in function.variables if v.space == "local"])
+        own = [v for v in function.variables if v.space == "local"]
+        self.local, self.local_bytes = lay_out(own, spacing)
         self.local_bytes = align(self.local_bytes, 16)
-        self.shared, self.shared_bytes = shared_layout(module, function)
+        self.shared, self.shared_bytes = shared_layout(module, function, spacing)
+        if checks:
+            checks.place(self.shared, self.local, own, module)
         self.headers = {s for b in self.flow.blocks for s in b.successors if s <= b.index}
 
     # -- the function ---------------------------------------------------------------------------
@@ -137,7 +158,7 @@ class Translator(Registers):
         return Translation(
             ir, self.layout, self.sites, starts, waits, self.params, self.param_bytes, self.shared,
             self.shared_bytes, self.local_bytes, self.param_pointers, tuple(self.libraries.values()),
-            self.plan,
+            self.plan, self.checks,
         )  # fmt: skip
 
     def hoist(self) -> None:

@@ -9,6 +9,7 @@ from tessera.emulator.geometry import RANK_SHIFT
 from tessera.emulator.layout import BLOCK, CONTEXT
 from tessera.emulator.ptx import Address, Instruction, Operand, Symbol, Vector
 from tessera.emulator.translate import BITS, LOCAL_WINDOW, SHARED_WINDOW, unsupported
+from tessera.emulator.translate_checks import hosts_of
 from tessera.emulator.translate_counts import count_access
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def load_at(
 ) -> list[Value]:
     """Elements from an address, checked: the same for all lanes if it is a scalar."""
     count_access(t, instruction, address, place, bits // 8 * count, write=False)
+    if t.checks is not None:
+        return _checked_load(t, instruction, address, place, bits, count)
     vector = address.vector
     name = f"{'ld' if vector else 'uld'}_{place}_{bits}_{count}"
     t.helpers.add(name)
@@ -85,6 +88,34 @@ def load_at(
     found = t.let(call)
     check(t, t.let(f"extractvalue {result} {found}, {count}"))
     return [Value(t.let(f"extractvalue {result} {found}, {k}"), bits, vector) for k in range(count)]
+
+
+def _checked_load(
+    t: Translator, instruction: Instruction, address: Value, place: str, bits: int, count: int
+) -> list[Value]:
+    found = hosts_of(t, instruction, address, place, bits // 8 * count, write=False)
+    mask = t.active()
+    name = f"read_{bits}"
+    t.helpers.add(name)
+    values = []
+    for k in range(count):
+        at = t.binary("add", Value(found, 64, vector=True), constant(k * bits // 8, 64))
+        text = t.let(f"call <{WARP} x i{bits}> @{name}({V64} {at.text}, i32 {mask})")
+        values.append(Value(text, bits, vector=True))
+    return values
+
+
+def _checked_store(
+    t: Translator, instruction: Instruction, address: Value, place: str, values: list[Value]
+) -> None:
+    bits = values[0].bits
+    found = hosts_of(t, instruction, address, place, bits // 8 * len(values), write=True)
+    mask = t.active()
+    name = f"write_{bits}"
+    t.helpers.add(name)
+    for k, value in enumerate(map(t.spread, values)):
+        at = t.binary("add", Value(found, 64, vector=True), constant(k * bits // 8, 64))
+        t.raw(f"  call void @{name}({V64} {at.text}, i32 {mask}, {value.type} {value.text})")
 
 
 def _arguments(t: Translator, instruction: Instruction) -> str:
@@ -135,6 +166,9 @@ def store_at(
     t: Translator, instruction: Instruction, address: Value, place: str, values: list[Value]
 ) -> None:
     """Elements to each lane's address, checked."""
+    if t.checks is not None:
+        _checked_store(t, instruction, address, place, values)
+        return
     bits = values[0].bits
     count_access(t, instruction, address, place, bits // 8 * len(values), write=True)
     address = t.spread(address)
@@ -159,6 +193,9 @@ def hosts_at(
 ) -> tuple[str, str]:
     """The same for addresses that are known. The access is not counted."""
     address = t.spread(address)
+    if t.checks is not None:
+        write = instruction.opcode in ("stmatrix", "st", "cp") or "store" in instruction.modifiers
+        return hosts_of(t, instruction, address, place, size, write=write), t.active()
     name = f"hosts_{place}_{size}"
     t.helpers.add(name)
     mask = t.active()

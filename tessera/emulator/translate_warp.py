@@ -15,6 +15,7 @@ from tessera.emulator.emit_ir import WARP, Value, constant, lanes_of
 from tessera.emulator.layout import ALIVE, RESULTS
 from tessera.emulator.ptx import Instruction, Pair
 from tessera.emulator.translate import unsupported
+from tessera.emulator.translate_checks import check_members, check_sources, met
 from tessera.emulator.translate_control import defer, go_on
 from tessera.emulator.translate_counts import count_collective, count_skipped
 
@@ -108,6 +109,9 @@ def _gather_lanes(t: Translator, block: Block, instruction: Instruction) -> None
     t.label(some)
     t.splats = dict(t.splats_at_top)
     t.mask = ready
+    if instruction.opcode not in MATRIX:
+        check_members(t, instruction, members)
+    met(t)
     # The lanes left behind try again, as others with another mask may be complete.
     t.raw("  store i32 1, ptr %progress.at")
 
@@ -215,6 +219,7 @@ def _shuffle(t: Translator, instruction: Instruction) -> None:
     offset, control = t.read(instruction.operands[2], "u32"), t.read(instruction.operands[3], "u32")
     if offset.number is not None and control.number is not None:
         picks = [_pick(mode, lane, offset.number & 31, control.number) for lane in range(WARP)]
+        check_sources(t, instruction, lanes_of([p if ok else i for i, (p, ok) in enumerate(picks)], 32))
         order = ", ".join(f"i32 {p if ok else lane}" for lane, (p, ok) in enumerate(picks))
         text = t.let(
             f"shufflevector {source.type} {source.text}, {source.type} poison, <{WARP} x i32> <{order}>"
@@ -238,7 +243,9 @@ def _shuffle(t: Translator, instruction: Instruction) -> None:
     }
     place = picked[mode]()
     valid = t.compare("sge" if mode == "up" else "sle", place, highest)
-    place = t.resize(t.binary("and", t.select(valid, place, lane), constant(31, 32)), 64)
+    place = t.binary("and", t.select(valid, place, lane), constant(31, 32))
+    check_sources(t, instruction, place)
+    place = t.resize(place, 64)
     t.helpers.add("permute_32")
     text = t.let(
         f"call {source.type} @permute_32({V64} {place.text}, i32 {t.mask}, {source.type} {source.text})"

@@ -246,6 +246,7 @@ class Grid:
             worker.parked.append(unit)
         else:
             self.report(Fault(code, state))
+            self.ended(worker, unit)
 
     def resume(self, worker: Worker) -> None:
         """Give the blocks that gave way longest ago another turn."""
@@ -261,7 +262,7 @@ class Grid:
                 busy |= code == at.YIELD
             else:
                 self.report(Fault(code, state))
-                return
+                unit.running.remove(state)
         worker.moving = not busy and (len(unit.running) < count or unit.happened != before)
         worker.since += 1
         if busy or worker.moving:

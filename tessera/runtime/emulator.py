@@ -18,7 +18,7 @@ from tessera.program.bytesize import format_bytes
 from tessera.program.dim import Dim, align, evaluate, format_shape
 from tessera.program.errors import CompileError, DeviceError, OutOfMemoryError
 from tessera.program.program import Buffer, Plan, Program
-from tessera.runtime.emulator_engine import CompiledEngine, Engine, has_llvm
+from tessera.runtime.emulator_engine import CheckedEngine, CompiledEngine, Engine, has_llvm
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
 from tessera.runtime.memory import ALIGNMENT
 from tessera.runtime.profile import Recorder
@@ -89,9 +89,14 @@ class EmulatorDevice:
             return EmulatedProgram(program, plan, self, engine, Code(target, texts), constants)
 
     def _engine_for(self, texts: Iterable[str]) -> Engine:
-        """LLVM where it knows all of the code and nobody watches; else the interpreter."""
+        """LLVM where it knows all of the code; else the interpreter."""
         if self._given is not None:
             return self._given
+        if self.sanitizer is not None and has_llvm():
+            # It has the interpreter run what it does not know.
+            if "checked" not in self._engines:
+                self._engines["checked"] = CheckedEngine(self.sanitizer)
+            return self._engines["checked"]
         if self.sanitizer is None and has_llvm():
             if "compiled" not in self._engines:
                 self._engines["compiled"] = CompiledEngine()
@@ -110,7 +115,7 @@ class EmulatorDevice:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The implementations in use: `compiled` (LLVM), `interpreter`."""
+        """The implementations in use: `compiled` (LLVM), `checked` (the same with checks), `interpreter`."""
         return tuple(self._engines)
 
     def reserve(self, size: int) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tessera.runtime.executable import Array
+
+if TYPE_CHECKING:
+    from tessera.emulator.sanitizer import Sanitizer
 
 
 class Engine(Protocol):
@@ -101,6 +104,70 @@ class CompiledEngine:
 
         Raises:
             DeviceError: A bad access, a deadlock, or a kernel that does not end.
+        """
+        self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
+
+
+class CheckedEngine:
+    """PTX compiled by LLVM with checks, and the interpreter where they find something.
+
+    Args:
+        sanitizer: Gets the findings.
+        few_blocks: Launches of no more blocks are interpreted at once; None: as compiling takes.
+        whole_threads: Larger launches in which something may be wrong are looked at block by block.
+    """
+
+    def __init__(
+        self, sanitizer: Sanitizer, *, few_blocks: int | None = None, whole_threads: int | None = None
+    ) -> None:
+        # LLVM costs 0.1 s and more.
+        from tessera.emulator import checked_engine
+
+        self._emulator = checked_engine.CheckedEmulator(
+            sanitizer,
+            few_blocks=checked_engine.FEW_BLOCKS if few_blocks is None else few_blocks,
+            whole_threads=checked_engine.WHOLE_THREADS if whole_threads is None else whole_threads,
+        )
+
+    def alloc(self, size: int) -> int:
+        """Address of `size` fresh bytes."""
+        return self._emulator.alloc(size)
+
+    def write(self, address: int, values: Array) -> None:
+        """Copy an array to the device."""
+        self._emulator.write(address, values)
+
+    def read(self, address: int, size: int) -> Array:
+        """(size,) uint8: a copy of device memory."""
+        return np.frombuffer(self._emulator.read(address, size), np.uint8).copy()
+
+    def describe(self, address: int, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Say what lies at an address, for messages."""
+        self._emulator.sanitizer.describe(address, name, itemsize=dtype.itemsize, shape=shape)
+
+    def release(self, addresses: Sequence[int]) -> None:
+        """Give allocations back; their addresses may be reused."""
+        for address in addresses:
+            self._emulator.discard(address)
+
+    def load(self, ptx: str) -> Any:
+        """A module; its kernels are compiled when they are launched."""
+        return self._emulator.load(ptx)
+
+    def launch_params(
+        self,
+        loaded: Any,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        params: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Run a kernel to its end.
+
+        Raises:
+            CompileError: PTX that the emulator does not know; names the line.
+            TooManyFindingsError: The sanitizer's limit is reached.
         """
         self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
 

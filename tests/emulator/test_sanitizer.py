@@ -22,9 +22,23 @@ def said(findings: tuple[Finding, ...]) -> str:
     return "\n".join(f"{f.kind} {f.file}:{f.line} {f.message}" for f in findings) or "nothing found"
 
 
+def places(findings: tuple[Finding, ...]) -> list[tuple[object, ...]]:
+    """Findings without how often they were seen."""
+    return [(f.kind, f.line, f.array, f.index, f.block, f.thread, f.other) for f in findings]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "block by block"])
 @pytest.mark.parametrize("case", BY_NAME)
-def test_seeded_bug_is_found_on_its_line(case: Case) -> None:
-    findings = check(case.wrong, case.sizes, case.inputs)
+def test_compiled_kernels_find_what_the_interpreter_finds(case: Case, engine: str) -> None:
+    expected = check(case.wrong, case.sizes, case.inputs, engine="interpreter")
+    found = check(case.wrong, case.sizes, case.inputs, engine=engine)
+    assert places(found) == places(expected), f"{said(found)}\ninstead of\n{said(expected)}"
+
+
+@pytest.mark.parametrize("engine", ["interpreter", "compiled"])
+@pytest.mark.parametrize("case", BY_NAME)
+def test_seeded_bug_is_found_on_its_line(case: Case, engine: str) -> None:
+    findings = check(case.wrong, case.sizes, case.inputs, engine=engine)
     hits = [f for f in findings if f.kind == case.kind and f.line in case.lines]
     assert hits, f"expected {case.kind} in {case.lines}, found {said(findings)}"
     assert findings[0].line in case.lines, said(findings)
@@ -32,9 +46,10 @@ def test_seeded_bug_is_found_on_its_line(case: Case) -> None:
         assert hits[0].index == case.index, said(findings)
 
 
+@pytest.mark.parametrize("engine", ["interpreter", "compiled", "block by block"])
 @pytest.mark.parametrize("case", BY_NAME)
-def test_corrected_kernel_is_clean(case: Case) -> None:
-    findings = check(case.right, case.sizes, case.inputs)
+def test_corrected_kernel_is_clean(case: Case, engine: str) -> None:
+    findings = check(case.right, case.sizes, case.inputs, engine=engine)
     assert not findings, said(findings)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.compiler.advice import resource_notes
 from tessera.compiler.build import Builder, Pending, Progress
 from tessera.compiler.cache import CompileCache, toolchain
 from tessera.compiler.fingerprint import digest
@@ -285,7 +286,7 @@ def _artifact(
         binaries=tuple(binaries),
         constants=_merged_constants(units),
         provenance=_provenance(units, config),
-        notes=_notes(units, config, cache, builder),
+        notes=(*_notes(units, config, cache, builder), *resource_notes(binaries)),
     )
 
 

@@ -15,6 +15,7 @@ from tessera.compiler.native import CpuKernel
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.ptx import CudaKernel as NumbaKernel
 from tessera.compiler.serial import serial_form
+from tessera.compiler.strides import strided_accesses
 from tessera.compiler.unit import Unit
 from tessera.language.cuda_source import CudaKernel
 from tessera.program.dim import product
@@ -53,6 +54,8 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
     digest, notes = _digest(kernel, targets)
     plans, jobs = [], []
     if gpu:
+        arrays = {p.name: len(p.shape) for p in kernel.params if p.kind == "array"}
+        notes += map(str, strided_accesses(kernel.fn, arrays))
         plans.append(_gpu_plan(kernel, gpu))
         jobs.append(_gpu_job(kernel, digest))
     if cpu:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tessera.language.module import Module, Parameter
     from tessera.language.operators import (
         abs,
+        adaptive_avg_pool1d,
+        adaptive_avg_pool2d,
         add,
         all,
         any,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
         argmax,
         argmin,
         argsort,
+        avg_pool1d,
+        avg_pool2d,
         batchnorm,
         broadcast_to,
         cast,
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
         chunk,
         clip,
         concat,
+        conv1d,
+        conv2d,
+        conv_transpose1d,
+        conv_transpose2d,
         cos,
         cumsum,
         div,
@@ -73,6 +81,8 @@ if TYPE_CHECKING:
         lt,
         matmul,
         max,
+        max_pool1d,
+        max_pool2d,
         maximum,
         mean,
         min,
@@ -90,6 +100,7 @@ if TYPE_CHECKING:
         relu,
         repeat,
         reshape,
+        resize,
         rmsnorm,
         roll,
         round,
@@ -153,14 +164,15 @@ _EXPORTS: dict[str, str] = {
     "tessera.language.layers": "GELU LayerNorm Linear ReLU Sequential",
     "tessera.language.module": "Module Parameter",
     "tessera.language.operators": (
-        "abs add all any arange argmax argmin argsort batchnorm broadcast_to cast cdiv ceil chunk clip "
-        "concat cos cumsum div elu embedding eq erf exp exp2 expm1 flip floor floordiv full gather ge "
-        "gelu groupnorm gt hardsigmoid hardswish isinf isnan layernorm le leaky_relu linear log log1p "
-        "log2 log_softmax logical_and logical_not logical_or logical_xor lt matmul max maximum mean min "
-        "minimum mod mul ne neg one_hot ones pad pow prod reciprocal relu repeat reshape rmsnorm roll "
-        "round rsqrt scatter scatter_add sigmoid sign silu sin softmax softplus sort split sqrt square "
-        "squeeze stack std sub sum take take_along_axis tanh tile topk transpose tril triu trunc "
-        "unsqueeze var where zeros"
+        "abs adaptive_avg_pool1d adaptive_avg_pool2d add all any arange argmax argmin argsort avg_pool1d "
+        "avg_pool2d batchnorm broadcast_to cast cdiv ceil chunk clip concat conv1d conv2d "
+        "conv_transpose1d conv_transpose2d cos cumsum div elu embedding eq erf exp exp2 expm1 flip floor "
+        "floordiv full gather ge gelu groupnorm gt hardsigmoid hardswish isinf isnan layernorm le "
+        "leaky_relu linear log log1p log2 log_softmax logical_and logical_not logical_or logical_xor lt "
+        "matmul max max_pool1d max_pool2d maximum mean min minimum mod mul ne neg one_hot ones pad pow "
+        "prod reciprocal relu repeat reshape resize rmsnorm roll round rsqrt scatter scatter_add sigmoid "
+        "sign silu sin softmax softplus sort split sqrt square squeeze stack std sub sum take "
+        "take_along_axis tanh tile topk transpose tril triu trunc unsqueeze var where zeros"
     ),
     "tessera.language.tensor": "Array Size Tensor",
     "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u8",
@@ -196,6 +208,8 @@ __all__ = [
     "TesseraError",
     "__version__",
     "abs",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
     "add",
     "all",
     "any",
@@ -203,6 +217,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "avg_pool1d",
+    "avg_pool2d",
     "batchnorm",
     "bf16",
     "bool",
@@ -213,6 +229,10 @@ __all__ = [
     "chunk",
     "clip",
     "concat",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cos",
     "cuda_kernel",
     "cumsum",
@@ -264,6 +284,8 @@ __all__ = [
     "lt",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",
@@ -282,6 +304,7 @@ __all__ = [
     "relu",
     "repeat",
     "reshape",
+    "resize",
     "rmsnorm",
     "roll",
     "round",

@@ -53,7 +53,7 @@ def _concat(body: Values, node: Node, index: Index) -> Name:
         low, high = writer.size(begin), writer.size(begin + shape[axis])
 
         def place(_: Writer, a: int, i: Name, __: Dim, low: Name = low) -> Name:
-            return i if a != axis or low == "0" else writer.integer("c", f"{i} - {low}", i, low)
+            return i if a != axis or low == "0" else writer.integer("z", f"{i} - {low}", i, low)
 
         with writer.block(f"if {low} <= {at} < {high}"):
             value = body.value(operand, index.mapped(("concat", axis, position), shape, place))
@@ -89,12 +89,12 @@ def _pad(body: Values, node: Node, index: Index) -> Name:
 
 
 def _shifted(writer: Writer, i: Name, before: int, size: Dim) -> Name:  # noqa: ARG001
-    return writer.integer("c", f"{i} - {before}", i)
+    return writer.integer("z", f"{i} - {before}", i)
 
 
 def _edge(writer: Writer, i: Name, before: int, size: Dim) -> Name:
     last = writer.size(size - 1)
-    return writer.integer("c", f"min(max({i} - {before}, 0), {last})", i, last)
+    return writer.integer("z", f"min(max({i} - {before}, 0), {last})", i, last)
 
 
 def _reflected(writer: Writer, i: Name, before: int, size: Dim) -> Name:
@@ -103,7 +103,7 @@ def _reflected(writer: Writer, i: Name, before: int, size: Dim) -> Name:
     shifted = writer.add(i, writer.size((0 - before) % period))
     turn = writer.mod(shifted, writer.size(period))
     whole, back = writer.size(size), writer.size(period)
-    return writer.integer("c", f"{turn} if {turn} < {whole} else {back} - {turn}", turn, whole)
+    return writer.integer("z", f"{turn} if {turn} < {whole} else {back} - {turn}", turn, whole)
 
 
 _PLACES: dict[str, Callable[[Writer, Name, int, Dim], Name]] = {
@@ -118,8 +118,8 @@ def _looked_up(body: Values, positions: int, index: Index, size: Dim) -> Name:
     """The position that a tensor holds: counted from the end if negative, and brought back inside."""
     writer = body.writer
     held, whole = body.value(positions, index), writer.size(size)
-    from_start = writer.let("c", f"{held} + {whole} if {held} < 0 else {held}")
-    return writer.let("c", f"min(max({from_start}, 0), {writer.size(size - 1)})")
+    from_start = writer.let("z", f"{held} + {whole} if {held} < 0 else {held}")
+    return writer.let("z", f"min(max({from_start}, 0), {writer.size(size - 1)})")
 
 
 def _guarded(body: Values, node: Node, size: Dim, read: Callable[[], Name]) -> Name:
@@ -178,7 +178,45 @@ def _scatter(body: Values, node: Node, index: Index) -> Name:
     return found
 
 
+def _windows(body: Values, node: Node, index: Index) -> Name:
+    operand, fill = node.inputs
+    shape, writer = body.graph.nodes[operand].shape, body.writer
+    settings = [attr_ints(node, name) for name in ("strides", "dilations", "before", "spread")]
+    rank = len(settings[0])
+    lead = len(shape) - rank
+    conditions: list[str] = []
+    axes: list[tuple[int, Name]] = [(lead, index.span(0, lead))]
+    for axis, step in enumerate(zip(*settings, strict=True)):
+        stride, dilation, before, spread = step
+        place = writer.mul(index.axis(lead + rank + axis), Name(str(stride)))
+        within = writer.mul(index.axis(lead + axis), Name(str(dilation)))
+        moved = writer.add(place, within)
+        at = writer.integer("z", f"{moved} - {before}", moved) if before else moved
+        size = shape[lead + axis]
+        if spread > 1:
+            conditions.append(f"0 <= {at} < {writer.size(size)} * {spread} and ({at}) % {spread} == 0")
+            at = writer.integer("z", f"({at}) // {spread}", at)
+        elif not _stays_inside(node.shape[lead + axis], node.shape[lead + rank + axis], size, step):
+            conditions.append(f"0 <= {at} < {writer.size(size)}")
+        axes.append((1, at))
+    if not conditions:
+        return body.value(operand, Index(writer, shape, tuple(axes)))
+    found = writer.let("g", body.value(fill, Index.flat(writer, (), ZERO)))
+    with writer.block(f"if {' and '.join(conditions)}"):
+        writer.line(f"{found} = {body.value(operand, Index(writer, shape, tuple(axes)))}")
+    return found
+
+
+def _stays_inside(window: Dim, places: Dim, size: Dim, step: tuple[int, ...]) -> bool:
+    """Whether no place of a window reaches beyond an axis, as far as that is known."""
+    stride, dilation, before, _ = step
+    if not (isinstance(window, int) and isinstance(places, int) and isinstance(size, int)) or before:
+        return False
+    return (places - 1) * stride + (window - 1) * dilation < size
+
+
 GATHERS: dict[str, Gather] = {
+    "windows": _windows,
     "concat": _concat,
     "pad": _pad,
     "take": _take,

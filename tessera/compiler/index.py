@@ -133,5 +133,22 @@ class Index:
         """The same position of all elements in order, in another shape."""
         key = ("reshape", shape)
         if key not in self._derived:
-            self._derived[key] = Index.flat(self._writer, shape, self.position)
+            self._derived[key] = Index(self._writer, shape, self._reshaped_parts(shape))
         return self._derived[key]
+
+    def _reshaped_parts(self, shape: tuple[Dim, ...]) -> tuple[Part, ...]:
+        """Axes that a reshape leaves together stay parts of their own, which saves taking the whole apart."""
+        if not self.shape or not shape:
+            return ((len(shape), self.position),)
+        before = list(itertools.accumulate(shape, lambda a, b: a * b))
+        parts: list[Part] = []
+        start = stop = 0
+        for axis in range(1, len(self.shape) + 1):
+            total = product(self.shape[:axis])
+            ends = [i + 1 for i, count in enumerate(before) if i >= stop and count == total]
+            last = axis == len(self.shape)
+            if ends or last:
+                end = len(shape) if last else ends[0]
+                parts.append((end - stop, self.span(start, axis)))
+                start, stop = axis, end
+        return tuple(parts)

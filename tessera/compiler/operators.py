@@ -24,7 +24,7 @@ VIEWS = frozenset({"reshape", "transpose", "expand", "slice", "roll"})
 """Operators that only rearrange."""
 SOURCES = frozenset({"iota", "extent"})
 """Operators that follow from positions and sizes alone."""
-GATHERS = frozenset({"concat", "pad", "take", "take_along"})
+GATHERS = frozenset({"concat", "pad", "take", "take_along", "windows"})
 """Operators that read their first operand at another index, or not at all."""
 SCATTERS = frozenset({"scatter", "scatter_add"})
 """Operators that ask every update whether it is for this index."""
@@ -40,7 +40,7 @@ CORES = ROWS | ORDERS | {"matmul", "cumsum"}
 """Operators that a template computes, one in a kernel."""
 SUPPORTED = LEAVES | POINTWISE | VIEWS | SOURCES | GATHERS | SCATTERS | CORES
 
-_CHEAP = VIEWS | SOURCES | {"concat", "pad", "scalar", "cast", "copy", "neg", "abs", "relu"}
+_CHEAP = VIEWS | SOURCES | {"concat", "pad", "windows", "scalar", "cast", "copy", "neg", "abs", "relu"}
 _EXPENSIVE = CORES | _FLOAT_UNARY - {"sqrt", "rsqrt", "floor", "ceil", "round", "trunc"}
 _EXPENSIVE |= SCATTERS | {"pow", "mod", "floordiv"}
 

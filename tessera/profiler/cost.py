@@ -73,7 +73,7 @@ def _elements(shape: tuple[Dim, ...], symbols: Mapping[str, int]) -> int:
 
 _MOVES = frozenset(
     {"input", "constant", "scalar", "reshape", "transpose", "cast", "expand", "iota", "extent", "where"}
-    | {"slice", "roll", "concat", "pad", "take", "take_along", "scatter"}
+    | {"slice", "roll", "concat", "pad", "take", "take_along", "scatter", "windows"}
 )
 """Operators that move or convert and compute nothing."""
 

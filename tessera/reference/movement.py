@@ -83,6 +83,29 @@ def _scatter(node: Node, x: Array, index: Array, updates: Array) -> Array:
     return result
 
 
+def _windows(node: Node, x: Array, fill: Array) -> Array:
+    settings = (attr_ints(node, name) for name in ("strides", "dilations", "before", "spread"))
+    strides, dilations, befores, spreads = settings
+    rank, shape = len(strides), sizes(node)
+    lead = x.ndim - rank
+    inside, places = np.ones(shape[lead:], bool), []
+    for axis, (stride, dilation, before, spread) in enumerate(
+        zip(strides, dilations, befores, spreads, strict=True)
+    ):
+        k, o = np.arange(shape[lead + axis]), np.arange(shape[lead + rank + axis])
+        at = k[:, None] * dilation + o * stride - before
+        ones = [1] * (2 * rank)
+        ones[axis], ones[rank + axis] = at.shape
+        at = at.reshape(ones)
+        size = x.shape[lead + axis]
+        inside &= (at >= 0) & (at < size * spread) & (at % spread == 0)
+        places.append(np.clip(at // spread, 0, max(size - 1, 0)))
+    if x.size == 0:
+        return np.full(shape, fill, x.dtype)
+    result: Array = np.where(inside, x[(..., *places)], fill)
+    return result
+
+
 MOVE: dict[str, Move] = {
     "reshape": lambda node, x: x.reshape(sizes(node)),
     "expand": lambda node, x: np.broadcast_to(x, sizes(node)),
@@ -94,5 +117,6 @@ MOVE: dict[str, Move] = {
     "take": _take,
     "take_along": _take_along,
     "scatter": _scatter,
+    "windows": _windows,
 }
 """By operator."""

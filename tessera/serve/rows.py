@@ -177,6 +177,13 @@ def _concat(node: Node, operands: Operands) -> Axis:
     return axes.pop()
 
 
+def _windows(node: Node, operands: Operands) -> Axis:
+    axis = operands[0][1]
+    if axis is not None and axis >= len(operands[0][0].shape) - len(attr_ints(node, "strides")):
+        raise _Mixed(str(node))
+    return axis
+
+
 def _expand(node: Node, operands: Operands) -> Axis:
     axis = operands[0][1]
     return None if axis is None else axis + len(node.shape) - len(operands[0][0].shape)
@@ -210,6 +217,7 @@ _RULES: dict[str, Callable[[Node, Operands], Axis]] = {
     **dict.fromkeys(("layernorm", "rmsnorm"), _layernorm),
     **dict.fromkeys(("slice", "roll", "pad", "cumsum", "argsort"), _reading),
     "concat": _concat,
+    "windows": _windows,
     "expand": _expand,
     "take": _take,
     "matmul": _matmul,

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import tessera as ts
 from tessera.reference import run_graph
-from tests.operators import elementwise_cases, movement_cases
+from tests.operators import convolution_cases, elementwise_cases, movement_cases
 from tests.operators.cases import Array, Case, close
 from tests.operators.running import compiled_results
 
-CASES = [*elementwise_cases.CASES, *movement_cases.CASES]
+CASES = [*elementwise_cases.CASES, *movement_cases.CASES, *convolution_cases.CASES]
 BY_NAME = {case.name: case for case in CASES}
 assert len(BY_NAME) == len(CASES), "names must be unique"
 

@@ -6,6 +6,19 @@ for shapes that do not fit and `TraceError` for operands that cannot be ones.
 
 from __future__ import annotations
 
+from tessera.language.operators.convolution import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    conv1d,
+    conv2d,
+    conv_transpose1d,
+    conv_transpose2d,
+    max_pool1d,
+    max_pool2d,
+    resize,
+)
 from tessera.language.operators.creation import (
     arange,
     full,
@@ -133,6 +146,8 @@ OPERATORS: tuple[str, ...] = tuple(sorted(set(RULES) - {"getitem"}))
 __all__ = [
     "OPERATORS",
     "abs",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
     "add",
     "all",
     "any",
@@ -140,6 +155,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "avg_pool1d",
+    "avg_pool2d",
     "batchnorm",
     "broadcast_to",
     "cast",
@@ -148,6 +165,10 @@ __all__ = [
     "chunk",
     "clip",
     "concat",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cos",
     "cumsum",
     "div",
@@ -186,6 +207,8 @@ __all__ = [
     "lt",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",
@@ -203,6 +226,7 @@ __all__ = [
     "relu",
     "repeat",
     "reshape",
+    "resize",
     "rmsnorm",
     "roll",
     "round",

@@ -6,6 +6,7 @@ index of the result. `RULES` holds every operator that the language has.
 
 from __future__ import annotations
 
+from tessera.language.rules.convolution import CONVOLUTION
 from tessera.language.rules.elementwise import ELEMENTWISE
 from tessera.language.rules.gathers import GATHERS
 from tessera.language.rules.movement import MOVEMENT
@@ -16,5 +17,13 @@ from tessera.language.rules.reductions import REDUCTIONS
 
 __all__ = ["RULES", "Operand", "Rule"]
 
-RULES: dict[str, Rule] = {**ELEMENTWISE, **REDUCTIONS, **NORMALIZATION, **PRODUCTS, **MOVEMENT, **GATHERS}
+RULES: dict[str, Rule] = {
+    **ELEMENTWISE,
+    **REDUCTIONS,
+    **NORMALIZATION,
+    **PRODUCTS,
+    **MOVEMENT,
+    **GATHERS,
+    **CONVOLUTION,
+}
 """Every operator of the language."""

@@ -14,6 +14,9 @@ from tessera.program.dtype import i64
 from tessera.program.errors import CompileError
 from tessera.program.graph import Graph, Node
 
+WORKSPACE = -1
+"""Stands for the node of memory between two kernels of one group."""
+
 
 class Body:
     """Writes the operators of one group, element by element."""
@@ -75,6 +78,11 @@ class Body:
         """Whether this kernel computes `node`, rather than read it."""
         return node in self._members
 
+    def pointer(self, node: int) -> Name:
+        """The parameter that points at the memory of a tensor that is read."""
+        owner = node if node == WORKSPACE else self._owner(node)
+        return self.reads.setdefault(owner, Name(f"in{len(self.reads)}"))
+
     def shared(self, shape: tuple[int, ...], kind: str) -> Name:
         """A new array in the block's shared memory, of a compute type."""
         count = 1
@@ -87,7 +95,7 @@ class Body:
     def _load(self, node: int, index: Index) -> Name:
         it = self.graph.nodes[node]
         owner = self._owner(node)
-        pointer = self.reads.setdefault(owner, Name(f"in{len(self.reads)}"))
+        pointer = self.pointer(node)
         position = self._address(index)
         key = ("load", owner, str(position))
         known = self.writer.recall(key)

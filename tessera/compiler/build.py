@@ -71,7 +71,9 @@ class Builder:
         Raises:
             CompileError: A kernel does not compile; the error names its place.
         """
-        return [item for job in jobs for item in self._kernel(program, job, targets)]
+        return [
+            item for job in jobs for item in self._kernel(program, job, [o for o in targets if job.is_for(o)])
+        ]
 
     def _kernel(self, program: str, job: Job, targets: Sequence[ToolOptions]) -> Iterable[Pending]:
         kernel: KernelCode | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tessera.compiler import scalar_math
-from tessera.compiler.body import Body
+from tessera.compiler.body import WORKSPACE, Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.kernel_source import KernelSource
@@ -17,12 +18,13 @@ from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, 
 from tessera.compiler.lower_rows import rows_kernel
 from tessera.compiler.operators import LEAVES, VIEWS
 from tessera.program.dim import Dim
+from tessera.program.dtype import DType
 from tessera.program.errors import SourceLocation
 from tessera.program.graph import Graph
 
-_NUMBA_NAMES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8")
+_NUMBA_NAMES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint32", "uint8")
 # Importing numba to ask `device` costs 0.4 s, which a build answered from the cache need not pay.
-_DEVICE_CALL = re.compile(r"\b(udiv|urem|div_f32|div_f64|exp_f32|\w+_to_f32|f32_to_\w+)\(")
+_DEVICE_CALL = re.compile(r"(?<!\.)\b(udiv|urem|div_f32|div_f64|exp_f32|\w+_to_f32|f32_to_\w+)\(")
 _MATH_CALL = re.compile(
     r"\b((?:floor|ceil|rint|trunc|exp2|expm1|log2|log1p|sin|cos|pow|fmod)_f(?:32|64)"
     r"|(?:floordiv|mod|pow)_i64)\("
@@ -47,14 +49,20 @@ class LoweredGroup:
     """Body of the function."""
     geometry: Geometry
     shared_bytes: int
+    label: str = ""
+    """Tells it from the group's other kernels, in its name."""
+    least_cc: tuple[int | str, ...] = (7, 0)
+    """Lowest architecture that has its instructions."""
+    to_workspace: bool = False
+    """Whether it writes the memory between the group's kernels, not the root's."""
 
     @property
     def key(self) -> object:
         """Equal for groups that one kernel can serve."""
-        return self.args, tuple(text for text, _ in self.lines), self.geometry.threads
+        return self.args, tuple(text for text, _ in self.lines), self.geometry.threads, self.label
 
-    def source(self, name: str) -> KernelSource:
-        """The kernel called `name`."""
+    def source(self, name: str, note: str = "") -> KernelSource:
+        """The kernel called `name`; `note` says what was chosen for it."""
         body = _library_calls("\n".join(f"    {_with_colon(text)}" for text, _ in self.lines), self.kind)
         parameters = [f"in{i}" for i in range(len(self.reads))] + ["out"]
         parameters += [f"n{i}" for i in range(len(self.sizes))]
@@ -72,6 +80,9 @@ class LoweredGroup:
             noalias_const=readable,
             threads=self.geometry.threads,
             shared_bytes=self.shared_bytes,
+            dynamic_shared_bytes=self.geometry.dynamic_shared_bytes,
+            least_cc=self.least_cc,
+            note=note,
             # Numba lowers tanh by compute capability where fast math is on.
             cc_dependent=self.kind == "cuda" and "math.tanh(" in body,
             locations=locations,
@@ -86,6 +97,8 @@ class LoweredGroup:
             numba.insert(0, "cuda")
         if numba:
             lines.append(f"from numba import {', '.join(numba)}")
+        if "gpu." in body:
+            lines += ["", "from tessera import gpu"]
         if any(own.values()):
             lines.append("")
         for module, names in own.items():
@@ -111,10 +124,49 @@ def lower_group(graph: Graph, group: Group, grouping: Grouping, kind: Literal["c
     if kind == "cpu" and group.core is None and body.writer.divisions:
         body = Body(graph, frozenset(group.members), grouping.owner)
         geometry = pointwise_cpu_rows(body, group.root)
-    pointers = [*(graph.nodes[node].dtype for node in body.reads), graph.nodes[group.root].dtype]
+    pointers = [graph.nodes[node].dtype for node in body.reads]
+    return _lowered(body, group, kind, geometry, [*pointers, graph.nodes[group.root].dtype])
+
+
+def lower_with(
+    graph: Graph,
+    group: Group,
+    grouping: Grouping,
+    write: Callable[[Body], Geometry],
+    *,
+    label: str,
+    least_cc: tuple[int | str, ...] = (7, 0),
+    out: DType | None = None,
+    workspace: DType | None = None,
+) -> LoweredGroup:
+    """A GPU kernel of a group, written by a template of one's own.
+
+    Args:
+        graph: The graph.
+        group: What the kernel computes.
+        grouping: All groups.
+        write: Writes the kernel's text.
+        label: Tells it from the group's other kernels.
+        least_cc: Lowest architecture that has its instructions.
+        out: Element type of the workspace, if it writes there.
+        workspace: Element type of the workspace, if it reads there.
+    """
+    body = Body(graph, frozenset(group.members), grouping.owner)
+    geometry = write(body)
+    pointers = [
+        workspace if node == WORKSPACE and workspace is not None else graph.nodes[node].dtype
+        for node in body.reads
+    ]
+    lowered = _lowered(body, group, "cuda", geometry, [*pointers, out or graph.nodes[group.root].dtype])
+    return replace(lowered, label=label, least_cc=least_cc, to_workspace=out is not None)
+
+
+def _lowered(
+    body: Body, group: Group, kind: Literal["cuda", "cpu"], geometry: Geometry, pointers: list[DType]
+) -> LoweredGroup:
     return LoweredGroup(
         kind=kind,
-        ops=tuple(graph.nodes[node].op for node in group.members),
+        ops=tuple(body.graph.nodes[node].op for node in group.members),
         reads=tuple(body.reads),
         sizes=tuple(body.writer.sizes),
         args=(*map(scalar_math.pointer_kind, pointers), *("i64",) * len(body.writer.sizes)),

@@ -146,14 +146,26 @@ class Values:
     def _function_type(self, function: Known) -> Any:
         found = _function_types.get(function.value)
         if found is None:
-            if function.home is None:
-                found = self.typing.resolve_value_type(function.value)
-            else:
-                found = self.typing.resolve_getattr(self._function_type(function.home[0]), function.home[1])
+            found = self._resolved(function)
+            if found is None:
+                # Intrinsics register themselves where they are imported, which may have been just now.
+                self.typing.refresh()
+                self.target.refresh()
+                found = self._resolved(function)
             if found is None:
                 raise UnknownConstructError(f"{function.value}")
             _function_types[function.value] = found
         return found
+
+    def _resolved(self, function: Known) -> Any:
+        from numba.cuda.core.errors import TypingError
+
+        try:
+            if function.home is None:
+                return self.typing.resolve_value_type(function.value)
+            return self.typing.resolve_getattr(self._function_type(function.home[0]), function.home[1])
+        except TypingError:
+            return None
 
     def _signature(self, function: Known, kinds: tuple[Any, ...]) -> Any:
         key = (function.value, kinds)

@@ -20,3 +20,5 @@ class Geometry:
 
     grid: tuple[Dim, Dim, Dim]
     threads: int | None = None
+    dynamic_shared_bytes: int = 0
+    """Shared memory of a block that the launch asks for."""

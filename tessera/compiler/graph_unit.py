@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import linecache
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from tessera.compiler.build import split_targets
+from tessera.compiler.fingerprint import digest
 from tessera.compiler.job import Job
 from tessera.compiler.kernel_source import KernelSource
+from tessera.compiler.matrix_units import MatrixUnits, units_of
 from tessera.compiler.native import CpuKernel
 from tessera.compiler.numba_adapter import Function
 from tessera.compiler.options import AOTConfig, ToolOptions
@@ -45,12 +48,17 @@ def graph_unit(
     gpu, cpu = split_targets(targets)
     plans: list[Plan] = []
     jobs: list[Job] = []
-    groups: tuple[tuple[Literal["cuda", "cpu"], list[ToolOptions]], ...] = (("cuda", gpu), ("cpu", cpu))
-    for kind, group in groups:
-        if group:
-            plan, sources = _plan(graph, kind, group, config)
-            plans.append(plan)
-            jobs += [_job(source, group) for source in sources]
+    notes: list[str] = []
+    for units, group in _by_units(gpu, config).items():
+        plan, sources = _plan(graph, "cuda", group, config, units)
+        plans.append(plan)
+        jobs += [_job(source, group) for source in sources]
+        notes += _notes(sources, group)
+    if cpu:
+        plan, sources = _plan(graph, "cpu", cpu, config, None)
+        plans.append(plan)
+        jobs += [_job(source, cpu) for source in sources]
+    jobs = _merged(jobs)
     program = Program(
         name=graph.name,
         inputs=tuple(_port(graph, label, index) for label, index in graph.leaves("input").items()),
@@ -68,7 +76,7 @@ def graph_unit(
         gpu=tuple(gpu),
         cpu=tuple(cpu),
         constants={c.name: _stored(c, weights[c.name]) for c in program.constants},
-        notes=_notes(gpu),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -77,8 +85,35 @@ def replace_name(graph: Graph, name: str) -> Graph:
     return msgspec.structs.replace(graph, name=name)
 
 
+def _by_units(
+    targets: Sequence[ToolOptions], config: AOTConfig
+) -> dict[MatrixUnits | None, list[ToolOptions]]:
+    """GPU targets by what their products may use: those that can share a plan."""
+    found: dict[MatrixUnits | None, list[ToolOptions]] = {}
+    for options in targets:
+        found.setdefault(units_of(options, config.max_shared_memory_per_block), []).append(options)
+    return found
+
+
+def _merged(jobs: Sequence[Job]) -> list[Job]:
+    """Kernels that several plans launch, once each for all their targets."""
+    found: dict[tuple[str, str], Job] = {}
+    for job in jobs:
+        key = (job.kind, digest(job.parts))
+        other = found.get(key)
+        if other is not None:
+            targets = (other.targets or frozenset()) | (job.targets or frozenset())
+            job = replace(other, targets=targets)
+        found[key] = job
+    return list(found.values())
+
+
 def _plan(
-    graph: Graph, kind: Literal["cuda", "cpu"], targets: Sequence[ToolOptions], config: AOTConfig
+    graph: Graph,
+    kind: Literal["cuda", "cpu"],
+    targets: Sequence[ToolOptions],
+    config: AOTConfig,
+    units: MatrixUnits | None,
 ) -> tuple[Plan, tuple[KernelSource, ...]]:
     from tessera.compiler.plan import plan_graph
 
@@ -88,6 +123,7 @@ def _plan(
         targets=tuple(t.target for t in targets),
         enable_graph_optimization=config.enable_graph_optimization,
         enable_kernel_fusion=config.enable_kernel_fusion,
+        units=units,
     )
 
 
@@ -117,6 +153,7 @@ def _job(source: KernelSource, targets: Sequence[ToolOptions]) -> Job:
         "noalias": source.noalias_const,
         "threads": source.threads,
         "cc_dependent": source.cc_dependent,
+        "least_cc": source.least_cc,
     }
     if any(t.lineinfo or t.debug for t in targets):
         parts["lines"] = [
@@ -129,7 +166,8 @@ def _job(source: KernelSource, targets: Sequence[ToolOptions]) -> Job:
         parts=parts,
         load=lambda: _kernel(source),
         threads=source.threads,
-        dynamic_shared_bytes=0 if source.target == "cuda" else None,
+        dynamic_shared_bytes=source.dynamic_shared_bytes if source.target == "cuda" else None,
+        targets=frozenset(options.target for options in targets),
     )
 
 
@@ -144,6 +182,7 @@ def _kernel(source: KernelSource) -> CudaKernel | CpuKernel:
         source.noalias_const,
         source.threads,
         source.cc_dependent,
+        source.least_cc,
         source.locations,
         source.source,
     )
@@ -160,11 +199,14 @@ def load_source(source: KernelSource) -> Function:
     return function
 
 
-def _notes(targets: Sequence[ToolOptions]) -> tuple[str, ...]:
-    """Settings that were understood but chose nothing."""
-    return tuple(
+def _notes(sources: Sequence[KernelSource], targets: Sequence[ToolOptions]) -> list[str]:
+    """What was chosen for kernels that had a choice, and settings that chose nothing."""
+    names = ", ".join(t.target for t in targets)
+    notes = [f"{names}: {source.name}: {source.note}" for source in sources if source.note]
+    notes += [
         f"{t.target}: wgmma_config m{t.wgmma[0]}n{t.wgmma[1]}k{t.wgmma[2]} chose nothing: "
         "generated matrix products do not use warpgroup instructions"
         for t in targets
         if t.wgmma is not None
-    )
+    ]
+    return notes

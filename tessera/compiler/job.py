@@ -25,7 +25,13 @@ class Job:
     threads: int | None = None
     dynamic_shared_bytes: int | None = None
     """Dynamic shared memory of a launch, if it is fixed."""
+    targets: frozenset[str] | None = None
+    """Full names of the targets it is for; None for all of its kind."""
     locations: Mapping[int, SourceLocation] = field(default_factory=dict, repr=False)
+
+    def is_for(self, options: ToolOptions) -> bool:
+        """Whether a target needs it."""
+        return self.targets is None or options.target in self.targets
 
     def key(self, options: ToolOptions, **more: Any) -> str | None:
         """Cache key of this kernel for one target."""

@@ -59,6 +59,12 @@ class KernelSource:
     """Threads per block of every launch; None for the cpu."""
     shared_bytes: int = 0
     """Static shared memory per block, in bytes."""
+    dynamic_shared_bytes: int = 0
+    """Shared memory per block that each launch asks for, in bytes."""
+    least_cc: tuple[int | str, ...] = (7, 0)
+    """Lowest architecture that has the kernel's instructions: capability, and the suffix it must have."""
+    note: str = ""
+    """What was chosen for it, in words."""
     cc_dependent: bool = False
     """Whether the PTX depends on the compute capability it is compiled for."""
     locations: dict[int, SourceLocation] = field(default_factory=dict, hash=False, compare=False, repr=False)

@@ -129,7 +129,7 @@ class _Tiled:
     def _write_one(self, total: str, row: Name, column: Name) -> None:
         shape = self.node.shape
         parts = ((len(shape) - 2, self.batch), (1, row), (1, column))
-        _store_total(self.body, self.root, self.core, total, Index(self.writer, shape, parts))
+        store_total(self.body, self.root, self.core, total, Index(self.writer, shape, parts))
 
 
 def matmul_cpu(body: Body, root: int, core: int) -> Geometry:
@@ -151,7 +151,7 @@ def matmul_cpu(body: Body, root: int, core: int) -> Geometry:
                 ]
                 writer.line(f"total += {pair[0]} * {pair[1]}")
             parts = ((len(shape) - 2, batch), (1, row), (1, column))
-            _store_total(body, root, core, "total", Index(writer, shape, parts))
+            store_total(body, root, core, "total", Index(writer, shape, parts))
     return Geometry((product(shape[:-1]), 1, 1))
 
 
@@ -167,7 +167,8 @@ def _operand_index(body: Body, node: Node, operand: Node, batch: Name, axes: tup
     return Index(body.writer, whole, parts).broadcast(operand.shape)
 
 
-def _store_total(body: Body, root: int, core: int, total: str, index: Index) -> None:
+def store_total(body: Body, root: int, core: int, total: str, index: Index) -> None:
+    """Write the sum at `index` of a product, with what is fused into it."""
     dtype = body.graph.nodes[core].dtype
     # Integer sums wrap around as their dtype does; adding in int64 first changes nothing.
     body.results[core] = Name(total if dtype.is_float else scalar_math.cast(total, i64, dtype))

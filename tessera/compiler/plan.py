@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tessera.compiler.codegen import kernel_name, lower_group
+from tessera.compiler.body import WORKSPACE
+from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group
 from tessera.compiler.groups import Group, Grouping, blas_operand, group_nodes
 from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.lower_matmul import blas_sizes
+from tessera.compiler.matmul_variants import Variant, matmul_variants
+from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.memory_plan import ALIGNMENT_BYTES, Lifetime, plan_memory
 from tessera.compiler.passes import optimize_graph
 from tessera.program.dim import Dim, align, product
 from tessera.program.dtype import f32, f64
 from tessera.program.graph import Graph
-from tessera.program.program import Arg, Buffer, Extent, Gemm, Launch, Plan, Pointer
+from tessera.program.program import Arg, Buffer, Choice, Extent, Gemm, Launch, Option, Plan, Pointer, Step
 
 
 def plan_graph(
@@ -24,6 +27,7 @@ def plan_graph(
     targets: tuple[str, ...],
     enable_graph_optimization: bool = True,
     enable_kernel_fusion: bool = True,
+    units: MatrixUnits | None = None,
 ) -> tuple[Plan, tuple[KernelSource, ...]]:
     """What to launch, in order, to compute `graph`, and the kernels for it.
 
@@ -33,13 +37,14 @@ def plan_graph(
         targets: Full names of the architectures that the plan is for.
         enable_graph_optimization: Whether to simplify, and to compute at load what depends on weights alone.
         enable_kernel_fusion: Whether operators may share a kernel.
+        units: What matrix products may use on the targets; None for no tensor cores.
 
     Raises:
         CompileError: An operator cannot be lowered; the message names it, its line and a remedy.
     """
     ready = optimize_graph(graph, kind=kind, enable_graph_optimization=enable_graph_optimization)
     grouping = group_nodes(ready, kind=kind, fuse=enable_kernel_fusion, hoist=enable_graph_optimization)
-    return _Planner(ready, grouping, kind).plan(targets)
+    return _Planner(ready, grouping, kind, units).plan(targets)
 
 
 @dataclass(slots=True)
@@ -47,10 +52,13 @@ class _Planner:
     graph: Graph
     grouping: Grouping
     kind: Literal["cuda", "cpu"]
-    steps: dict[bool, list[Launch | Gemm]] = field(default_factory=lambda: {False: [], True: []})
+    units: MatrixUnits | None
+    steps: dict[bool, list[Step]] = field(default_factory=lambda: {False: [], True: []})
     """Steps of an execution, and (True) those at load."""
     kernels: dict[object, KernelSource] = field(default_factory=dict)
     """By what makes two groups' kernels the same."""
+    numbers: dict[object, int] = field(default_factory=dict)
+    """Numbers in the names of groups' kernels, by the same."""
     lifetimes: dict[int, Lifetime] = field(default_factory=dict)
     """Of temporary tensors, by the node that owns the memory."""
     persistent: list[Buffer] = field(default_factory=list)
@@ -63,7 +71,7 @@ class _Planner:
             root = group.root
             if root not in places:
                 places[root] = self._temporary(group)
-            step = self._gemm(group, places) if group.blas else self._launch(group, places)
+            step = self._gemm(group, places) if group.blas else self._kernels(group, places)
             self.steps[group.at_load].append(step)
         buffers, arena = plan_memory(self.lifetimes.values())
         plan = Plan(
@@ -108,18 +116,63 @@ class _Planner:
             self.lifetimes[owner] = _extended(self.lifetimes[owner], step)
         return places[owner]
 
-    def _launch(self, group: Group, places: dict[int, Pointer]) -> Launch:
-        lowered = lower_group(self.graph, group, self.grouping, self.kind)
+    def _kernels(self, group: Group, places: dict[int, Pointer]) -> Step:
+        """The launch of a group's kernel, or the choice between those that its sizes decide."""
+        variants = self._variants(group)
+        # Groups are counted, so that those without variants have the same names in every target's plan.
+        number = self.numbers.setdefault(variants[0].kernels[0].key, len(self.numbers))
+        options: list[Option] = []
+        for variant in variants:
+            between = self._workspace(group, variant.workspace_bytes, len(options))
+            launches = [
+                self._launch(kernel, self._source(kernel, number, variant.text), group, places, between)
+                for kernel in variant.kernels
+            ]
+            options.append(Option(steps=tuple(launches), guard=variant.guard))
+        if len(options) == 1 and len(options[0].steps) == 1:
+            return options[0].steps[0]
+        return Choice(options=tuple(options))
+
+    def _variants(self, group: Group) -> tuple[Variant, ...]:
+        if self.units is not None and group.core is not None and self.graph.nodes[group.core].op == "matmul":
+            found = matmul_variants(self.graph, group, self.grouping, self.units)
+            if found:
+                return found
+        return (Variant((lower_group(self.graph, group, self.grouping, self.kind),)),)
+
+    def _workspace(self, group: Group, size: Dim, number: int) -> Pointer:
+        """Memory between the kernels of one variant."""
+        if size == 0:
+            return Pointer(space="null")
+        name, step = f"parts_{group.root}_{number}", len(self.steps[False])
+        self.lifetimes[-1 - len(self.lifetimes)] = Lifetime(name, size, step, step)
+        return Pointer(space="buffer", name=name)
+
+    def _source(self, lowered: LoweredGroup, number: int, note: str) -> KernelSource:
         if lowered.key not in self.kernels:
-            name = kernel_name(self.graph.name, len(self.kernels), lowered.ops)
-            self.kernels[lowered.key] = lowered.source(name)
-        args: list[Arg] = [self._place(node, places) for node in lowered.reads]
-        args.append(places[group.root])
+            name = kernel_name(self.graph.name, number, lowered.ops)
+            name = f"{name}_{lowered.label}" if lowered.label else name
+            self.kernels[lowered.key] = lowered.source(name, note)
+        return self.kernels[lowered.key]
+
+    def _launch(
+        self,
+        lowered: LoweredGroup,
+        source: KernelSource,
+        group: Group,
+        places: dict[int, Pointer],
+        between: Pointer,
+    ) -> Launch:
+        args: list[Arg] = [
+            between if node == WORKSPACE else self._place(node, places) for node in lowered.reads
+        ]
+        args.append(between if lowered.to_workspace else places[group.root])
         args += [Extent(value=size) for size in lowered.sizes]
         return Launch(
-            kernel=self.kernels[lowered.key].name,
+            kernel=source.name,
             grid=lowered.geometry.grid,
             block=(lowered.geometry.threads or 1, 1, 1),
+            shared_bytes=lowered.geometry.dynamic_shared_bytes,
             args=tuple(args),
         )
 

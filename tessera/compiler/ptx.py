@@ -64,6 +64,8 @@ class CudaKernel:
     """Threads per block of every launch."""
     cc_dependent: bool = False
     """Whether lowering looks at the compute capability."""
+    least_cc: tuple[int | str, ...] = _BASE
+    """Lowest architecture that has the kernel's instructions."""
     locations: Mapping[int, SourceLocation] = field(default_factory=dict, repr=False)
     """The user's line behind each line of generated source."""
     source: str | None = field(default=None, repr=False)
@@ -75,7 +77,9 @@ def lowering_class(kernel: CudaKernel, options: ToolOptions) -> tuple[object, ..
     arch = parse_arch(options.target)
     cc: tuple[int | str, ...] = (arch.major, arch.minor, *([arch.suffix] if arch.suffix else []))
     if not kernel.cc_dependent:
-        cc = _FAST_TANH if options.fast_math and arch.cc >= _FAST_TANH else _BASE
+        cc = kernel.least_cc
+        if options.fast_math and arch.cc >= _FAST_TANH and cc[:2] < _FAST_TANH:
+            cc = _FAST_TANH
     return cc, options.opt_level > 0, options.fast_math, options.lineinfo, options.debug
 
 

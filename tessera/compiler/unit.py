@@ -34,4 +34,5 @@ class Unit:
     @property
     def steps(self) -> int:
         """How many kernels are built, counting each target."""
-        return sum(len(self.gpu if job.kind == "cuda" else self.cpu) for job in self.jobs)
+        by_kind = {"cuda": self.gpu, "cpu": self.cpu}
+        return sum(job.is_for(options) for job in self.jobs for options in by_kind[job.kind])

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         min_f16x2,
         mul_bf16x2,
         mul_f16x2,
+        round_tf32_x4,
         sub_bf16x2,
         sub_f16x2,
     )
@@ -192,7 +193,7 @@ _EXPORTS: dict[str, str] = {
         "add_bf16x2 add_f16x2 bf16x2_to_f32 e4m3x2_to_f16x2 e5m2x2_to_f16x2 f16x2_to_e4m3x2 "
         "f16x2_to_e5m2x2 f16x2_to_f32 f32_to_bf16x2 f32_to_e4m3x2 f32_to_e5m2x2 f32_to_f16x2 f32_to_tf32 "
         "fma_bf16x2 fma_f16x2 fma_relu_bf16x2 fma_relu_f16x2 max_bf16x2 max_f16x2 min_bf16x2 min_f16x2 "
-        "mul_bf16x2 mul_f16x2 sub_bf16x2 sub_f16x2"
+        "mul_bf16x2 mul_f16x2 round_tf32_x4 sub_bf16x2 sub_f16x2"
     ),
     "copies": (
         "cp_async_4 cp_async_4_fill cp_async_8 cp_async_8_fill cp_async_16 cp_async_16_fill "
@@ -331,6 +332,7 @@ __all__ = [
     "redux_min_u32",
     "redux_or",
     "redux_xor",
+    "round_tf32_x4",
     "rsqrt_approx",
     "setmaxnreg_dec",
     "setmaxnreg_inc",

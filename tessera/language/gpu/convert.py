@@ -43,6 +43,14 @@ f32_to_tf32 = _make(
     SM_80,
     value=F32,
 )
+round_tf32_x4 = _make(
+    "round_tf32_x4",
+    " ".join(f"cvt.rna.tf32.f32 ${i}, ${i + 4};" for i in range(4)),
+    many(U32, 4),
+    "Four float32, as `ldmatrix` loads their bits, rounded to tf32.",
+    SM_80,
+    bits=many(U32, 4),
+)
 f32_to_e4m3x2 = _make(
     "f32_to_e4m3x2",
     "cvt.rn.satfinite.e4m3x2.f32 $0, $2, $1;",

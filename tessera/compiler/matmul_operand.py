@@ -1,0 +1,276 @@
+"""The operands of a matrix product as a tensor-core kernel brings them into shared memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tessera.compiler.body import Body
+from tessera.compiler.index import Index
+from tessera.compiler.matrix_units import PRODUCTS, MatrixUnits, Product
+from tessera.compiler.operand_view import Strided, strided_view
+from tessera.compiler.tile_layout import Layout
+from tessera.compiler.writer import ZERO, Name
+from tessera.program.dim import Dim, product
+from tessera.program.dtype import DType, bf16, f16, tf32
+from tessera.program.graph import Graph
+from tessera.program.program import Compare
+
+CHUNK_BYTES = 16
+"""Bytes of one asynchronous copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """A matrix product whose operands tensor cores can multiply."""
+
+    core: int
+    """The product's node."""
+    product: Product
+    operands: tuple[int, int]
+    """Nodes of the operands, before casts that change nothing."""
+    views: tuple[Strided | None, Strided | None]
+    """How they lie in memory."""
+    along_depth: tuple[bool, bool]
+    """Whether neighbours in memory are neighbours along the depth."""
+
+    @property
+    def copied(self) -> bool:
+        """Whether both can be copied as they are, where their addresses allow it."""
+        return self.conditions is not None
+
+    @property
+    def conditions(self) -> tuple[Compare, ...] | None:
+        """What must hold for 16-byte copies of both; None where one cannot be copied."""
+        found: list[Compare] = []
+        each = CHUNK_BYTES // self.product.dtype.itemsize
+        for position, view in enumerate(self.views):
+            along = self.along_depth[position]
+            if view is None or not (along or self.product.dtype.itemsize > 1):
+                return None
+            depth_axis = -1 if position == 0 else -2
+            unit = depth_axis if along else -3 - depth_axis
+            if view.strides[unit] != 1:
+                return None
+            others = [s for axis, s in enumerate(view.strides, -len(view.strides)) if axis != unit]
+            found += [Compare(lhs=each, op="divides", rhs=s) for s in others if s != 0]
+        return tuple(dict.fromkeys(found))
+
+
+def find_matrices(
+    graph: Graph, core: int, computes: Callable[[int], bool], units: MatrixUnits
+) -> Matrices | None:
+    """The product `core` for tensor cores; None where its operands' types have no instruction."""
+    node = graph.nodes[core]
+    operands = [_uncast(graph, operand, node.dtype, computes, units) for operand in node.inputs]
+    kinds = {graph.nodes[operand].dtype for operand in operands}
+    if len(kinds) != 1 or not units.multiplies(kind := kinds.pop()):
+        return None
+    if node.dtype not in PRODUCTS[kind].results:
+        return None
+    views = [strided_view(graph, operand, computes) for operand in operands]
+    along = [
+        _along_depth(view, reads_columns(graph, operand, computes), left=position == 0)
+        for position, (view, operand) in enumerate(zip(views, operands, strict=True))
+    ]
+    left, right = operands
+    return Matrices(core, PRODUCTS[kind], (left, right), (views[0], views[1]), (along[0], along[1]))
+
+
+def _uncast(
+    graph: Graph, operand: int, wanted: DType, computes: Callable[[int], bool], units: MatrixUnits
+) -> int:
+    """The operand before a cast that keeps every value, where tensor cores multiply what is there."""
+    node = graph.nodes[operand]
+    if node.op != "cast" or not computes(operand):
+        return operand
+    source = graph.nodes[node.inputs[0]].dtype
+    keeps = units.multiplies(source) and wanted in PRODUCTS[source].results
+    return node.inputs[0] if keeps and node.dtype == wanted else operand
+
+
+def _along_depth(view: Strided | None, columns: bool, *, left: bool) -> bool:
+    if view is None:
+        return columns != left
+    return view.strides[-1 if left else -2] == 1
+
+
+def reads_columns(graph: Graph, operand: int, computes: Callable[[int], bool]) -> bool:
+    """Whether neighbours in an operand's memory are neighbours along its second-to-last axis."""
+    from tessera.program.graph import attr_ints
+
+    node = graph.nodes[operand]
+    while computes(operand) and node.inputs:
+        if node.op == "transpose":
+            perm = attr_ints(node, "perm")
+            return perm[-1] != len(perm) - 1
+        operand = node.inputs[0]
+        node = graph.nodes[operand]
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One operand of one kernel."""
+
+    prefix: str
+    """`a` or `b`: what its names begin with."""
+    node: int
+    left: bool
+    layout: Layout
+    first: Name
+    """Name of the first line of the block's tile."""
+    lines: Dim
+    """Rows of A, columns of B."""
+    depth: Dim
+    view: Strided | None
+
+
+class Loader(ABC):
+    """Writes how a block brings one operand's tiles into shared memory."""
+
+    def __init__(self, body: Body, matrices: Matrices, side: Side, batch: Name, threads: int) -> None:
+        self.body, self.writer = body, body.writer
+        self.matrices, self.side, self.batch, self.threads = matrices, side, batch, threads
+
+    @property
+    def batch_shape(self) -> tuple[Dim, ...]:
+        """The product's axes before the last two."""
+        return self.body.graph.nodes[self.matrices.core].shape[:-2]
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Write what is the same for all tiles."""
+
+    @abstractmethod
+    def begin(self, slot: str) -> None:
+        """Write what starts to bring the next tile to address `slot`."""
+
+    @abstractmethod
+    def end(self, slot: str) -> None:
+        """Write what puts it there, after `begin` and other work."""
+
+
+class Copies(Loader):
+    """16-byte asynchronous copies; what lies outside of the operand becomes zeros."""
+
+    def prepare(self) -> None:
+        """The thread's first chunk: where it is, where it goes, and how much of the operand is left there."""
+        side, writer = self.side, self.writer
+        view = side.view
+        assert view is not None  # noqa: S101 - only operands with a view are copied
+        itemsize = side.layout.itemsize
+        line_axis, depth_axis = (-2, -1) if side.left else (-1, -2)
+        self.line_stride = writer.size(view.strides[line_axis])
+        self.depth_stride = writer.size(view.strides[depth_axis])
+        chunk = self.chunk = side.layout.chunk(self.threads)
+        p = side.prefix
+        pointer = self.body.pointer(view.node)
+        writer.line(f"{p}_line = {side.first} + {chunk.line}")
+        writer.line(f"{p}_depth = {chunk.depth}")
+        lines = f"{p}_line * {self.line_stride} + {p}_depth * {self.depth_stride}"
+        start = writer.let(f"{p}_start", f"{self._batch_offset()} + {lines}")
+        writer.line(f"{p}_from = int64(gpu.address({pointer}, {start}))")
+        writer.line(f"{p}_to = int64({chunk.to})")
+        writer.line(f"{p}_lines = {writer.size(side.lines)} - {p}_line")
+        writer.line(f"{p}_left = {writer.size(side.depth)} - {p}_depth")
+        step = f"{side.layout.depth * itemsize} * {self.depth_stride}"
+        writer.line(f"{p}_next = int64({step})")
+        if chunk.passes > 1:
+            apart = f"{chunk.line_step} * {self.line_stride} + {chunk.depth_step} * {self.depth_stride}"
+            writer.line(f"{p}_apart = int64({itemsize} * ({apart}))")
+
+    def _batch_offset(self) -> Name:
+        view, writer = self.side.view, self.writer
+        assert view is not None  # noqa: S101 - as in `prepare`
+        strides = view.strides[:-2]
+        whole = self.batch_shape
+        shape = self.body.graph.nodes[self.side.node].shape[:-2]
+        index = Index(writer, whole, ((len(whole), self.batch),)).broadcast(shape) if whole else None
+        total = ZERO
+        for axis, stride in enumerate(strides):
+            if index is not None and stride != 0 and shape[axis] != 1:
+                total = writer.add(total, writer.mul(index.axis(axis), writer.size(stride)))
+        return total
+
+    def begin(self, slot: str) -> None:
+        """The copies of one tile, then on to the next."""
+        p, chunk, writer = self.side.prefix, self.chunk, self.writer
+        for i in range(chunk.passes):
+            lines = f"{p}_lines > {i * chunk.line_step}"
+            depth = f"{p}_left > {i * chunk.depth_step}"
+            source = f"{p}_from + {i} * {p}_apart" if i else f"{p}_from"
+            to = f"{slot} + {p}_to + {i * chunk.to_step}"
+            writer.line(f"gpu.cp_async_16_fill({to}, {source}, {CHUNK_BYTES} if {lines} and {depth} else 0)")
+        writer.line(f"{p}_from += {p}_next")
+        writer.line(f"{p}_left -= {self.side.layout.depth}")
+
+    def end(self, slot: str) -> None:
+        """The copies are awaited together."""
+
+
+class Elements(Loader):
+    """Elements one by one, whatever computes them and wherever they lie, put together in registers."""
+
+    def prepare(self) -> None:
+        """Which tile is next."""
+        p, writer = self.side.prefix, self.writer
+        writer.line(f"{p}_depth = int64(0)")
+        self.word = self.side.layout.word()
+        self.words = self.side.layout.bytes // 4 // self.threads
+
+    def begin(self, slot: str) -> None:  # noqa: ARG002 - registers are where they go first
+        """Loads of one tile into registers."""
+        p, writer = self.side.prefix, self.writer
+        for i in range(self.words):
+            writer.line(f"word = thread + {i * self.threads}")
+            values = [self._element(line, depth) for line, depth in self.word.elements]
+            writer.line(f"{p}_word{i} = {_packed(values, self.matrices.product.dtype)}")
+        writer.line(f"{p}_depth += {self.side.layout.depth}")
+
+    def _element(self, line: str, depth: str) -> Name:
+        side, writer = self.side, self.writer
+        dtype = self.matrices.product.dtype
+        outer = writer.let("o", f"{side.first} + {line}")
+        deep = writer.let("d", f"{side.prefix}_depth + {depth}")
+        value = writer.let("w", "float32(0)" if dtype.is_float else "int64(0)")
+        inside = f"{outer} < {writer.size(side.lines)} and {deep} < {writer.size(side.depth)}"
+        with writer.block(f"if {inside}"):
+            axes = (outer, deep) if side.left else (deep, outer)
+            operand = self.body.graph.nodes[side.node]
+            whole = (*self.batch_shape, *operand.shape[-2:])
+            parts = ((len(whole) - 2, self.batch), (1, axes[0]), (1, axes[1]))
+            index = Index(writer, whole, parts).broadcast(operand.shape)
+            writer.line(f"{value} = {self.body.value(side.node, index)}")
+        return value
+
+    def end(self, slot: str) -> None:
+        """Registers to shared memory."""
+        p, writer = self.side.prefix, self.writer
+        for i in range(self.words):
+            writer.line(f"word = thread + {i * self.threads}")
+            writer.line(f"gpu.store_shared_u32({slot} + {self.word.to}, {p}_word{i})")
+
+
+def _packed(values: list[Name], dtype: DType) -> str:
+    """The elements of one word."""
+    if dtype == tf32:
+        return f"gpu.f32_to_tf32({values[0]})"
+    if dtype in (f16, bf16):
+        return f"gpu.f32_to_{dtype.name}x2({values[0]}, {values[1]})"
+    if dtype.is_float:
+        bits = [f"int64(f32_to_{dtype.name}({value}))" for value in values]
+    else:
+        bits = [f"({value} & 255)" for value in values]
+    return "uint32(" + " | ".join(f"({b} << {8 * i})" if i else b for i, b in enumerate(bits)) + ")"
+
+
+def is_copied(loaders: tuple[Loader, ...]) -> bool:
+    """Whether any loader leaves copies under way."""
+    return any(isinstance(loader, Copies) for loader in loaders)
+
+
+def total_batch(shape: tuple[Dim, ...]) -> Dim:
+    """How many products there are."""
+    return product(shape[:-2])

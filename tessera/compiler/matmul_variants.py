@@ -1,0 +1,189 @@
+"""Which kernels a matrix product gets on tensor cores, and which of them runs for which sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tessera.compiler.body import Body
+from tessera.compiler.codegen import LoweredGroup, lower_with
+from tessera.compiler.geometry import Geometry
+from tessera.compiler.groups import Group, Grouping
+from tessera.compiler.lower_mma import LARGE, SMALL, Tile, mma_kernel
+from tessera.compiler.matmul_operand import Matrices, find_matrices
+from tessera.compiler.matrix_units import MatrixUnits
+from tessera.compiler.split_depth import sum_parts
+from tessera.program.dim import Dim, ceildiv, minimum, product
+from tessera.program.dtype import DType, f32, i32
+from tessera.program.graph import Graph
+from tessera.program.program import Compare
+
+FULL_TILES = 96
+"""From this many large tiles on, blocks fill a GPU: most of an A100's 108 multiprocessors have one."""
+SPLIT_TILES = 32
+"""Up to this many small tiles, most multiprocessors would be idle: the depth is cut."""
+SPLIT_DEPTH = 1024
+"""From this depth on, cutting it is worth a second kernel."""
+SPLITS = 8
+"""Parts of a depth that is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to compute a group, and when."""
+
+    kernels: tuple[LoweredGroup, ...]
+    """In the order they run; all but the last write the workspace."""
+    guard: tuple[Compare, ...] = ()
+    """What must hold of the sizes."""
+    workspace_bytes: Dim = 0
+    """Memory between the kernels."""
+    text: str = ""
+    """What it is, in words."""
+
+
+def matmul_variants(
+    graph: Graph, group: Group, grouping: Grouping, units: MatrixUnits
+) -> tuple[Variant, ...]:
+    """Kernels for a group with a product as its core, the first whose guard holds to be taken.
+
+    Nothing where tensor cores cannot multiply the operands' types.
+    """
+    assert group.core is not None  # noqa: S101 - the caller looked
+    matrices = find_matrices(graph, group.core, frozenset(group.members).__contains__, units)
+    if matrices is None or units.shared_bytes < SMALL.shared_bytes:
+        return ()
+    return _applicable(_Family(graph, group, grouping, units, matrices).candidates())
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    guard: tuple[Compare, ...]
+    """What must hold of the sizes."""
+    make: _Maker
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes a variant once it is known to be needed."""
+
+    family: _Family
+    tile: Tile
+    copied: bool = True
+    splits: int = 1
+
+    def variant(self, guard: tuple[Compare, ...]) -> Variant:
+        """The kernels."""
+        family, tile = self.family, self.tile
+        matrices = family.matrices
+        stages = tile.stages if self.copied else 2
+        text = (
+            f"tensor cores ({matrices.product.mma.replace('_', '.')}), tiles of {tile.rows} × "
+            f"{tile.columns}, {stages} stages, "
+            + ("asynchronous copies" if self.copied else "loads by element")
+        )
+        label = f"mma{tile.rows}x{tile.columns}{'' if self.copied else '_any'}"
+        if self.splits == 1:
+            return Variant((family.lower(self, label),), guard, text=text)
+        last = lower_with(
+            family.graph,
+            family.group,
+            family.grouping,
+            lambda body: sum_parts(body, family.group.root, matrices.core, self.splits),
+            label="sum",
+            workspace=family.sums,
+        )
+        size = minimum(family.elements, SPLIT_TILES * tile.rows * tile.columns)
+        return Variant(
+            (family.lower(self, f"{label}_split{self.splits}"), last),
+            guard,
+            size * self.splits * 4,
+            f"{text}, depth in {self.splits} parts",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    graph: Graph
+    group: Group
+    grouping: Grouping
+    units: MatrixUnits
+    matrices: Matrices
+
+    @property
+    def elements(self) -> Dim:
+        """Of the product."""
+        return product(self.graph.nodes[self.matrices.core].shape)
+
+    @property
+    def sums(self) -> DType:
+        """Type of sums in memory."""
+        return f32 if self.matrices.product.sums == "f32" else i32
+
+    def lower(self, maker: _Maker, label: str) -> LoweredGroup:
+        """The kernel of `mma.sync`."""
+
+        def write(body: Body) -> Geometry:
+            return mma_kernel(
+                body, self.group.root, self.matrices, maker.tile, copied=maker.copied, splits=maker.splits
+            )
+
+        split = maker.splits > 1
+        return lower_with(
+            self.graph,
+            self.group,
+            self.grouping,
+            write,
+            label=label,
+            least_cc=self.matrices.product.needs,
+            out=self.sums if split else None,
+        )
+
+    def candidates(self) -> list[_Candidate]:
+        """All that could be taken, best first; the last always can."""
+        found: list[_Candidate] = []
+        aligned = self.matrices.conditions
+        if aligned is not None:
+            large = LARGE if LARGE.shared_bytes <= self.units.shared_bytes else None
+            if not self.group.at_load:
+                found.append(_Candidate((*aligned, *self._split()), _Maker(self, SMALL, splits=SPLITS)))
+            if large is not None:
+                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(large))
+                found.append(_Candidate((*aligned, full), _Maker(self, large)))
+            found.append(_Candidate(aligned, _Maker(self, SMALL)))
+        found.append(_Candidate((), _Maker(self, SMALL, copied=False)))
+        return found
+
+    def _tiles(self, tile: Tile) -> Dim:
+        shape = self.graph.nodes[self.matrices.core].shape
+        down, across = ceildiv(shape[-2], tile.rows), ceildiv(shape[-1], tile.columns)
+        return product(shape[:-2]) * down * across
+
+    def _split(self) -> tuple[Compare, ...]:
+        depth = self.graph.nodes[self.matrices.operands[0]].shape[-1]
+        return (
+            Compare(lhs=SPLIT_DEPTH, op="<=", rhs=depth),
+            Compare(lhs=self._tiles(SMALL), op="<=", rhs=SPLIT_TILES),
+        )
+
+
+def _applicable(candidates: Sequence[_Candidate]) -> tuple[Variant, ...]:
+    """Variants up to the first that always applies, without conditions already decided."""
+    found: list[Variant] = []
+    for candidate in candidates:
+        verdicts = [(compare, _decided(compare)) for compare in candidate.guard]
+        if any(verdict is False for _, verdict in verdicts):
+            continue
+        guard = tuple(compare for compare, verdict in verdicts if verdict is None)
+        found.append(candidate.make.variant(guard))
+        if not guard:
+            break
+    return tuple(found)
+
+
+def _decided(compare: Compare) -> bool | None:
+    """Whether a condition on fixed sizes holds; None while a size is open."""
+    lhs, rhs = compare.lhs, compare.rhs
+    if not isinstance(lhs, int) or not isinstance(rhs, int):
+        return None
+    return {"<=": lhs <= rhs, "divides": lhs != 0 and rhs % lhs == 0}[compare.op]

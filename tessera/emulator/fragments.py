@@ -93,7 +93,6 @@ def quad_accumulator(kind: str) -> Layout:
 
 # The ISA leaves open where the elements of a `wmma` fragment are. Here they lie as `mma` has them, tile by
 # tile of 16 rows (8 if there are no more) or of 8 columns; fragments with room for more repeat them.
-# GPUs from sm_75 on do the same with m16n16k16.
 
 
 @cache

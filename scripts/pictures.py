@@ -1,4 +1,4 @@
-"""Draws the pictures of the documentation: the terminal app, on a real project.
+"""Draws the pictures of the documentation: the terminal app and the debugger, on real kernels.
 
 .venv/bin/python scripts/pictures.py
 """
@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import tempfile
 from pathlib import Path
 
 from tessera.workbench.app.application import WorkbenchApp
+from tessera.workbench.app.debug_app import DebugApp
+from tessera.workbench.compilation import compile_request, make_request
+from tessera.workbench.debugging import open_session
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -26,8 +31,28 @@ async def workbench(size: tuple[int, int], path: Path) -> None:
         path.write_text(app.export_screenshot(title="tessera-workbench"), encoding="utf-8")
 
 
+async def debugger(size: tuple[int, int], path: Path) -> None:
+    """The debugger in the kernel that its page of the manual is about, as SVG."""
+    page = (ROOT / "docs" / "debugging.md").read_text(encoding="utf-8")
+    (source, *_) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "blur.py"
+        file.write_text(source, encoding="utf-8")
+        request = make_request(f"{file}:blur", ["sm_80"], None, debug=True)
+        app = DebugApp(open_session(compile_request(request), (), {"n": 128}, seed=0))
+        async with app.run_test(size=size) as pilot:
+            app.source.go_to(7)
+            for key in "bcn":
+                await pilot.press(key)
+                while app.running:
+                    await pilot.pause(0.05)
+            await pilot.pause(0.5)
+            path.write_text(app.export_screenshot(title="tessera debug"), encoding="utf-8")
+
+
 if __name__ == "__main__":
     # The app shows its folder relative to the current one.
     os.chdir(ROOT)
     IMAGES.mkdir(parents=True, exist_ok=True)
     asyncio.run(workbench((120, 32), IMAGES / "workbench.svg"))
+    asyncio.run(debugger((120, 36), IMAGES / "debugger.svg"))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tessera.emulator.debugging.breakpoints import ANY, Access, Breakpoint, Threads, Watchpoint
+from tessera.emulator.debugging.breakpoints import Breakpoint, Threads
 from tessera.emulator.debugging.changes import Changes
-from tessera.emulator.debugging.expression import NoValueError, parse_expression
-from tessera.emulator.debugging.inspector import Inspector
+from tessera.emulator.debugging.expression import NoValueError
 from tessera.emulator.debugging.launches import LaunchList
 from tessera.emulator.debugging.memory_watch import MemoryWatch
+from tessera.emulator.debugging.point_table import PointTable
 from tessera.emulator.debugging.source import SourceFile
 from tessera.emulator.debugging.stop import WARP, Focus, Reason, Stop
-from tessera.emulator.debugging.timeline import INTERVAL, Timeline
+from tessera.emulator.debugging.timeline import INTERVAL
 from tessera.emulator.debugging.values import ArrayValue
 from tessera.emulator.debugging.view import Lane, Row, bits_of, lanes_of, place_of
 from tessera.emulator.findings import Finding, Point
@@ -28,7 +27,7 @@ Event = tuple[Reason, str, dict[str, Any]]
 """Why to stop, in a word and in words, and further fields of the `Stop`."""
 
 
-class Debugger:
+class Debugger(PointTable):
     """Stops launches where asked, steps them by line or instruction, and back.
 
     Blocks run one after the other, all warps of one in lockstep. A thread of one block is in focus.
@@ -47,33 +46,20 @@ class Debugger:
     ) -> None:
         if not program.launches:
             raise DeviceError("there is no launch to debug")
-        self.timeline = Timeline(program, interval=interval, files=frozenset(sources) or None)
-        self.inspector = Inspector(program, self.timeline, sources)
-        self.program, self.sources = program, sources
-        self.breakpoints: dict[int, Breakpoint] = {}
-        self.watchpoints: dict[int, Watchpoint] = {}
+        super().__init__(program, sources, interval=interval)
         self.stop_on_findings = True
         """Whether what the sanitizer finds stops the program."""
         self.follow_lane = False
         """Whether steps follow the lane of the focus alone, rather than its warp."""
-        self.frame = 0
-        """Which call of the focus is looked at: 0 is the innermost."""
-        self._numbers = iter(range(1, 1 << 30))
         self._lane = 0
         self._changes = Changes()
         self._watch = MemoryWatch(self.timeline, self.watchpoints)
-        self._focus = Focus((0, 0, 0), 0, 0)
         self._focus_launch = 0
         self.timeline.prepare()
         self.stop = self._to_first_line("start", "")
         """Where it stands, and why."""
 
     # -- the focus --------------------------------------------------------------------------------
-
-    @property
-    def focus(self) -> Focus:
-        """The thread that is looked at."""
-        return self._focus
 
     def set_focus(
         self, *, block: Point | None = None, warp: int | None = None, lane: int | None = None
@@ -144,139 +130,6 @@ class Debugger:
             and self.timeline.state.launch == self._focus_launch
         )
 
-    # -- breakpoints ------------------------------------------------------------------------------
-
-    def break_at(
-        self,
-        line: int,
-        file: str | None = None,
-        *,
-        condition: str | None = None,
-        threads: Threads | None = None,
-        once: bool = False,
-    ) -> Breakpoint:
-        """Stop before a line of the source.
-
-        Without `threads` the block and warp of the focus, or with a condition any thread.
-
-        Raises:
-            InputError: The line has no code; the hint names the nearest that has. Or the condition is no
-                expression.
-        """
-        name = self._file(file)
-        lines = self.lines_with_code(name)
-        if line not in lines:
-            near = min(lines, key=lambda n: (abs(n - line), n), default=0)
-            hint = f"the nearest line with code: break {near}" if near else "the file has no code"
-            raise InputError(f"{name}:{line} has no code", hint=hint)
-        return self._add(Breakpoint(
-            next(self._numbers), name, line, threads or (ANY if condition else Threads()),
-            parse_expression(condition) if condition else None, once=once,
-        ))  # fmt: skip
-
-    def break_in(
-        self,
-        function: str,
-        *,
-        condition: str | None = None,
-        threads: Threads | None = None,
-        once: bool = False,
-    ) -> Breakpoint:
-        """Stop at the first line of a function.
-
-        Raises:
-            InputError: There is no such function.
-        """
-        known = {f.name: f for launch in self.program.launches for f in launch.code.functions.values()}
-        if function not in known:
-            near = difflib.get_close_matches(function, known, 1)
-            listing = "functions: " + (", ".join(known) or "none have debug information")
-            raise InputError(
-                f"there is no function {function!r}", hint=f"did you mean {near[0]}?" if near else listing
-            )
-        for launch in self.program.launches:
-            for name, item in launch.code.instructions():
-                found = launch.code.functions.get(name)
-                if found is known[function] and item.source_line not in (0, found.line):
-                    point = self.break_at(
-                        item.source_line,
-                        launch.code.file_of(item),
-                        condition=condition,
-                        threads=threads,
-                        once=once,
-                    )
-                    point.function = function
-                    return point
-        raise InputError(f"{function} has no code with source lines")
-
-    def watch(self, text: str, kind: Access = "write", *, condition: str | None = None) -> Watchpoint:
-        """Stop before an instruction that writes (or reads, or accesses) an element, an array or an address.
-
-        Raises:
-            InputError: The expression names no memory.
-        """
-        expression = parse_expression(text)
-        found = self.inspector.place(expression, self._focus.thread, self.frame)
-        point = Watchpoint(
-            next(self._numbers), expression, kind, found.space, found.address, found.size, found.dtype,
-            None if found.space == "global" else self._focus.block,
-            self._focus.thread if found.space == "local" else None,
-            parse_expression(condition) if condition else None,
-        )  # fmt: skip
-        self.watchpoints[point.number] = point
-        return point
-
-    def _add(self, point: Breakpoint) -> Breakpoint:
-        self.breakpoints[point.number] = point
-        return point
-
-    def point(self, number: int) -> Breakpoint | Watchpoint:
-        """A breakpoint or watchpoint.
-
-        Raises:
-            InputError: There is none of that number.
-        """
-        found = self.breakpoints.get(number) or self.watchpoints.get(number)
-        if found is None:
-            numbers = sorted((*self.breakpoints, *self.watchpoints))
-            listing = ", ".join(map(str, numbers)) or "none"
-            raise InputError(f"there is no breakpoint {number}", hint=f"breakpoints: {listing}")
-        return found
-
-    def delete(self, number: int | None = None) -> None:
-        """Remove a breakpoint or watchpoint; all without a number.
-
-        Raises:
-            InputError: There is none of that number.
-        """
-        if number is None:
-            self.breakpoints.clear()
-            self.watchpoints.clear()
-        else:
-            self.point(number)
-            self.breakpoints.pop(number, None)
-            self.watchpoints.pop(number, None)
-
-    def lines_with_code(self, file: str) -> set[int]:
-        """Lines of a file that can be stopped at."""
-        found: set[int] = set()
-        for launch in self.program.launches:
-            found |= launch.code.lines().get(file, set())
-            # The `def` line holds what the compiler puts before the first statement.
-            files = launch.code.module.files
-            if file in files.values():
-                found -= {f.line for f in launch.code.functions.values()}
-        return found
-
-    def _file(self, file: str | None) -> str:
-        known = list(dict.fromkeys(name for launch in self.program.launches for name in launch.code.lines()))
-        if file is None:
-            return self.stop.file if hasattr(self, "stop") and self.stop.file else (known or [""])[0]
-        name = file.rpartition("/")[2]
-        if name not in known:
-            raise InputError(f"no code comes from {file}", hint=f"files: {', '.join(known) or 'none'}")
-        return name
-
     # -- forwards ---------------------------------------------------------------------------------
 
     def step(self, count: int = 1) -> Stop:
@@ -310,11 +163,11 @@ class Debugger:
         Raises:
             InputError: The line has no code.
         """
-        point = self.break_at(line, file, once=True)
+        self.breakpoints[0] = Breakpoint(0, self._place(line, file), line, Threads(), once=True)
         try:
             return self._forward(lambda: None, leave=False)
         finally:
-            self.breakpoints.pop(point.number, None)
+            self.breakpoints.pop(0, None)
 
     def finish(self) -> Stop:
         """Until the function that the focus is in has returned; in the kernel itself, until the warp has."""
@@ -372,6 +225,9 @@ class Debugger:
 
     def reverse_continue(self) -> Stop:
         """Back to the last breakpoint, watchpoint or finding, or to the beginning."""
+        if not self.breakpoints and not self.watchpoints and not self.timeline.found:
+            self.timeline.seek(0)
+            return self._to_first_line("start", "the beginning of the program")
         return self._backward(lambda: None, points=True)
 
     def reverse_finish(self) -> Stop:
@@ -469,7 +325,9 @@ class Debugger:
                 thread = self._first_of(point, entering)
                 if thread is not None:
                     if point.once:
-                        self.breakpoints.pop(point.number)
+                        self.breakpoints.pop(point.number, None)
+                    if not point.number:
+                        return "step", "", {"thread": thread}
                     return "breakpoint", f"breakpoint {point.number}", {
                         "breakpoint": point.number, "thread": thread,
                     }  # fmt: skip
@@ -554,6 +412,7 @@ class Debugger:
             focus=self._focus, active=bits_of(going, self._focus.warp) if len(going) else 0,
             depth=place.depth if place is not None and place.depth > 0 else 0, **fields,
         )  # fmt: skip
+        self.current_file = self.stop.file or self.current_file
         if not keep:
             self._note_values()
         return self.stop

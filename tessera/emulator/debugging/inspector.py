@@ -120,7 +120,11 @@ class Inspector:
         """
         expression = parse_expression(text)
         top = self._call(warp, frame, focus)
-        return tuple(self._lane(expression, top, thread) for thread in lanes_of(self.block(), warp))
+        errors: list[InputError] = []
+        found = tuple(self._lane(expression, top, thread, errors) for thread in lanes_of(self.block(), warp))
+        if errors and all(lane.value is None for lane in found):
+            raise errors[0]
+        return found
 
     def _call(self, warp: int, frame: int, focus: Focus | None) -> Activation:
         run = self.block()
@@ -131,14 +135,16 @@ class Inspector:
                 return calls[min(frame, len(calls) - 1)]
         return run.stack[-1]
 
-    def _lane(self, expression: Expression, top: Activation, thread: int) -> Lane:
+    def _lane(self, expression: Expression, top: Activation, thread: int, errors: list[InputError]) -> Lane:
         note, value = "", None
         try:
             value = expression.value(self.scope_in(top, thread))
             if isinstance(value, np.ndarray):
                 value = tuple(value.reshape(-1).tolist())
-        except NoValueError as error:
+        except InputError as error:
             note = error.message
+            if not isinstance(error, NoValueError):
+                errors.append(error)
         return Lane(thread % 32, value, self._active(thread), note=note)
 
     def _active(self, thread: int) -> bool:

@@ -41,18 +41,17 @@ class Variables(DataTable[Text]):
         at = self.cursor_coordinate
         # Arrays that all lanes share say the same in every lane: they come last.
         rows = sorted(rows, key=lambda row: row.space in ("global", "shared"))
-        self.clear(columns=True)
-        self.fixed_columns = 1
-        self.add_column(Text("variable"), key="name")
         lanes = [item.lane for item in max((r.lanes for r in rows), key=len, default=())]
         order = [lane, *(n for n in lanes if n != lane)] if lane in lanes else lanes or [lane]
-        for number in order:
-            style = "bold" if number == lane else "" if active >> number & 1 else "dim"
-            self.add_column(
-                Text(f"▸{number}" if number == lane else f"{number}", style=style), key=str(number)
-            )
-        for row in rows:
-            self.add_row(self._head(row), *self._cells(row, order, lane))
+        table = [[self._head(row), *self._cells(row, order, lane)] for row in rows]
+        self.clear(columns=True)
+        self.fixed_columns = 1
+        for i, title in enumerate([Text("variable"), *(_title(n, lane, active) for n in order)]):
+            # Without a width the table measures every cell, which takes longer than all the rest.
+            width = max(title.cell_len, *(line[i].cell_len for line in table if i < len(line)), 1)
+            self.add_column(title, width=width, key=str(i))
+        for line in table:
+            self.add_row(*line)
         self.move_cursor(row=min(at.row, max(len(rows) - 1, 0)), column=min(at.column, len(order)))
 
     def _head(self, row: Row) -> Text:
@@ -69,6 +68,12 @@ class Variables(DataTable[Text]):
             text = "" if item is None else row_text(row, number) if row.space else number_text(item.value)
             cells.append(Text(_cut(text), style=_style(item, focused=number == lane), no_wrap=True))
         return cells
+
+
+def _title(number: int, lane: int, active: int) -> Text:
+    if number == lane:
+        return Text(f"▸{number}", style="bold")
+    return Text(str(number), style="" if active >> number & 1 else "dim")
 
 
 def _style(lane: Lane | None, *, focused: bool) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 
-def jsonable(value: Any) -> Any:
-    """Numbers as numbers, arrays as lists."""
+def jsonable(value: Any, most: int = 4096) -> Any:
+    """Numbers as numbers, arrays as lists; of arrays of more than `most` elements what they are."""
     from tessera.emulator.debugging.values import ArrayValue, Record
 
     if isinstance(value, ArrayValue):
         found: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape), "space": value.space}
-        if value.count <= 4096:
+        if value.count <= most:
             found["values"] = jsonable(value.all())
         return found
     if isinstance(value, Record):

@@ -88,7 +88,7 @@ def local_variables(shell: Shell, argument: str) -> Reply:
         star = "*" if row.changed else " "
         more = "" if row.space or uniform(row) else "  (differs by lane)"
         lines.append(f"{star} {row.name:<{name}}  {row.type:<{kind}}  {row_text(row, lane)}{more}")
-    data = {row.name: jsonable(row.lanes[lane].value) for row in rows if lane < len(row.lanes)}
+    data = {row.name: jsonable(row.lanes[lane].value, 8) for row in rows if lane < len(row.lanes)}
     return Reply(lines, {"locals": data, "changed": [row.name for row in rows if row.changed]})
 
 

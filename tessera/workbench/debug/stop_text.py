@@ -65,7 +65,8 @@ def where_line(stop: Stop, *, color: bool = False) -> str:
     place = f"{stop.file}:{stop.line}" if stop.line else f"PTX line {stop.ptx_line}"
     block = ", ".join(map(str, focus.block))
     active = stop.active.bit_count()
-    lanes = "all lanes" if active == 32 else f"lanes {lanes_of(stop.active)}" if active else "no lane"
+    some = f"lane{'s' if active != 1 else ''} {lanes_of(stop.active)}"
+    lanes = "all lanes" if active == 32 else some if active else "no lane"
     return (
         f"{paint(visible(stop.function), 'green', color)} at {visible(place)}  "
         f"block ({block}) warp {focus.warp} lane {focus.lane}  {lanes} active  moment {stop.clock}"
@@ -101,7 +102,9 @@ def warp_lines(warps: Sequence[Warp], focus: int) -> list[str]:
 def group_text(group: Group) -> str:
     """`lanes 0-15  next  kern.py:24`."""
     doing = DOING[group.doing] + (f" {group.barrier}" if group.barrier is not None else "")
-    lanes = "all lanes" if group.count == 32 else f"lanes {lanes_of(group.lanes)}"
+    lanes = (
+        "all lanes" if group.count == 32 else f"lane{'s' if group.count != 1 else ''} {lanes_of(group.lanes)}"
+    )
     place = f"{group.file}:{group.line}" if group.line else f"PTX line {group.ptx_line}"
     return f"{lanes:<18} {doing:<13} {visible(place) if group.doing != 'returned' else ''}".rstrip()
 

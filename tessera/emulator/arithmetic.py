@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tessera.emulator import formats, halves, lanes
-from tessera.emulator.conversions import round_directed, rounding_of
+from tessera.emulator.conversions import round_directed, rounding_of, without_tiny
 from tessera.emulator.instructions import Executor, unsupported
 from tessera.emulator.lanes import Array
 from tessera.emulator.operands import finish, flushes, inputs, type_of
@@ -45,8 +45,12 @@ def _rounded(instruction: Instruction, values: list[Array]) -> Array:
     opcode = "fma" if instruction.opcode == "mad" else instruction.opcode
     rounding = rounding_of(instruction)
     if rounding != "rn" and values[0].dtype.kind == "f":
-        return round_directed(opcode, values, rounding)
-    return SUMS[opcode](*values)
+        result = round_directed(opcode, values, rounding)
+    else:
+        result = SUMS[opcode](*values)
+    if flushes(instruction) and result.dtype == np.float32:
+        return without_tiny(opcode, values, result)
+    return result
 
 
 def _mixed(executor: Executor, instruction: Instruction, mask: Array) -> None:
@@ -83,6 +87,8 @@ def _divide(executor: Executor, instruction: Instruction, mask: Array) -> None:
     if a.dtype.kind == "f":
         rounding = rounding_of(instruction)
         values = a / b if rounding == "rn" else round_directed("div", [a, b], rounding)
+        if flushes(instruction) and a.dtype == np.float32:
+            values = without_tiny("div", [a, b], values)
         if "approx" in instruction.modifiers:
             # Section 9.7.3.8: the reciprocal of a divisor beyond 2^126 is flushed to zero.
             huge = (np.abs(b) > 2.0**126) & np.isfinite(b)

@@ -310,8 +310,12 @@ class Executor:
         if self.run.watch is not None:
             self.run.watch.executing(instruction, np.flatnonzero(mask))
         self.instruction = instruction
-        with np.errstate(all="ignore"):
-            handler(self, instruction, mask)
+        try:
+            with np.errstate(all="ignore"):
+                handler(self, instruction, mask)
+        except (IndexError, KeyError, StopIteration, ValueError) as error:
+            # A form that PTX does not have: too few operands or types, or others than it knows.
+            raise unsupported(instruction) from error
         self.instruction = None
 
     def argument(self, operand: Operand, variable: Variable) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from tessera.emulator.bounds_ir import V64
-from tessera.emulator.emit_ir import WARP, Value, Writer
+from tessera.emulator.emit_ir import WARP, Value, Writer, vector_text
 from tessera.emulator.ptx import Instruction
 from tessera.program.errors import CompileError
 
@@ -113,6 +113,37 @@ def _combination(operation: str, kind: str, bits: int) -> str:
     lines = "\n".join(w.lines)
     header = f"define internal i{bits} @combine_{operation}_{kind}(i{bits} %a, i{bits} %b)"
     return f"\n{header} {{\n{lines}\n  ret i{bits} {result.text}\n}}"
+
+
+def tiny(name: str, opcode: str) -> str:
+    """`tiny_<opcode>`: an f32 result with `.ftz`, looked at again where it is the smallest normal number."""
+    from tessera.emulator import translate_floats as floats
+
+    w = Writer()
+    count = 3 if opcode == "fma" else 2
+    kind = f"<{WARP} x i32>"
+    value, *values = (Value(f"%x{k}", 32, vector=True) for k in range(count + 1))
+    result = floats.without_tiny(w, value, "f32", floats.exact_f32(w, opcode, values))
+    arguments = ", ".join(f"{kind} %x{k}" for k in range(count + 1))
+    lines = "\n".join(w.lines)
+    return f"""
+define internal {kind} @{name}_slow({arguments}) noinline cold {{
+{lines}
+  ret {kind} {result.text}
+}}
+
+define internal {kind} @{name}({arguments}) alwaysinline {{
+  %magnitude = and {kind} %x0, {vector_text([0x7FFFFFFF] * WARP, 32)}
+  %edge = icmp eq {kind} %magnitude, {vector_text([0x00800000] * WARP, 32)}
+  %bits = bitcast <{WARP} x i1> %edge to i32
+  %none = icmp eq i32 %bits, 0
+  br i1 %none, label %fine, label %slow
+slow:
+  %again = call {kind} @{name}_slow({arguments})
+  ret {kind} %again
+fine:
+  ret {kind} %x0
+}}"""
 
 
 def call_of_one(name: str, function: str) -> str:

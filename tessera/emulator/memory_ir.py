@@ -20,11 +20,13 @@ from tessera.emulator import (
 )
 from tessera.emulator.emit_ir import WARP
 
+_DOUBLES = f"<{WARP} x double>"
 _KNOWN = {
     "llvm.cttz.i64": "declare i64 @llvm.cttz.i64(i64, i1)",
     "llvm.cttz.i32": "declare i32 @llvm.cttz.i32(i32, i1)",
     "llvm.ctpop.i32": "declare i32 @llvm.ctpop.i32(i32)",
     "llvm.usub.sat.i64": "declare i64 @llvm.usub.sat.i64(i64, i64)",
+    f"llvm.fma.v{WARP}f64": (f"declare {_DOUBLES} @llvm.fma.v{WARP}f64({_DOUBLES}, {_DOUBLES}, {_DOUBLES})"),
     "fesetround": "declare i32 @fesetround(i32)",
     "llvm.memset.p0.i64": "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
     "llvm.memcpy.p0.p0.i64": "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
@@ -82,7 +84,8 @@ MAKERS: dict[str, Callable[..., str]] = {
     "read": transfers_ir.read_lanes, "write": transfers_ir.write_lanes,
     "hosts": bounds_ir.hosts, "host": bounds_ir.host,
     "atom": lane_loops_ir.atomic, "cas": lane_loops_ir.compare_and_swap,
-    "rmw": lane_loops_ir.combined, "mbarrier": mbarriers_ir.update,
+    "rmw": lane_loops_ir.combined,
+    "tiny": lane_loops_ir.tiny, "mbarrier": mbarriers_ir.update,
     "map": lane_loops_ir.call_of_one, "map2": lane_loops_ir.division, "permute": lane_loops_ir.permutation,
     "round": lane_loops_ir.rounded,
     "touch": checks_ir.touch, "inside": checks_ir.inside, "mark": checks_ir.mark,

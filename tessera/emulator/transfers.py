@@ -108,7 +108,7 @@ Handler = Callable[[Executor, Instruction, Array], None]
 
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu", "griddepcontrol", "discard",
-                     "applypriority", "pmevent"), _nothing),
+                     "applypriority", "pmevent", "brkpt"), _nothing),
     "mov": _move, "cvta": _convert_address, "ld": _load, "ldu": _load, "st": store, "nanosleep": _sleep,
     "isspacep": _is_in_space, "createpolicy": _zero,
 }  # fmt: skip

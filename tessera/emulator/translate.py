@@ -186,7 +186,7 @@ class Translator(Registers):
             count_guard(self, instruction)
         try:
             emitter(self, instruction)
-        except (IndexError, KeyError, StopIteration) as error:
+        except (IndexError, KeyError, StopIteration, ValueError) as error:
             # A form that PTX does not have: too few operands or types, or others than it knows.
             raise unsupported(instruction) from error
         self.guard = None

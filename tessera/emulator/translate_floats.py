@@ -197,8 +197,10 @@ OPERATIONS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instruction: Instruction) -> Value:
     """A sum, difference, product, quotient or fma in any float type and rounding."""
     rounding = next((m for m in instruction.modifiers if m in DIRECTED), "rn")
+    ftz = "ftz" in instruction.modifiers
     if kind in ("f32", "f64") and rounding == "rn":
-        return native(t, opcode, kind, values)
+        value = native(t, opcode, kind, values)
+        return tiny_flushed(t, opcode, values, value) if ftz and kind == "f32" else value
     if kind in ("f32", "f64"):
         if kind == "f64":
             return directed(t, opcode, values, rounding)
@@ -206,8 +208,9 @@ def arithmetic(t: Translator, opcode: str, kind: str, values: list[Value], instr
         exact = _exact(t, opcode, wide)
         if rounding == "rm" and opcode in ("add", "sub", "fma"):
             exact = _zero_downwards(t, opcode, wide, exact)
-        return f64_to(t, exact, kind, rounding)
-    return short_arithmetic(t, opcode, kind, values)
+        value = f64_to(t, exact, kind, rounding)
+        return without_tiny(t, value, kind, exact) if ftz else value
+    return short_arithmetic(t, opcode, kind, values, ftz=ftz)
 
 
 def directed(t: Translator, opcode: str, values: list[Value], rounding: str) -> Value:
@@ -228,16 +231,46 @@ def native(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
     return t.floating(f"{OPERATIONS[opcode]} {{t}} {{0}}, {{1}}", FLOAT[kind], *values)
 
 
-def short_arithmetic(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
+def tiny_flushed(t: Translator, opcode: str, values: list[Value], value: Value) -> Value:
+    """An f32 result with `.ftz`: zero also where rounding made a normal number of what is none.
+
+    H200s were seen to do so. Sums are exact where they are that small.
+    """
+    if opcode in ("add", "sub"):
+        return value
+    if not value.vector:
+        return without_tiny(t, value, "f32", exact_f32(t, opcode, values))
+    name = f"tiny_{opcode}"
+    t.helpers.add(name)
+    arguments = ", ".join(f"{value.type} {t.spread(v).text}" for v in (value, *values))
+    return Value(t.let(f"call {value.type} @{name}({arguments})"), 32, vector=True)
+
+
+def without_tiny(t: Writer, value: Value, kind: str, exact: Value) -> Value:
+    """The value, or a zero of its sign where the f64 `exact` is smaller than normal numbers of its type."""
+    smallest = {"f32": 0x3810000000000000, "f16": 0x3F10000000000000}[kind]
+    magnitude = t.binary("and", exact, constant((1 << 63) - 1, 64))
+    tiny = t.compare("ult", magnitude, constant(smallest, 64))
+    return t.select(tiny, t.binary("and", value, constant(sign_bits(kind), BITS[kind])), value)
+
+
+def exact_f32(t: Writer, opcode: str, values: list[Value]) -> Value:
+    """The f64 of an operation on f32, rounded to odd."""
+    return _exact(t, opcode, [to_f64(t, v, "f32") for v in values])
+
+
+def short_arithmetic(t: Writer, opcode: str, kind: str, values: list[Value], *, ftz: bool = False) -> Value:
     """A sum, difference, product or fma of halves, one value or two in a register."""
-    return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v))
+    return by_halves(t, kind, values, lambda k, v: _short(t, opcode, k, v, ftz=ftz and k == "f16"))
 
 
-def _short(t: Writer, opcode: str, kind: str, values: list[Value]) -> Value:
-    if opcode != "fma" and kind == "f16":
+def _short(t: Writer, opcode: str, kind: str, values: list[Value], *, ftz: bool) -> Value:
+    if opcode != "fma" and kind == "f16" and not ftz:
         wide = native(t, opcode, "f32", [to_f32(t, v, kind) for v in values])
         return f32_to(t, wide, kind)
-    return f64_to(t, _exact(t, opcode, [to_f64(t, v, kind) for v in values]), kind)
+    exact = _exact(t, opcode, [to_f64(t, v, kind) for v in values])
+    value = f64_to(t, exact, kind)
+    return without_tiny(t, value, kind, exact) if ftz else value
 
 
 def _exact(t: Writer, opcode: str, values: list[Value]) -> Value:

@@ -12,11 +12,30 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tessera.language import gpu
+    from tessera.language.convolution_layers import (
+        AdaptiveAvgPool2d,
+        AvgPool2d,
+        BatchNorm2d,
+        Conv2d,
+        GroupNorm,
+        MaxPool2d,
+    )
     from tessera.language.creation import randn, tensor
     from tessera.language.cuda_source import CudaKernel, cuda_kernel
     from tessera.language.jit import JitFunction, jit
     from tessera.language.kernel import Kernel, kernel
-    from tessera.language.layers import GELU, LayerNorm, Linear, ReLU, Sequential
+    from tessera.language.layers import (
+        GELU,
+        Embedding,
+        Flatten,
+        LayerNorm,
+        Linear,
+        MultiHeadAttention,
+        ReLU,
+        RMSNorm,
+        Sequential,
+        SiLU,
+    )
     from tessera.language.module import Module, Parameter
     from tessera.language.operators import (
         abs,
@@ -29,6 +48,7 @@ if TYPE_CHECKING:
         argmax,
         argmin,
         argsort,
+        attention,
         avg_pool1d,
         avg_pool2d,
         batchnorm,
@@ -46,6 +66,7 @@ if TYPE_CHECKING:
         cos,
         cumsum,
         div,
+        einsum,
         elu,
         embedding,
         eq,
@@ -61,6 +82,7 @@ if TYPE_CHECKING:
         ge,
         gelu,
         groupnorm,
+        gru_cell,
         gt,
         hardsigmoid,
         hardswish,
@@ -78,6 +100,7 @@ if TYPE_CHECKING:
         logical_not,
         logical_or,
         logical_xor,
+        lstm_cell,
         lt,
         matmul,
         max,
@@ -161,18 +184,24 @@ _EXPORTS: dict[str, str] = {
     "tessera.language.cuda_source": "CudaKernel cuda_kernel",
     "tessera.language.jit": "JitFunction jit",
     "tessera.language.kernel": "Kernel kernel",
-    "tessera.language.layers": "GELU LayerNorm Linear ReLU Sequential",
+    "tessera.language.convolution_layers": (
+        "AdaptiveAvgPool2d AvgPool2d BatchNorm2d Conv2d GroupNorm MaxPool2d"
+    ),
+    "tessera.language.layers": (
+        "Embedding Flatten GELU LayerNorm Linear MultiHeadAttention RMSNorm ReLU Sequential SiLU"
+    ),
     "tessera.language.module": "Module Parameter",
     "tessera.language.operators": (
-        "abs adaptive_avg_pool1d adaptive_avg_pool2d add all any arange argmax argmin argsort avg_pool1d "
-        "avg_pool2d batchnorm broadcast_to cast cdiv ceil chunk clip concat conv1d conv2d "
-        "conv_transpose1d conv_transpose2d cos cumsum div elu embedding eq erf exp exp2 expm1 flip floor "
-        "floordiv full gather ge gelu groupnorm gt hardsigmoid hardswish isinf isnan layernorm le "
-        "leaky_relu linear log log1p log2 log_softmax logical_and logical_not logical_or logical_xor lt "
-        "matmul max max_pool1d max_pool2d maximum mean min minimum mod mul ne neg one_hot ones pad pow "
-        "prod reciprocal relu repeat reshape resize rmsnorm roll round rsqrt scatter scatter_add sigmoid "
-        "sign silu sin softmax softplus sort split sqrt square squeeze stack std sub sum take "
-        "take_along_axis tanh tile topk transpose tril triu trunc unsqueeze var where zeros"
+        "abs adaptive_avg_pool1d adaptive_avg_pool2d add all any arange argmax argmin argsort attention "
+        "avg_pool1d avg_pool2d batchnorm broadcast_to cast cdiv ceil chunk clip concat conv1d conv2d "
+        "conv_transpose1d conv_transpose2d cos cumsum div einsum elu embedding eq erf exp exp2 expm1 "
+        "flip floor floordiv full gather ge gelu groupnorm gru_cell gt hardsigmoid hardswish isinf isnan "
+        "layernorm le leaky_relu linear log log1p log2 log_softmax logical_and logical_not logical_or "
+        "logical_xor lstm_cell lt matmul max max_pool1d max_pool2d maximum mean min minimum mod mul ne "
+        "neg one_hot ones pad pow prod reciprocal relu repeat reshape resize rmsnorm roll round rsqrt "
+        "scatter scatter_add sigmoid sign silu sin softmax softplus sort split sqrt square squeeze stack "
+        "std sub sum take take_along_axis tanh tile topk transpose tril triu trunc unsqueeze var where "
+        "zeros"
     ),
     "tessera.language.tensor": "Array Size Tensor",
     "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u8",
@@ -191,17 +220,28 @@ _NAMES_THERE = {"bool": "bool_"}
 
 __all__ = [
     "GELU",
+    "AdaptiveAvgPool2d",
     "Array",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Conv2d",
     "CudaKernel",
     "DType",
+    "Embedding",
+    "Flatten",
+    "GroupNorm",
     "JitFunction",
     "Kernel",
     "LayerNorm",
     "Linear",
+    "MaxPool2d",
     "Module",
+    "MultiHeadAttention",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Size",
     "Tensor",
     "TensorSpec",
@@ -217,6 +257,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "attention",
     "avg_pool1d",
     "avg_pool2d",
     "batchnorm",
@@ -237,6 +278,7 @@ __all__ = [
     "cuda_kernel",
     "cumsum",
     "div",
+    "einsum",
     "elu",
     "embedding",
     "eq",
@@ -258,6 +300,7 @@ __all__ = [
     "gelu",
     "gpu",
     "groupnorm",
+    "gru_cell",
     "gt",
     "hardsigmoid",
     "hardswish",
@@ -281,6 +324,7 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "lstm_cell",
     "lt",
     "matmul",
     "max",

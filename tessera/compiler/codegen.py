@@ -12,6 +12,7 @@ from tessera.compiler.body import WORKSPACE, Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.kernel_source import KernelSource
+from tessera.compiler.lower_attention import attention_cuda
 from tessera.compiler.lower_lines import LINES
 from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
 from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
@@ -181,6 +182,8 @@ def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"]) -> Geometry:
         return (pointwise_cuda if kind == "cuda" else pointwise_cpu)(body, group.root)
     if body.graph.nodes[group.core].op == "matmul":
         return (matmul_cuda if kind == "cuda" else matmul_cpu)(body, group.root, group.core)
+    if body.graph.nodes[group.core].op == "attention":
+        return attention_cuda(body, group.root, group.core)
     template = LINES.get((body.graph.nodes[group.core].op, kind))
     if template is not None:
         return template(body, group.root, group.core)

@@ -173,7 +173,7 @@ class _Fusion:
     def _strictness_from(self, index: int, user: int) -> int:
         nodes = self.graph.nodes
         strictness = self.strictness.get(user, 0)
-        if nodes[user].op == "matmul":
+        if nodes[user].op in ("matmul", "attention"):
             return 2
         if nodes[user].op in ROWS:
             if index != nodes[user].inputs[0]:

@@ -36,7 +36,7 @@ REDUCTIONS = frozenset({"sum", "prod", "mean", "max", "min"}) | POSITIONS
 NORMALIZATIONS = frozenset({"softmax", "log_softmax", "layernorm", "rmsnorm"})
 ROWS = REDUCTIONS | NORMALIZATIONS
 """Operators that fold along axes."""
-CORES = ROWS | ORDERS | {"matmul", "cumsum"}
+CORES = ROWS | ORDERS | {"matmul", "cumsum", "attention"}
 """Operators that a template computes, one in a kernel."""
 SUPPORTED = LEAVES | POINTWISE | VIEWS | SOURCES | GATHERS | SCATTERS | CORES
 

@@ -60,11 +60,20 @@ def _node_flops(graph: Graph, node: Node, symbols: Mapping[str, int]) -> int:
     if node.op in _MOVES or not node.dtype.is_float:
         return 0
     result = _elements(node.shape, symbols)
+    if node.op == "attention":
+        return _attention(graph, node, symbols)
     count = _COUNTS.get(node.op)
     if count is None:
         return result
     operand = graph.nodes[node.inputs[0]]
     return count(result, operand, len(node.inputs), symbols)
+
+
+def _attention(graph: Graph, node: Node, symbols: Mapping[str, int]) -> int:
+    """Two products, and what a softmax does; with a causal mask the same, as if every key were seen."""
+    q, k, v = (graph.nodes[i].shape for i in node.inputs[:3])
+    scores = _elements((*q[:-1], k[-2]), symbols)
+    return scores * (2 * evaluate(q[-1], symbols) + 2 * evaluate(v[-1], symbols) + 5)
 
 
 def _elements(shape: tuple[Dim, ...], symbols: Mapping[str, int]) -> int:
@@ -91,6 +100,7 @@ def _reduction(_: int, operand: Node, __: int, symbols: Mapping[str, int]) -> in
 
 _COUNTS: dict[str, _Count] = {
     "matmul": _matmul,
+    "cumsum": _reduction,
     "sum": _reduction,
     "prod": _reduction,
     "max": _reduction,

@@ -88,6 +88,23 @@ def power(x: Array, exponent: Array) -> Array:
     return np.where(exponent < 0, below, np.power(x, np.maximum(exponent, 0))).astype(x.dtype)
 
 
+def attention(node: Node, q: Array, k: Array, v: Array, *mask: Array) -> Array:
+    """Softmax of the scaled products of queries and keys, times values; 0 where a row sees no key."""
+    each = q.shape[-3] // k.shape[-3] if k.shape[-3] else 1
+    k, v = (np.repeat(x, each, axis=-3) for x in (k, v))
+    scores = np.matmul(q, np.swapaxes(k, -1, -2)) * np.asarray(node.attrs["scale"], q.dtype)
+    hidden = np.asarray(-np.inf, q.dtype)
+    for seen in mask:
+        scores = np.where(seen, scores, hidden) if seen.dtype == bool else scores + seen
+    if node.attrs["causal"]:
+        queries, keys = scores.shape[-2:]
+        scores = np.where(np.tril(np.ones((queries, keys), bool), keys - queries), scores, hidden)
+    top = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
+    power = np.exp(scores - np.where(np.isneginf(top), 0, top))
+    total = np.sum(power, axis=-1, keepdims=True)
+    return np.asarray(np.matmul(power, v) / np.where(total == 0, 1, total), q.dtype)
+
+
 def _lowest(dtype: np.dtype[Any]) -> Any:
     if dtype == np.bool_:
         return False
@@ -208,6 +225,7 @@ COMPUTE: dict[str, Compute] = {
     "log_softmax": lambda node, x: log_softmax(x, axis_of(node)),
     "rmsnorm": lambda node, *xs: rmsnorm(*xs, eps=float(node.attrs["eps"])),
     "layernorm": lambda node, *xs: layernorm(*xs, eps=float(node.attrs["eps"])),
+    "attention": attention,
     "cumsum": lambda node, x: np.cumsum(x, axis=axis_of(node), dtype=x.dtype),
     "scatter_add": _scatter_add,
     "argsort": _argsort,

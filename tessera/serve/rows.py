@@ -184,6 +184,18 @@ def _windows(node: Node, operands: Operands) -> Axis:
     return axis
 
 
+def _attention(node: Node, operands: Operands) -> Axis:
+    rank = len(node.shape)
+    axes = {axis for _, axis in operands[:3]}
+    axis = axes.pop()
+    if axes or (axis is not None and axis > rank - 3):
+        raise _Mixed(str(node))
+    for mask, along in operands[3:]:
+        if along is not None and along + rank - len(mask.shape) != axis:
+            raise _Mixed(str(node))
+    return axis
+
+
 def _expand(node: Node, operands: Operands) -> Axis:
     axis = operands[0][1]
     return None if axis is None else axis + len(node.shape) - len(operands[0][0].shape)
@@ -216,6 +228,7 @@ _RULES: dict[str, Callable[[Node, Operands], Axis]] = {
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("layernorm", "rmsnorm"), _layernorm),
     **dict.fromkeys(("slice", "roll", "pad", "cumsum", "argsort"), _reading),
+    "attention": _attention,
     "concat": _concat,
     "windows": _windows,
     "expand": _expand,

@@ -131,6 +131,47 @@ def test_attention_in_a_batch_agrees_with_float64(rng: np.random.Generator) -> N
     check(ts.jit(attention), [spec] * 3, [random_input(rng, 3, 21, 16) for _ in range(3)])
 
 
+def test_attention_kernel_with_shared_heads_agrees_with_float64(rng: np.random.Generator) -> None:
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return ts.attention(q, k, v, causal=True)
+
+    few = ts.TensorSpec(("batch", 2, "keys", 24), "f32")
+    specs = [ts.TensorSpec(("batch", 4, "rows", 24), "f32"), few, few]
+    sizes = [(2, 4, 35, 24), (2, 2, 40, 24), (2, 2, 40, 24)]
+    check(ts.jit(attention), specs, [random_input(rng, *size) for size in sizes])
+
+
+def test_convolution_kernels_with_epilogue_agree_with_float64(rng: np.random.Generator) -> None:
+    def block(x: Any, w: Any, b: Any, d: Any) -> Any:
+        y = ts.conv2d(x, w, b, padding=1, stride=2)
+        return ts.relu(ts.conv2d(y, d, padding=1, groups=5)), ts.max_pool2d(y, 2)
+
+    specs = [ts.TensorSpec(s, "f32") for s in (("n", 3, 10, 9), (5, 3, 3, 3), (5,), (5, 1, 3, 3))]
+    sizes = [(2, 3, 10, 9), (5, 3, 3, 3), (5,), (5, 1, 3, 3)]
+    check(ts.jit(block), specs, [random_input(rng, *size) for size in sizes])
+
+
+def test_kernels_along_lines_agree_with_float64(rng: np.random.Generator) -> None:
+    def lines(x: Any) -> Any:
+        best, where = ts.topk(x, 5)
+        return ts.cumsum(x * 0.5, 1), ts.cumsum(x, 0), ts.sort(x, 0), best, where, ts.argmin(x, 1)
+
+    check(ts.jit(lines), [ts.TensorSpec(("n", 300), "f32")], [random_input(rng, 3, 300)])
+
+
+def test_gathering_kernels_agree_with_float64(rng: np.random.Generator) -> None:
+    ids = rng.integers(-7, 9, (4, 3))
+
+    def gather(x: Any) -> Any:
+        return {
+            "rows": ts.take(x, ids, axis=0),
+            "joined": ts.concat([x[1:], ts.pad(x, 2, "reflect")[:, :5]]),
+            "scattered": ts.scatter_add(x, ids[:, :1] + ts.zeros((4, 5), ts.i64), 2.0, axis=0),
+        }
+
+    check(ts.jit(gather), [ts.TensorSpec(("n", 5), "f32")], [random_input(rng, 7, 5)])
+
+
 @pytest.mark.parametrize("target", ["sm_70", "sm_90"])
 def test_a_model_with_weights_agrees_with_float64_on_other_architectures(
     target: str, rng: np.random.Generator

@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 
 import tessera as ts
 from tessera.reference import run_graph
-from tests.operators import convolution_cases, elementwise_cases, movement_cases
+from tests.operators import attention_cases, convolution_cases, elementwise_cases, movement_cases
 from tests.operators.cases import Array, Case, close
 from tests.operators.running import compiled_results
 
-CASES = [*elementwise_cases.CASES, *movement_cases.CASES, *convolution_cases.CASES]
+CASES = [
+    *elementwise_cases.CASES,
+    *movement_cases.CASES,
+    *convolution_cases.CASES,
+    *attention_cases.CASES,
+]
 BY_NAME = {case.name: case for case in CASES}
 assert len(BY_NAME) == len(CASES), "names must be unique"
 
@@ -61,19 +66,27 @@ FLOAT_ORDER = ["bf16", "f16", "f32", "tf32", "f64"]
 @pytest.mark.parametrize("name", BY_NAME)
 def test_compiled_code_gives_numpys_answer(name: str) -> None:
     """On the CPU, and from PTX in the emulator, where the sanitizer finds nothing."""
+    check_compiled(name, compiled_dtypes(BY_NAME[name])[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, case in BY_NAME.items() if len(case.dtypes) > 1])
+def test_compiled_code_of_a_second_dtype_gives_numpys_answer(name: str) -> None:
+    check_compiled(name, compiled_dtypes(BY_NAME[name])[1])
+
+
+def check_compiled(name: str, dtype: str) -> None:
     case = BY_NAME[name]
+    fn = traced(case, dtype)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    for dtype in compiled_dtypes(case):
-        fn = traced(case, dtype)
-        operands = case.operands(dtype, {s: max(5, case.least) for s in case.symbols()}, rng)
-        exact = case.exact(operands)
-        for device, results in compiled_results(fn, case.specs(dtype), operands):
-            for found, expected in zip(results, exact, strict=True):
-                what = f"{name} {dtype} on {device}"
-                close(found, expected, tolerance_of(dtype, found), case.slack, what)
+    operands = case.operands(dtype, {s: max(5, case.least) for s in case.symbols()}, rng)
+    exact = case.exact(operands)
+    for device, results in compiled_results(fn, case.specs(dtype), operands):
+        for found, expected in zip(results, exact, strict=True):
+            close(found, expected, tolerance_of(dtype, found), case.slack, f"{name} {dtype} on {device}")
 
 
 def compiled_dtypes(case: Case) -> list[str]:
     """One wide and one narrow dtype: generated code differs in how it loads and stores."""
     preferred = [d for d in ("f32", "bf16", "i64", "u8", "f64", "i32", "bool") if d in case.dtypes]
-    return preferred[:2]
+    return (preferred or list(case.dtypes))[:2]

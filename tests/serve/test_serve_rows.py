@@ -53,11 +53,26 @@ INDEPENDENT = {
         {"x": (N, M, 4)}, ("slice", [0], {"starts": [0, -1, 0], "steps": [1, 1, 1]}, (N, 1, 4))
     ),
     "rows side by side": program({"x": (N, 4)}, ("concat", [0, 0], {"axis": 1}, (N, 8))),
+    "attention in one": program(
+        {"q": (N, 2, M, 8)}, ("attention", [0, 0, 0], {"causal": True, "scale": 1.0}, (N, 2, M, 8))
+    ),
+    "windows of each row": program(
+        {"x": (N, 3, 8)},
+        ("scalar", [], {"value": 0.0}, ()),
+        ("windows", [0, 1], {"strides": [1], "dilations": [1], "before": [0], "spread": [1]}, (N, 3, 3, 6)),
+        ("max", [2], {"axes": [1, 2, 3], "keepdims": False}, (N,)),
+    ),
     "sums along rows": program({"x": (N, 4)}, ("cumsum", [0], {"axis": 1}, (N, 4))),
     "bias": program({"x": (N, 4)}, ("scalar", [], {"value": 2.0}, ()), ("mul", [0, 1], {}, (N, 4))),
 }
 
 MIXED = {
+    "rows as keys": program(
+        {"q": (N, 8), "k": (N, 8)},
+        ("reshape", [0], {}, (1, N, 8)),
+        ("attention", [2, 2, 2], {"causal": False, "scale": 1.0}, (1, N, 8)),
+        ("reshape", [3], {}, (N, 8)),
+    ),
     "sums over rows": program({"x": (N, 4)}, ("cumsum", [0], {"axis": 0}, (N, 4))),
     "rows moved on": program({"x": (N, 4)}, ("roll", [0], {"shifts": [1, 0]}, (N, 4))),
     "rows upside down": program({"x": (N, 4)}, ("slice", [0], {"starts": [-1, 0], "steps": [-1, 1]}, (N, 4))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tessera.compiler.operators import check_supported
+from tessera.compiler.passes.attention import expand_attention
 from tessera.compiler.passes.common_subexpressions import merge_common_subexpressions
 from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
@@ -23,6 +24,7 @@ def optimize_graph(
     """
     check_supported(graph)
     graph = remove_dead_code(graph)
+    graph = expand_attention(graph, kind)
     if kind == "cpu":
         graph = widen_cpu_matmuls(graph)
     if enable_graph_optimization:

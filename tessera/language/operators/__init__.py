@@ -6,6 +6,12 @@ for shapes that do not fit and `TraceError` for operands that cannot be ones.
 
 from __future__ import annotations
 
+from tessera.language.operators.attention import (
+    attention,
+    einsum,
+    gru_cell,
+    lstm_cell,
+)
 from tessera.language.operators.convolution import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -155,6 +161,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "attention",
     "avg_pool1d",
     "avg_pool2d",
     "batchnorm",
@@ -172,6 +179,7 @@ __all__ = [
     "cos",
     "cumsum",
     "div",
+    "einsum",
     "elu",
     "embedding",
     "eq",
@@ -187,6 +195,7 @@ __all__ = [
     "ge",
     "gelu",
     "groupnorm",
+    "gru_cell",
     "gt",
     "hardsigmoid",
     "hardswish",
@@ -204,6 +213,7 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "lstm_cell",
     "lt",
     "matmul",
     "max",

@@ -6,6 +6,7 @@ index of the result. `RULES` holds every operator that the language has.
 
 from __future__ import annotations
 
+from tessera.language.rules.attention import ATTENTION
 from tessera.language.rules.convolution import CONVOLUTION
 from tessera.language.rules.elementwise import ELEMENTWISE
 from tessera.language.rules.gathers import GATHERS
@@ -25,5 +26,6 @@ RULES: dict[str, Rule] = {
     **MOVEMENT,
     **GATHERS,
     **CONVOLUTION,
+    **ATTENTION,
 }
 """Every operator of the language."""

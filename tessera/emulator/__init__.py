@@ -12,15 +12,20 @@ if TYPE_CHECKING:
     from tessera.emulator.numba_context import as_cuda
     from tessera.emulator.parser import parse_ptx
     from tessera.emulator.sanitizer import Sanitizer
+    from tessera.emulator.tensor_maps import encode_tensor_map
+    from tessera.program.tensor_map import Im2col, TensorMap
 
 __all__ = [
     "Counters",
     "Emulator",
     "Finding",
+    "Im2col",
     "LaunchResult",
     "LoadedModule",
     "Sanitizer",
+    "TensorMap",
     "as_cuda",
+    "encode_tensor_map",
     "parse_ptx",
 ]
 
@@ -28,10 +33,13 @@ _HOMES = {
     "Counters": "tessera.emulator.counters",
     "Emulator": "tessera.emulator.engine",
     "Finding": "tessera.emulator.findings",
+    "Im2col": "tessera.program.tensor_map",
     "LaunchResult": "tessera.emulator.engine",
     "LoadedModule": "tessera.emulator.engine",
     "Sanitizer": "tessera.emulator.sanitizer",
+    "TensorMap": "tessera.program.tensor_map",
     "as_cuda": "tessera.emulator.numba_context",
+    "encode_tensor_map": "tessera.emulator.tensor_maps",
     "parse_ptx": "tessera.emulator.parser",
 }
 

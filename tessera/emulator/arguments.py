@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from tessera.emulator.ptx import TYPE_BYTES, Function, Immediate, Symbol, Variable
+from tessera.emulator.tensor_maps import encode_tensor_map
 from tessera.emulator.translate import Translation
 from tessera.program.errors import DeviceError, KernelError
+from tessera.program.tensor_map import TensorMap
 
 NAMES = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 
@@ -55,6 +57,8 @@ def raw_argument(value: Any, variable: Variable) -> bytes:
         KernelError: It has another size, or a type that cannot become the parameter's.
     """
     size = size_of(variable)
+    if isinstance(value, TensorMap):
+        value = encode_tensor_map(value)
     if isinstance(value, bytes) and len(value) == size:
         return value
     if isinstance(value, np.generic):
@@ -80,6 +84,14 @@ def parameter_buffer(translation: Translation, function: Function, params: Seque
         start = translation.params[variable.name]
         buffer[start : start + len(raw)] = raw
     return bytes(buffer)
+
+
+def aligned_copy(raw: bytes, align: int) -> np.ndarray[Any, Any]:
+    """The bytes at an address that is a multiple of `align`."""
+    memory = np.zeros(len(raw) + align, np.uint8)
+    start = -memory.ctypes.data % align
+    memory[start : start + len(raw)] = np.frombuffer(raw, np.uint8)
+    return memory[start : start + len(raw)]
 
 
 def initial_bytes(variable: Variable, symbols: dict[str, int]) -> bytes:

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from tessera.emulator import atomics, mbarriers, transfers
+from tessera.emulator import atomics, mbarriers, tensor_copies, transfers
 from tessera.emulator.atomics import combine
+from tessera.emulator.geometry import RANK_SHIFT
 from tessera.emulator.instructions import Executor, unsupported
 from tessera.emulator.lanes import Array
 from tessera.emulator.operands import type_of
-from tessera.emulator.ptx import TYPE_BYTES, Address, Immediate, Instruction, Vector
+from tessera.emulator.ptx import TYPE_BYTES, Address, Immediate, Instruction, Operand, Register, Vector
 from tessera.emulator.transfers import space_of
 
 
@@ -72,27 +73,53 @@ def _bulk(executor: Executor, instruction: Instruction, mask: Array) -> None:
     if "prefetch" in modifiers:
         return
     if "tensor" in modifiers:
-        raise unsupported(instruction)
+        tensor_copies.copy(executor, instruction, mask)
+        return
     target, source, amount, *rest = instruction.operands
     if not (isinstance(target, Address) and isinstance(source, Address)):
         raise unsupported(instruction)
     into, out_of = [m.split("::")[0] for m in modifiers if m.split("::")[0] in ("shared", "global")][:2]
     sizes = executor.read(amount, "u32")
-    for thread in np.flatnonzero(mask):
+    barrier = next((o for o in rest if isinstance(o, Address)), None)
+    blocks = rest[1] if "multicast::cluster" in modifiers else None
+    for thread in np.flatnonzero(mask).tolist():
         alone = np.zeros(executor.count, np.bool_)
         alone[thread] = True
         size = int(sizes[thread])
         values = executor.gather(out_of, source, size, alone, instruction.line, 16)
-        if modifiers[0] == "reduce":
-            old = executor.gather(into, target, size, alone, instruction.line, 16)
-            values[thread] = combine(instruction, old[thread], values[thread])
-        executor.scatter(into, target, values, alone, instruction.line, 16)
-    barrier = next((o for o in rest if isinstance(o, Address)), None)
-    if barrier is not None:
-        mbarriers.update(
-            executor, barrier, "shared", mask, instruction.line,
-            lambda state, thread: replace(state, bytes=state.bytes - int(sizes[thread])),
-        )  # fmt: skip
+        for rank in _ranks(executor, blocks, thread):
+            where = _in_block(executor, target, rank, "%target")
+            if modifiers[0] == "reduce":
+                old = executor.gather(into, where, size, alone, instruction.line, 16)
+                values[thread] = combine(instruction, old[thread], values[thread])
+            executor.scatter(into, where, values, alone, instruction.line, 16)
+            if barrier is not None:
+                _count_in(executor, instruction, _in_block(executor, barrier, rank, "%barrier"), alone, size)
+
+
+def _ranks(executor: Executor, blocks: Operand | None, thread: int) -> list[int | None]:
+    """The blocks of the cluster that get a copy; None: as the address says."""
+    if blocks is None:
+        return [None]
+    bits = int(executor.read(blocks, "u16")[thread])
+    return [rank for rank in range(16) if bits >> rank & 1]
+
+
+def _in_block(executor: Executor, place: Address, rank: int | None, name: str) -> Address:
+    """The same place in the shared memory of a block of the cluster."""
+    if rank is None:
+        return place
+    offset = executor.addresses(place) & np.uint64((1 << RANK_SHIFT) - 1)
+    executor.registers[name] = offset | np.uint64(rank + 1 << RANK_SHIFT)
+    return Address(Register(name))
+
+
+def _count_in(executor: Executor, instruction: Instruction, barrier: Address, mask: Array, size: int) -> None:
+    """Tell a barrier that bytes have come."""
+    mbarriers.update(
+        executor, barrier, "shared", mask, instruction.line,
+        lambda state, _: replace(state, bytes=state.bytes - size),
+    )  # fmt: skip
 
 
 def _report_bytes(executor: Executor, instruction: Instruction, mask: Array, size: int) -> None:

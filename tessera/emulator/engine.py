@@ -6,7 +6,6 @@ runs long is compiled again with optimization while it runs, and swapped in betw
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tessera.emulator.arguments import (
+    aligned_copy,
     check_params,
     check_sizes,
     initial_bytes,
@@ -205,7 +205,7 @@ class Emulator:
             grid: Blocks by axis, one to three.
             block: Threads by axis, one to three.
             args: One per parameter: arrays, written in place; NumPy or Python scalars; int addresses from
-                `alloc` for pointers.
+                `alloc` for pointers; a `TensorMap` for a parameter of 128 bytes.
             shared_bytes: Dynamic shared memory per block.
             cluster: Blocks of a cluster by axis; None: as the kernel says, or none.
             resident: Blocks that the GPU holds at once; None: as many as one of that architecture does.
@@ -298,6 +298,7 @@ class Emulator:
             translation, self.memory, self.heap, shape.block, shape.shared_bytes, self.printed
         )
         prepared = self._prepare(module, kernel, shape, params)
+        services.params = prepared.params
         table = self.memory.table()
         if translation.param_pointers:
             # Parameters whose address is taken are device memory for the time of the launch.
@@ -325,8 +326,8 @@ class Emulator:
     ) -> Prepared:
         """What compiled code is given for a launch, without the table of arrays."""
         translation = kernel.translation
-        buffer = ctypes.create_string_buffer(parameter_buffer(translation, kernel.function, params))
-        address = ctypes.addressof(buffer)
+        buffer = aligned_copy(parameter_buffer(translation, kernel.function, params), 256)
+        address = int(buffer.ctypes.data)
         prepared = Prepared(
             np.zeros(CONTEXT_BYTES // 8, np.uint64), buffer, (address, translation.param_bytes)
         )

@@ -20,6 +20,7 @@ from tessera.program.errors import DeviceError, TesseraError
 
 if TYPE_CHECKING:
     from tessera.emulator.memory import Memory
+    from tessera.emulator.ptx import Instruction
     from tessera.emulator.translate import Translation
 
 HEAP_BYTES = 8 << 20
@@ -107,6 +108,8 @@ class Services:
         self.threads, self.shared_bytes = threads, shared_bytes
         self._printed = printed
         self._lock = threading.Lock()
+        self.params = (0, 0)
+        """Where the launch's parameters lie, and how many bytes there are."""
         self.error: TesseraError | None = None
         """The first that a call ended in."""
         self._entry = ENTRY(self._call)
@@ -114,7 +117,10 @@ class Services:
         """What compiled code calls."""
 
     def _call(self, block: int, warp: int, site: int, mask: int, area: int) -> int:
-        name = self.translation.sites[site].modifiers[0]
+        called = self.translation.sites[site]
+        if called.opcode == "cp":
+            return self._copy(block, warp, called, mask, area)
+        name = called.modifiers[0]
         raw = (ctypes.c_uint64 * (5 * 32)).from_address(area)
         arguments = np.ctypeslib.as_array(raw).reshape(5, 32)
         with self._lock:
@@ -124,6 +130,21 @@ class Services:
                         caller = _Lane(self, block, warp, lane)
                         values = [int(x) for x in arguments[:, lane]]
                         arguments[0, lane] = _SERVICES[name](self, caller, values) & (1 << 64) - 1
+            except TesseraError as error:
+                self.error = self.error or error
+                return 1
+        return 0
+
+    def _copy(self, block: int, warp: int, copy: Instruction, mask: int, area: int) -> int:
+        from tessera.emulator.bulk_copies import ROWS, BulkCopy
+
+        raw = (ctypes.c_uint64 * (len(ROWS) * 32)).from_address(area)
+        operands = np.ctypeslib.as_array(raw).reshape(len(ROWS), 32)
+        with self._lock:
+            try:
+                for lane in range(32):
+                    if mask >> lane & 1:
+                        BulkCopy(self, block, warp, lane, copy, operands[:, lane]).run()
             except TesseraError as error:
                 self.error = self.error or error
                 return 1

@@ -24,7 +24,7 @@ ACCESSES = frozenset({"ld", "ldu", "st", *ATOMIC})
 UNCHECKED = frozenset({"mbarrier", "wgmma", "mapa", "service", "multimem", "getctarank", "tensormap"})
 """Opcodes that are not compiled with checks: what they order, and where they write, only the interpreter
 follows."""
-UNCHECKED_FORMS = frozenset({"cluster", "bulk", "tensor"})
+UNCHECKED_FORMS = frozenset({"cluster", "bulk", "tensor", "mbarrier"})
 SPACES = ("global", "shared", "local", "const", "param")
 SPACING = 256
 """Bytes between variables of a block's shared memory and of a thread's local memory."""

@@ -10,6 +10,7 @@ from tessera.emulator import (
     translate_atomics,
     translate_barriers,
     translate_bits,
+    translate_bulk,
     translate_choices,
     translate_convert,
     translate_copies,
@@ -35,4 +36,5 @@ EMITTERS: dict[str, Callable[[Translator, Instruction], None]] = {
     **translate_video.TABLE,
     **translate_warp.TABLE,
     **translate_barriers.TABLE,
+    **translate_bulk.TABLE,
 }

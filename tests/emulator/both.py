@@ -1,13 +1,17 @@
 """The same launch on either implementation: the interpreter and the engine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from tessera.emulator import Emulator
+from tessera.emulator.interpreter import Interpreter
 from tessera.emulator.lockstep import launch
+from tessera.emulator.tensor_maps import encode_tensor_map
+from tests.emulator.hardware.tensor_cases import Case
 
 Array = np.ndarray[Any, Any]
 IMPLEMENTATIONS = ("lockstep", "llvm")
@@ -65,3 +69,28 @@ def kernel(body: str, *, params: str = ".param .u64 out", directives: str = "", 
 def cluster_sync() -> str:
     """All threads of the cluster wait for each other."""
     return "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"
+
+
+def copy_tensor(
+    implementation: str, text: str, case: Case, tensor: Array, before: Array
+) -> tuple[Array, Array]:
+    """Shared memory and tensor after kernel `k(map, before, out)` has copied a box."""
+    out = np.zeros(len(before), np.uint8)
+    if implementation == "llvm":
+        device = engine()
+        address = device.alloc(tensor.nbytes)
+        try:
+            device.write(address, tensor)
+            raw = encode_tensor_map(replace(case.map, address=address))
+            device.launch(text, "k", 1, 128, [raw, before, out])
+            return out, np.frombuffer(device.read(address, tensor.nbytes), np.uint8)
+        finally:
+            device.free(address)
+    device_ = Interpreter()
+    places = [device_.alloc(a.nbytes) for a in (tensor, before, out)]
+    for place, array in zip(places, (tensor, before, out), strict=True):
+        device_.write(place, array)
+    raw = encode_tensor_map(replace(case.map, address=places[0]))
+    params = [raw, *(np.uint64(p).tobytes() for p in places[1:])]
+    device_.launch_params(device_.load(text), "k", (1, 1, 1), (128, 1, 1), params)
+    return device_.read(places[2], out.nbytes), device_.read(places[0], tensor.nbytes)

@@ -11,7 +11,9 @@ from tessera.emulator.describe import conflict_text, place_of
 from tessera.emulator.findings import Findings
 from tessera.emulator.lanes import Array
 from tessera.emulator.observed import ATOMIC_OPCODES, BlockView, LaunchState, Observer
+from tessera.emulator.ptx import element_bytes
 from tessera.emulator.shadow import Region, Regions, Touches
+from tessera.emulator.unsettled import Copies, LocalBytes
 
 STRONG = ("volatile", "relaxed", "acquire", "release", "mmio")
 """Qualifiers of loads and stores that are never part of a race: they are there to synchronize."""
@@ -50,10 +52,16 @@ class AccessObserver(Observer):
         """The observers of the blocks of its cluster, by rank."""
         self._barrier = False
         """Whether the access under way is to an mbarrier."""
+        self._locals = LocalBytes(view.threads)
+        self._copies = Copies(view.threads)
         self._frame: Locals | None = None
         self._variables = Regions()
         self.listener: Listener | None = None
         """Told of every access that goes ahead."""
+
+    def reserved(self, start: int, size: int, *, written: bool) -> None:
+        """A function begins, with a variable in local memory, or with a parameter, which has a value."""
+        self._locals.reserve(start, size, written=written)
 
     def access(
         self, frame: Locals, space: str, threads: Array, places: Array, size: int, align: int, *, write: bool,
@@ -89,7 +97,9 @@ class AccessObserver(Observer):
             found = threads[crooked], addresses[crooked], index[crooked]
             self._misaligned(regions, space, *found, size, align, write=write)
         going: Array = ~outside & ~crooked
-        if space != "local":
+        if space == "local":
+            self._own(regions, threads[going], addresses[going], index[going], size, write, atomic)
+        else:
             for i in np.unique(index[going]):
                 region = regions.regions[int(i)]
                 here = going & (index == i)
@@ -116,6 +126,40 @@ class AccessObserver(Observer):
                 self._variables.add(Region(base, size))
         return self._variables
 
+    def _own(
+        self, regions: Regions, threads: Array, addresses: Array, index: Array, size: int, write: bool,
+        atomic: bool,
+    ) -> None:  # fmt: skip
+        """An access to the threads' own local memory."""
+        if not write or atomic:
+            unwritten = self._locals.unwritten(threads, addresses, size, element_bytes(self._current()))
+            if unwritten.any():
+                region = regions.regions[int(index[unwritten][0])]
+                offsets = addresses[unwritten] - region.base
+                self._uninitialized(region, "local", threads[unwritten], offsets, size)
+                self._locals.write(threads[unwritten], addresses[unwritten], size)
+        if write:
+            self._locals.write(threads, addresses, size)
+
+    def _unawaited(
+        self, region: Region, threads: Array, addresses: Array, size: int, *, write: bool, atomic: bool
+    ) -> None:
+        """Copies to shared memory: reads of what they have not written yet."""
+        instruction = self._current()
+        if not write or atomic:
+            early = self._copies.unsettled(addresses, size)
+            if early.any():
+                offset = int(addresses[early][0]) - region.base
+                place = place_of(region, "shared", offset, size)
+                text = f"{self._verb(write)} {place.text}, which an asynchronous copy may still be writing"
+                self._report(
+                    "unawaited-copy", instruction, threads[early], text, space="shared", region=region,
+                    offset=offset, size=size,
+                )  # fmt: skip
+        else:
+            copies = instruction.opcode == "cp" and not {"bulk", "mbarrier"} & set(instruction.modifiers)
+            self._copies.write(threads, addresses, size, copies=copies)
+
     def _inside(
         self, region: Region, space: str, threads: Array, addresses: Array, size: int, write: bool,
         atomic: bool,
@@ -130,6 +174,8 @@ class AccessObserver(Observer):
                 region.written[index] = True
         if write:
             region.written[index] = True
+        if space == "shared":
+            self._unawaited(region, threads, addresses, size, write=write, atomic=atomic)
         instruction = self._current()
         if self._barrier:
             waits = any(m in ("test_wait", "try_wait") for m in instruction.modifiers)

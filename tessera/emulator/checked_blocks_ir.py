@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tessera.emulator.checks_ir import SEARCH
+from tessera.emulator.shadow_copies_ir import COPIES
 from tessera.emulator.shadow_ir import NOTES, SERIAL_AT, STAMP_TICK, SYNC, TICK
 
 BEGIN = "  call void @begin_checks(ptr %ctx, ptr %blk)"
@@ -36,6 +37,7 @@ go:
   set blk.floor, %floor
   set blk.now, %floor
   call void @forget_locals(ptr %ctx, ptr %blk)
+  call void @copies_forget(ptr %ctx, ptr %blk)
   ret void
 }}
 
@@ -46,6 +48,8 @@ define internal void @forget_all(ptr %ctx, ptr %blk) noinline cold {{
   %written = inttoptr i64 %written_int to ptr
   %read_int = get blk.read
   %read = inttoptr i64 %read_int to ptr
+  %pending_int = get blk.pending
+  %pending = inttoptr i64 %pending_int to ptr
   %updated_int = get blk.updated
   %updated = inttoptr i64 %updated_int to ptr
   %warps = get ctx.warps
@@ -64,6 +68,8 @@ body:
   store i32 0, ptr %at1
   %at2 = getelementptr i32, ptr %updated, i64 %i
   store i32 0, ptr %at2
+  %at3 = getelementptr i32, ptr %pending, i64 %i
+  store i32 0, ptr %at3
   %i1 = add i64 %i, 1
   br label %loop
 floors:
@@ -187,4 +193,4 @@ done:
 def checked(template: str) -> str:
     """The fixed part of a module, with checks."""
     template = template.replace("  ;BEGIN", BEGIN).replace("  ;OPENED", OPENED)
-    return "\n".join((template, NOTES, SEARCH, CHECKED_BLOCKS))
+    return "\n".join((template, NOTES, SEARCH, COPIES, CHECKED_BLOCKS))

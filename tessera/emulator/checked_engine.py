@@ -26,7 +26,7 @@ from tessera.emulator.ptx import Function, Instruction, Module
 from tessera.emulator.replay import Launch, findings_of_blocks, run_blocks
 from tessera.emulator.sanitizer import Sanitizer
 from tessera.emulator.shadow import Region
-from tessera.emulator.shadow_ir import GRID_RACE, MEMORY, RACE, SERIAL_AT, SYNC, UNWRITTEN
+from tessera.emulator.shadow_ir import COPY, GRID_RACE, MEMORY, RACE, SERIAL_AT, SYNC, UNWRITTEN
 from tessera.emulator.snapshot import Snapshot
 from tessera.emulator.states import ClusterState
 from tessera.emulator.store_targets import store_targets
@@ -62,6 +62,7 @@ _CHECKS: dict[int, tuple[Check, ...]] = {
     RACE: ("initcheck", "racecheck"),
     GRID_RACE: ("initcheck", "racecheck"),
     SYNC: ("synccheck",),
+    COPY: ("racecheck",),
 }
 """Checkers whose findings a note may turn out to be."""
 

@@ -84,13 +84,13 @@ class CheckedState(State):
         piece = 4 >> checks.shared_shift
         count = at.align(self.shared_bytes, 64) // piece
         # Before and behind lies room for lanes that do not take part in an access.
-        self._tables = [np.zeros(count + 512, np.uint32) for _ in range(3)]
+        self._tables = [np.zeros(count + 512, np.uint32) for _ in range(4)]
         written = self._tables[0]
         written[:] = GAP
         dynamic = int(context[at.CONTEXT["dynamic_bytes"] // 8])
         for start, size in (*checks.shared_extents, (self.shared_bytes - dynamic, dynamic)):
             written[-(-start // piece) : (start + size) // piece] = 0
-        for name, table in zip(("written", "read", "updated"), self._tables, strict=True):
+        for name, table in zip(("written", "read", "updated", "pending"), self._tables, strict=True):
             self._set(name, int(table.ctypes.data))
         self._set("words", count)
 

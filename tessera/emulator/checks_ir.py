@@ -1,6 +1,6 @@
 """Memory accesses of kernels compiled with checks, in LLVM IR: from addresses to host addresses.
 
-`touch_<space>_<access>_<bytes>_<shift>_<atomics>` checks where each lane's access goes, whether it may, and
+`touch_<space>_<access>_<bytes>_<shift>_<besides>` checks where each lane's access goes, whether it may, and
 records it. Lanes that may not go where they want are sent to a place of zeros, or to one that nobody reads.
 `shift`: how far apart the words of shadow memory lie, against the pieces of memory that they are for.
 """
@@ -86,13 +86,13 @@ outside:
 )
 
 
-def touch(name: str, space: str, access: str, size_text: str, shift_text: str, atomics: str) -> str:
+def touch(name: str, space: str, access: str, size_text: str, shift_text: str, besides: str) -> str:
     """Host addresses of an access of `size` bytes per lane."""
     size, shift = int(size_text), int(shift_text)
     if space == "generic":
-        return _touch_generic(name, access, size, shift, atomics)
+        return _touch_generic(name, access, size, shift, besides)
     makers = {"global": _touch_global, "shared": _touch_shared, "local": _touch_local}
-    return makers[space](name, access, size, shift, atomics)
+    return makers[space](name, access, size, shift, besides)
 
 
 def _head(name: str) -> str:
@@ -115,17 +115,17 @@ def pieces_of(size: int, shift: int, word: int) -> int:
     return max(size * (1 << shift) // word, 1)
 
 
-def mark(name: str, space: str, access: str, atomics: str = "0") -> str:
+def mark(name: str, space: str, access: str, besides: str = "0") -> str:
     """`mark_<space>_<access>`: one piece per lane (see `shadow_shared_ir` and `shadow_global_ir`)."""
     if space == "global":
         return shadow_global_ir.mark(name, access)
-    return shadow_shared_ir.mark(name, access, atomics)
+    return shadow_shared_ir.mark(name, access, besides)
 
 
 # -- device memory ------------------------------------------------------------------------------
 
 
-def _touch_global(name: str, access: str, size: int, shift: int, _atomics: str) -> str:
+def _touch_global(name: str, access: str, size: int, shift: int, _besides: str) -> str:
     """Arrays one after the other: nearly always all lanes are in the one that was hit last."""
     h = Helper()
     address = argument("a", 64)
@@ -225,7 +225,7 @@ def _marks(h: Helper, access: str, size: int, marks: Value, mask: str) -> None:
 # -- shared memory ------------------------------------------------------------------------------
 
 
-def _touch_shared(name: str, access: str, size: int, shift: int, atomics: str) -> str:
+def _touch_shared(name: str, access: str, size: int, shift: int, besides: str) -> str:
     h = Helper()
     address = argument("a", 64)
     total = h.get("ctx.shared_bytes").text
@@ -237,7 +237,7 @@ def _touch_shared(name: str, access: str, size: int, shift: int, atomics: str) -
     gaps = "0"
     for k in range(pieces_of(size, shift, 4)):
         gap = h.let(
-            f"call i32 @mark_shared_{access}_{atomics}(ptr %blk, ptr %warp, i32 %site, "
+            f"call i32 @mark_shared_{access}_{besides}(ptr %blk, ptr %warp, i32 %site, "
             f"{V64} {h.offset(words, 4 * k).text}, i32 {mask})"
         )
         gaps = h.let(f"or i32 {gaps}, {gap}", "m")
@@ -255,7 +255,11 @@ def _touch_shared(name: str, access: str, size: int, shift: int, atomics: str) -
 # -- local memory -------------------------------------------------------------------------------
 
 
-def _touch_local(name: str, access: str, size: int, _shift: int, _atomics: str) -> str:
+def _touch_local(name: str, access: str, size: int, shift: int, _besides: str) -> str:
+    """`shift`: of the bytes of an element; each element that is read must have been written, in part at least.
+
+    Copies of structures take the holes between their fields along.
+    """
     h = Helper()
     address = argument("a", 64)
     own = h.get("ctx.local_bytes")
@@ -267,20 +271,19 @@ def _touch_local(name: str, access: str, size: int, _shift: int, _atomics: str) 
     start = h.binary("add", h.binary("mul", lanes, own), h.get("warp.local"))
     hosts = h.binary("add", start, address)
     marks = h.binary("add", hosts, h.get("blk.local_marks"))
-    step = min(size, 8)
+    step = min(size, 8, 1 << shift)
     fence = int.from_bytes(bytes([FENCED]) * step, "little")
     every = int.from_bytes(bytes([MARKED]) * step, "little")
-    known, fenced = "0", "0"
+    unknown, fenced = "0", "0"
     for k in range(size // step):
         found = h.load(8 * step, h.offset(marks, k * step), mask)
         crossed = h.compare("ne", h.binary("and", found, constant(fence, 8 * step)), constant(0, 8 * step))
         fenced = h.let(f"or i32 {fenced}, {h.among(crossed, mask)}", "m")
-        some = h.compare("ne", found, constant(0, 8 * step))
-        known = h.let(f"or i32 {known}, {h.among(some, mask)}", "m")
+        hole = h.compare("eq", found, constant(0, 8 * step))
+        unknown = h.let(f"or i32 {unknown}, {h.among(hole, mask)}", "m")
     kept = h.without(mask, fenced)
     if access in ("read", "atomic", "look"):
-        # Copies of structures take the holes between their fields along.
-        h.note_if(UNWRITTEN, h.without(kept, known))
+        h.note_if(UNWRITTEN, h.let(f"and i32 {kept}, {unknown}", "m"))
     if access not in ("read", "look"):
         for k in range(size // step):
             h.store(h.offset(marks, k * step), kept, constant(every, 8 * step))
@@ -297,8 +300,8 @@ def _touch_local(name: str, access: str, size: int, _shift: int, _atomics: str) 
 # -- generic addresses --------------------------------------------------------------------------
 
 
-def _touch_generic(name: str, access: str, size: int, shift: int, atomics: str) -> str:
-    """Lanes by the state space that their address lies in. `shift`: of device memory plus 8 × of shared."""
+def _touch_generic(name: str, access: str, size: int, shift: int, besides: str) -> str:
+    """Lanes by the state space that their address lies in. `shift`: of device memory, 8 × of shared, 64 × of local."""
     h = Helper()
     address = argument("a", 64)
     top = h.binary("lshr", address, constant(56, 64))
@@ -306,14 +309,14 @@ def _touch_generic(name: str, access: str, size: int, shift: int, atomics: str) 
     masks = {s: h.among(h.compare("eq", top, constant(w, 64)), "%mask") for s, w in WINDOWS.items()}
     away = h.let(f"or i32 {masks['shared']}, {masks['local']}", "m")
     masks["global"] = h.without("%mask", away)
-    shifts = {"global": shift % 8, "shared": shift // 8, "local": 0}
+    shifts = {"global": shift % 8, "shared": shift // 8 % 8, "local": shift // 64}
     hosts, before = "zeroinitializer", "0"
     for space in ("global", "shared", "local"):
         given = address if space == "global" else offset
         h.branch(h.let(f"icmp eq i32 {masks[space]}, 0"), f"{space}.past", f"{space}.some")
         h.part(f"{space}.some")
         found = h.let(
-            f"call {V64} @touch_{space}_{access}_{size}_{shifts[space]}_{atomics}(ptr %ctx, ptr %blk, ptr %warp, "
+            f"call {V64} @touch_{space}_{access}_{size}_{shifts[space]}_{besides}(ptr %ctx, ptr %blk, ptr %warp, "
             f"i32 %site, i32 {masks[space]}, {given.type} {given.text})"
         )
         lanes = h.lane_predicate(masks[space])

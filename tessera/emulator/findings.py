@@ -52,6 +52,11 @@ KINDS: dict[str, Kind] = {
         "Two blocks access the same bytes of global memory in no order, and one of them writes.",
         "blocks run in any order: use cuda.atomic, or split the kernel in two",
     ),
+    "unawaited-copy": Kind(
+        "racecheck",
+        "A read of shared memory that an asynchronous copy may still be writing.",
+        "wait for the copy first (cp.async.wait_group or wait_all), then for the other threads",
+    ),
     "divergent-barrier": Kind(
         "synccheck",
         "A barrier that some threads of the block do not come to, or wait at elsewhere.",

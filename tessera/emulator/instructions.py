@@ -59,9 +59,10 @@ class Executor:
         for variable in (*params_of, *function.variables):
             if variable.space in ("local", "param"):
                 size = TYPE_BYTES[variable.type] * variable.count
-                self.local_at[variable.name] = run.reserve_local(
-                    size, variable.align or TYPE_BYTES[variable.type]
-                )
+                start = run.reserve_local(size, variable.align or TYPE_BYTES[variable.type])
+                self.local_at[variable.name] = start
+                if run.watch is not None:
+                    run.watch.reserved(start, size, written=variable.space == "param")
         for name, raw in params.items():
             self.param(name, len(raw))[:] = np.frombuffer(raw, np.uint8)
 

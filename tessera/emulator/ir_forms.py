@@ -18,6 +18,9 @@ from tessera.emulator.layout import (
     BLOCK,
     CLUSTER,
     CONTEXT,
+    COPIES_BUSY,
+    COPIES_GROUPS,
+    COPIES_SETTLED,
     FIRST_MASK,
     LOCAL_BASE,
     PARITY,
@@ -36,7 +39,8 @@ FIELDS: dict[str, tuple[str, int]] = {
     "warp.alive": ("i32", ALIVE), "warp.id": ("i32", WARP_ID), "warp.first": ("i32", FIRST_MASK),
     "warp.local": ("i64", LOCAL_BASE), "warp.turn": ("i32", TURN), "warp.waits": ("i32", WAITS),
     "warp.parity": ("i32", PARITY),
-    "warp.floor": ("i32", WARP_FLOOR),
+    "warp.floor": ("i32", WARP_FLOOR), "warp.settled": ("i32", COPIES_SETTLED),
+    "warp.groups": ("i32", COPIES_GROUPS), "warp.copies": ("i32", COPIES_BUSY),
     **{f"blk.{name}": ("i64", offset) for name, offset in WATCH.items()},
 }  # fmt: skip
 """LLVM type and offset of each field."""

@@ -31,7 +31,7 @@ RESULTS = BARRIERS + 16 * 16
 WATCHED = RESULTS + 16 * 8
 WATCH = {name: WATCHED + 8 * i for i, name in enumerate(
     ("now", "floor", "begun", "stamp", "stamp_floor", "oldest", "notes", "written", "read", "updated",
-     "local_marks", "local_fresh", "words"))
+     "local_marks", "local_fresh", "words", "pending", "settled"))
 }  # fmt: skip
 """Part of a block's state that only kernels with checks use; one i64 each (see `shadow_ir`)."""
 SITES = WATCHED + 128
@@ -44,8 +44,9 @@ ALIVE, WARP_ID, FIRST_MASK, PARITY = 0, 4, 8, 12
 LOCAL_BASE = 16
 TURN, WAITS = 24, 28
 """How often the warp has come to where its warpgroup meets, and whether it waits there now (i32 each)."""
-WARP_FLOOR = 32
-"""Time of the warp's last meeting, in kernels with checks (i32)."""
+WARP_FLOOR, COPIES_SETTLED, COPIES_GROUPS, COPIES_BUSY, COPY_GROUPS = 32, 36, 40, 44, 48
+"""In kernels with checks (i32 each): time of the warp's last meeting; of its asynchronous copies, the time
+before which all are settled, the groups closed, whether any are under way, and the times of four groups."""
 BAR_LANES, BAR_BLOCK, RESUME = 64, 128, 192
 TID = {"x": 320, "y": 448, "z": 576}
 HOSTS = 704

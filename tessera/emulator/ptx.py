@@ -178,6 +178,11 @@ TYPE_BYTES: dict[str, int] = {
 _MATRIX_BYTES = {"ldmatrix": 16, "stmatrix": 16, "wgmma": 16, "wmma": 4}
 
 
+def element_bytes(instruction: Instruction) -> int:
+    """Bytes of each element that one lane reads or writes."""
+    return TYPE_BYTES.get(instruction.modifiers[-1], 4) if instruction.modifiers else 4
+
+
 def access_bytes(instruction: Instruction) -> int:
     """Bytes that one lane reads or writes; those of a line for what moves whole matrices."""
     if instruction.opcode in _MATRIX_BYTES:

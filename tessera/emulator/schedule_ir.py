@@ -59,7 +59,7 @@ def _numbers(t: Translator) -> dict[str, int]:
         "PATIENCE": PATIENCE, "STATES": at.CLUSTER_STATES,
         "TICK_MASK": TICKS - 1, "LISTS": at.LISTS, "LISTS_BYTES": 16 * layout.words + 8 * layout.blocks,
         "TURN": at.TURN, "LOCAL_BYTES": t.local_bytes, "BARRIERS_BYTES": at.WATCHED - at.BARRIERS,
-        "SITE_COUNT": layout.sites,
+        "SITE_COUNT": layout.sites, "COPIES_BUSY": at.COPIES_BUSY, "COPIES_SETTLED": at.COPIES_SETTLED,
     }  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from tessera.emulator.bounds_ir import V64
 from tessera.emulator.emit_ir import IOTA, WARP, Value, Writer, constant
 from tessera.emulator.ir_forms import expand
 
-MEMORY, UNWRITTEN, RACE, GRID_RACE, SYNC = range(5)
+MEMORY, UNWRITTEN, RACE, GRID_RACE, SYNC, COPY = range(6)
 """What a note is about: outside of arrays; never written; a race in a block; one between blocks; barriers
-and masks."""
+and masks; an asynchronous copy that nobody waited for."""
 KINDS = 8
 """Room for kinds of notes in tables."""
 OFTEN = 8

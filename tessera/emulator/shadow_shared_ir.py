@@ -1,6 +1,6 @@
 """Shadow of shared memory in LLVM IR: was it written, is each access in order with the others (see `shadow_ir`).
 
-`mark_shared_<access>_<atomics>` checks and records one piece per lane; it gives back the lanes whose piece
+`mark_shared_<access>_<besides>` checks and records one piece per lane; it gives back the lanes whose piece
 belongs to no variable. Only kernels with atomics on shared memory have the table of atomics.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from tessera.emulator.bounds_ir import V64
 from tessera.emulator.emit_ir import Value, constant
 from tessera.emulator.shadow_ir import (
+    COPY,
     CROWD,
     GAP,
     MEMORY,
@@ -27,14 +28,18 @@ from tessera.emulator.shadow_ir import (
 ARGUMENTS = "ptr %blk, ptr %warp, i32 %site"
 
 
-def mark(name: str, access: str, atomics: str) -> str:
-    """One piece per lane: `access` is `read`, `write`, `atomic`, or `look` and `set`, which never race."""
+ATOMICS, COPIES = 1, 2
+"""What else a kernel does with shared memory: bits of the last part of names."""
+
+
+def mark(name: str, access: str, besides: str) -> str:
+    """One piece per lane: `access` is `read`, `write`, `atomic`, `copy`, or `look` and `set`, which never race."""
     h = Helper()
     places = argument("o", 64)
     writes = h.binary("add", places, h.get("blk.written"))
     word = h.load(32, writes, "%mask")
     begun, floor = h.get("blk.begun", 32), h.get("blk.floor", 32)
-    if access in ("write", "set"):
+    if access in ("write", "set", "copy"):
         calm = h.among(h.compare("ult", word, floor), "%mask")
     else:
         # Written in this block, and before its last barrier: in order with everybody.
@@ -48,9 +53,24 @@ def mark(name: str, access: str, atomics: str) -> str:
     h.part("known")
     outside = h.let(f"phi i32 [ 0, %0 ], [ {gaps}, %doubt ]")
     mask = h.without("%mask", outside)
-    _RECORD[access](h, places, writes, word, mask, atomics == "1")
+    if int(besides) & COPIES:
+        _copies(h, access, places, mask)
+    record = _RECORD["write" if access == "copy" else access]
+    record(h, places, writes, word, mask, bool(int(besides) & ATOMICS))
     h.raw(f"  ret i32 {outside}")
     return h.define(f"i32 @{name}({ARGUMENTS}, {V64} %o, i32 %mask)")
+
+
+def _copies(h: Helper, access: str, places: Value, mask: str) -> None:
+    """What copies write is not there before it was waited for; what is written otherwise is."""
+    at = h.binary("add", places, h.get("blk.pending"))
+    if access == "copy":
+        h.store(at, mask, h.binary("or", h.threads(), h.get("blk.now", 32)))
+    elif access in ("write", "set"):
+        h.store(at, mask, constant(0, 32))
+    else:
+        early = h.compare("uge", h.load(32, at, mask), h.get("blk.settled", 32))
+        h.note_if(COPY, h.among(early, mask))
 
 
 def _read(h: Helper, places: Value, _writes: Value, _word: Value, mask: str, atomics: bool) -> None:
@@ -166,7 +186,7 @@ def doubt(name: str, access: str = "") -> str:
     h.note_if(MEMORY, gap)
     if access in ("read", "atomic", "look"):
         h.note_if(UNWRITTEN, unwritten)
-    if access in ("read", "write", "atomic"):
+    if access in ("read", "write", "atomic", "copy"):
         h.note_if(RACE, racing)
     h.raw(f"  ret i32 {gap}")
     return h.define(f"i32 @{name}({ARGUMENTS}, {V32} %w, i32 %mask) noinline")

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING
 from tessera.emulator.call_frames import STACK
 from tessera.emulator.emit_ir import IOTA, WARP, Value, constant
 from tessera.emulator.idioms import optimistic_in
-from tessera.emulator.ptx import TYPE_BYTES, Function, Instruction, Module, Variable, access_bytes
+from tessera.emulator.ptx import (
+    TYPE_BYTES,
+    Function,
+    Instruction,
+    Module,
+    Variable,
+    access_bytes,
+    element_bytes,
+)
 from tessera.emulator.registers import unsupported
 from tessera.emulator.shadow_ir import SYNC
+from tessera.emulator.shadow_shared_ir import ATOMICS, COPIES
 from tessera.program.errors import CompileError
 
 if TYPE_CHECKING:
@@ -37,8 +46,8 @@ class Checks:
     global_shift: int
     """Words of shadow memory lie `1 << shift` times as far apart as the device memory that they are for."""
     shared_shift: int
-    shared_atomics: bool
-    """Whether the kernel has atomics on shared memory."""
+    besides: int
+    """What the kernel does with shared memory besides reads and writes: `ATOMICS`, `COPIES`."""
     optimistic: frozenset[int]
     """Identities of loads that are no part of a race."""
     shared_extents: list[tuple[int, int]] = field(default_factory=list)
@@ -59,11 +68,15 @@ class Checks:
             space: min([4, *(access_bytes(i) for i in accesses if _may_touch(i, space))])
             for space in ("global", "shared")
         }
-        atomics = any(i.opcode in ATOMIC and _may_touch(i, "shared") for i in body)
+        besides = ATOMICS * any(i.opcode in ATOMIC and _may_touch(i, "shared") for i in body)
+        besides |= COPIES * any(map(is_copy, body))
+        if any(is_copy(i) and len(i.operands) > 3 for i in body):
+            # Of copies that leave some of their bytes out, the first and the last byte are checked.
+            grain["global"] = 1
         return cls(
             global_shift={4: 1, 2: 2, 1: 3}[grain["global"]],
             shared_shift={4: 0, 2: 1, 1: 2}[grain["shared"]],
-            shared_atomics=atomics,
+            besides=besides,
             optimistic=optimistic_in(function),
         )
 
@@ -99,14 +112,19 @@ def hosts_of(
     if checks is None or size not in (1, 2, 4, 8, 16):
         raise unsupported(instruction)
     space = "generic" if place == "global" and not _spaces(instruction) else place
+    element = (min(element_bytes(instruction), size)).bit_length() - 1
     shift = {
-        "global": checks.global_shift, "shared": checks.shared_shift, "local": 0,
-        "generic": checks.global_shift + 8 * checks.shared_shift,
+        "global": checks.global_shift, "shared": checks.shared_shift, "local": element,
+        "generic": checks.global_shift + 8 * checks.shared_shift + 64 * element,
     }[space]  # fmt: skip
-    if size << shift < {"global": 8, "shared": 4, "local": 0, "generic": 8}[space]:
+    least = {
+        "global": checks.global_shift, "shared": checks.shared_shift + 1, "local": 3,
+        "generic": min(checks.global_shift, checks.shared_shift + 1),
+    }[space]  # fmt: skip
+    if size << least < 8 and space != "local":
         raise unsupported(instruction)
     access = _access(checks, instruction, write=write)
-    name = f"touch_{space}_{access}_{size}_{shift}_{int(checks.shared_atomics)}"
+    name = f"touch_{space}_{access}_{size}_{shift}_{checks.besides}"
     t.helpers.add(name)
     address = t.spread(address)
     return t.let(
@@ -122,6 +140,8 @@ def _access(checks: Checks, instruction: Instruction, *, write: bool) -> str:
         return "set" if write else "look"
     if id(instruction) in checks.optimistic:
         return "look"
+    if write and instruction.opcode == "cp":
+        return "copy"
     return "write" if write else "read"
 
 
@@ -129,6 +149,27 @@ def met(t: Translator) -> None:
     """Lanes of a warp came together: what they did before is in order."""
     if t.checks is not None:
         t.raw(f"  call void @warp_met(ptr %blk, ptr %warp, i32 {t.mask})")
+
+
+def is_copy(instruction: Instruction) -> bool:
+    """Whether an instruction copies to shared memory asynchronously, or closes or awaits such copies."""
+    return instruction.opcode == "cp" and "bulk" not in instruction.modifiers
+
+
+def copies(t: Translator, instruction: Instruction) -> None:
+    """A copy to shared memory begins, or a group of them is closed or waited for."""
+    if t.checks is None:
+        return
+    if "commit_group" in instruction.modifiers:
+        t.raw(f"  call void @copies_commit(ptr %blk, ptr %warp, i32 {t.active()})")
+    elif "wait_all" in instruction.modifiers or "wait_group" in instruction.modifiers:
+        left = "-1"
+        if "wait_group" in instruction.modifiers:
+            (operand,) = instruction.operands
+            left = t.read(operand, "s32").text
+        t.raw(f"  call void @copies_wait(ptr %ctx, ptr %blk, ptr %warp, i32 {t.active()}, i32 {left})")
+    else:
+        t.raw("  call void @copies_begin(ptr %blk, ptr %warp)")
 
 
 def check_members(t: Translator, instruction: Instruction, members: Value) -> None:

@@ -12,6 +12,7 @@ from tessera.emulator.matrix_code import Code
 from tessera.emulator.matrix_product import module_of
 from tessera.emulator.ptx import Address, Immediate, Instruction, Operand, Register
 from tessera.emulator.translate import unsupported
+from tessera.emulator.translate_checks import copies
 from tessera.emulator.translate_counts import count_access
 from tessera.emulator.translate_matrix import call_library
 from tessera.emulator.translate_memory import hosts_at
@@ -25,6 +26,7 @@ def copy_async(t: Translator, instruction: Instruction) -> None:
     modifiers = instruction.modifiers
     if "async" not in modifiers or "bulk" in modifiers or "mbarrier" in modifiers:
         raise unsupported(instruction)
+    copies(t, instruction)
     if any(m in ("commit_group", "wait_group", "wait_all") for m in modifiers):
         return
     target, source, size, *rest = instruction.operands

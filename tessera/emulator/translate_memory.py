@@ -194,8 +194,7 @@ def hosts_at(
     """The same for addresses that are known. The access is not counted."""
     address = t.spread(address)
     if t.checks is not None:
-        write = instruction.opcode in ("stmatrix", "st", "cp") or "store" in instruction.modifiers
-        return hosts_of(t, instruction, address, place, size, write=write), t.active()
+        return hosts_of(t, instruction, address, place, size, write=_writes(instruction, place)), t.active()
     name = f"hosts_{place}_{size}"
     t.helpers.add(name)
     mask = t.active()
@@ -207,6 +206,12 @@ def hosts_at(
     found = t.let(call)
     check(t, t.let(f"extractvalue {{ {V64}, i1 }} {found}, 1"))
     return t.let(f"extractvalue {{ {V64}, i1 }} {found}, 0"), mask
+
+
+def _writes(instruction: Instruction, place: str) -> bool:
+    if instruction.opcode == "cp":
+        return place == "shared"
+    return instruction.opcode in ("stmatrix", "st") or "store" in instruction.modifiers
 
 
 def convert_address(t: Translator, instruction: Instruction) -> None:

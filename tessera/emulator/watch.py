@@ -42,6 +42,8 @@ class Watch(AccessObserver):
         self._instruction, self._threads = instruction, threads
         if instruction.opcode in FENCES:
             self._order.fence(threads)
+        elif instruction.opcode == "cp":
+            self._copies.execute(instruction, threads)
 
     def arrived(self, threads: Array, barrier: int) -> None:
         """The threads passed `bar.arrive`."""

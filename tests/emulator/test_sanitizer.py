@@ -1,9 +1,12 @@
 """The sanitizer on a corpus: every seeded bug is found on its line, and nothing in the corrected kernels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import tessera as ts
+from tessera.emulator.checked_engine import CheckedEmulator
 from tessera.emulator.findings import Finding, TooManyFindingsError
 from tessera.emulator.interpreter import Interpreter
 from tessera.emulator.sanitizer import Sanitizer
@@ -125,6 +128,7 @@ def watch(
     blocks: int = 1,
     declarations: str = "",
     values: np.ndarray | None = None,
+    engine: str = "interpreter",
 ) -> tuple[Finding, ...]:
     """Findings in a PTX kernel; `%rd0` is an array, `%r1` the thread and `%r0` the block."""
     text = f"""{HEAD}{declarations}
@@ -144,7 +148,9 @@ def watch(
 }}
 """
     sanitizer = Sanitizer(block_steps=3000)
-    machine = Interpreter(sanitizer)
+    machine: Any = Interpreter(sanitizer)
+    if engine == "compiled":
+        machine = CheckedEmulator(sanitizer, few_blocks=0, level=0)
     address = machine.alloc(1024)
     sanitizer.describe(address, "x", itemsize=4, shape=(256,))
     if values is not None:
@@ -156,6 +162,10 @@ def watch(
 
 
 ZEROS = np.zeros(256, np.uint32)
+LOCAL = ".local .align 16 .b8 own[16];\n    mov.u64 %rd3, own;"
+COPY = """mov.u32 %r4, s; shl.b32 %r5, %r1, 2; add.u32 %r6, %r4, %r5;
+    cp.async.ca.shared.global [%r6], [%rd1], 4;"""
+SHARED = {"values": ZEROS, "declarations": ".shared .align 256 .b8 s[256];"}
 PTX_CASES = {
     "read-never-written": ("uninitialized", "ld.global.u32 %r2, [%rd1];", {}),
     "misaligned": ("misaligned", "ld.global.v2.u32 {%r2, %r3}, [%rd1];", {"values": ZEROS}),
@@ -209,17 +219,89 @@ PTX_CASES = {
         {"threads": 64, "declarations": ".shared .align 256 .b8 s[256];"},
     ),
     "trap": ("failed", "trap;", {}),
+    "local-never-written": (
+        "uninitialized",
+        f"""{LOCAL}
+    st.local.u32 [%rd3], 1;
+    ld.local.u32 %r3, [%rd3+8];""",
+        {},
+    ),
+    "half-of-local-vector-never-written": (
+        "uninitialized",
+        f"""{LOCAL}
+    st.local.u32 [%rd3], 1;
+    ld.local.v2.u32 {{%r3, %r4}}, [%rd3];""",
+        {},
+    ),
+    "local-by-generic-address": (
+        "uninitialized",
+        f"""{LOCAL}
+    cvta.local.u64 %rd4, %rd3;
+    st.u32 [%rd4+4], 1;
+    ld.u32 %r3, [%rd4];""",
+        {},
+    ),
+    "copy-read-before-wait": ("unawaited-copy", f"{COPY}\n    ld.shared.u32 %r7, [%r6];", SHARED),
+    "copy-waited-for-in-wrong-group": (
+        "unawaited-copy",
+        f"""{COPY}
+    cp.async.commit_group;
+    cp.async.ca.shared.global [%r6+128], [%rd1], 4;
+    cp.async.commit_group;
+    cp.async.wait_group 1;
+    ld.shared.u32 %r7, [%r6];
+    ld.shared.u32 %r8, [%r6+128];""",
+        SHARED,
+    ),
+    "copy-behind-barrier-alone": (
+        "unawaited-copy",
+        f"""{COPY}
+    cp.async.commit_group;
+    bar.sync 0;
+    xor.b32 %r6, %r6, 4;
+    ld.shared.u32 %r7, [%r6];""",
+        SHARED,
+    ),
 }
 
 
+@pytest.mark.parametrize("engine", ["interpreter", "compiled"])
 @pytest.mark.parametrize("name", PTX_CASES)
-def test_bug_in_ptx_is_found(name: str) -> None:
+def test_bug_in_ptx_is_found(name: str, engine: str) -> None:
     kind, body, options = PTX_CASES[name]
-    findings = watch(body, **options)
+    findings = watch(body, **options, engine=engine)
     assert [f.kind for f in findings] == [kind], said(findings)
 
 
 CLEAN_PTX = {
+    "local-by-parts": (
+        f"""{LOCAL}
+    st.local.u32 [%rd3], 1;
+    st.local.u8 [%rd3+8], 1;
+    ld.local.u64 %rd5, [%rd3];
+    ld.local.v2.u64 {{%rd5, %rd6}}, [%rd3];""",
+        {},
+    ),
+    "copies-in-two-buffers": (
+        f"""{COPY}
+    cp.async.commit_group;
+    mov.u32 %r10, 0;
+NEXT:
+    xor.b32 %r6, %r6, 128;
+    cp.async.ca.shared.global [%r6], [%rd1], 4;
+    cp.async.commit_group;
+    cp.async.wait_group 1;
+    bar.sync 0;
+    xor.b32 %r9, %r6, 132;
+    ld.shared.u32 %r7, [%r9];
+    bar.sync 0;
+    add.u32 %r10, %r10, 1;
+    setp.lt.u32 %p1, %r10, 9;
+    @%p1 bra NEXT;
+    cp.async.wait_all;
+    ld.shared.u32 %r7, [%r6];""",
+        {"values": ZEROS, "threads": 32, "declarations": ".shared .align 256 .b8 s[256];"},
+    ),
     "volatile-flag": (
         """setp.ne.u32 %p1, %r0, 0;
     @%p1 bra WAIT;
@@ -282,8 +364,9 @@ WAIT:
 }
 
 
+@pytest.mark.parametrize("engine", ["interpreter", "compiled"])
 @pytest.mark.parametrize("name", CLEAN_PTX)
-def test_right_ptx_is_clean(name: str) -> None:
+def test_right_ptx_is_clean(name: str, engine: str) -> None:
     body, options = CLEAN_PTX[name]
-    findings = watch(body, **options)
+    findings = watch(body, **options, engine=engine)
     assert not findings, said(findings)

@@ -9,6 +9,8 @@ when an upgrade changes it:
   with `noalias` on the arguments that deserve it;
 - lowering device functions with no driver: numba-cuda asks for the current
   device there, and is answered from a context variable;
+- lowering for a debugger: device functions with debug information too, and no
+  two variables in one place;
 - lowering a CPU function to LLVM before optimization, so that it is optimized
   for the target's processor and not for this machine's.
 """
@@ -100,11 +102,16 @@ def no_driver(cc: tuple[int | str, ...]) -> Iterator[None]:
 
 
 @contextmanager
-def _debugged_callees() -> Iterator[None]:
-    """Device functions compile with debug information too, which they decide for themselves otherwise."""
-    from numba.cuda.dispatcher import CUDADispatcher
+def _debugging() -> Iterator[None]:
+    """Lowering as a debugger needs it: device functions too, and every variable in a place of its own.
 
-    compile_device = CUDADispatcher.compile_device
+    Numba lets variables of one name and several types share a place, which is the size of the type that
+    comes last by name: a float64 overwrites what lies behind an int32.
+    """
+    from numba.cuda.dispatcher import CUDADispatcher
+    from numba.cuda.lowering import CUDALower
+
+    compile_device, pre_lower = CUDADispatcher.compile_device, CUDALower.pre_lower
     before: dict[Any, tuple[Any, Any]] = {}
 
     def with_debug(self: Any, args: Any, return_type: Any = None) -> Any:
@@ -115,11 +122,15 @@ def _debugged_callees() -> Iterator[None]:
             self.overloads = self.__dict__.setdefault("_tessera_debug_overloads", type(self.overloads)())
         return compile_device(self, args, return_type)
 
-    CUDADispatcher.compile_device = with_debug
+    def apart(self: Any) -> None:
+        pre_lower(self)
+        self.poly_var_typ_map = {}
+
+    CUDADispatcher.compile_device, CUDALower.pre_lower = with_debug, apart
     try:
         yield
     finally:
-        CUDADispatcher.compile_device = compile_device
+        CUDADispatcher.compile_device, CUDALower.pre_lower = compile_device, pre_lower
         for dispatcher, (options, overloads) in before.items():
             dispatcher.targetoptions, dispatcher.overloads = options, overloads
 
@@ -156,7 +167,7 @@ def lower_cuda(
     from numba.cuda import types
     from numba.cuda.core.compiler_lock import global_compiler_lock
 
-    with global_compiler_lock, no_driver(cc), _debugged_callees() if debug else nullcontext():
+    with global_compiler_lock, no_driver(cc), _debugging() if debug else nullcontext():
         library, _ = compiler._compile_pyfunc_with_fixup(
             function,
             types.void(*argument_types),
@@ -243,7 +254,9 @@ def stable_names(ir: CudaIR, name: str) -> tuple[str, ...]:
     for text in texts:
         for symbol in _SYMBOL.findall(text):
             if symbol not in foreign:
-                names.setdefault(symbol, f"{name}__{len(names)}")
+                # What ends a thread with a Python exception keeps its name, for debuggers.
+                suffix = "_raise" if symbol.endswith("__exc_helper__") else ""
+                names.setdefault(symbol, f"{name}__{len(names)}{suffix}")
     return tuple(_SYMBOL.sub(lambda m: f'"{names.get(m[1], m[1])}"', text) for text in texts)
 
 

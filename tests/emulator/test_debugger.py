@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tessera.emulator.debugging import Debugger
 from tessera.emulator.debugging.launches import LaunchList
+from tessera.emulator.debugging.values import ArrayValue
 from tessera.emulator.sanitizer import Sanitizer
+from tessera.program.errors import DeviceError, InputError
 
 PTX = """
 .version 8.0
@@ -206,8 +208,27 @@ def test_interrupt_stops_at_the_current_instruction() -> None:
     assert stop.clock > 0
 
 
-def test_nothing_to_debug_is_refused() -> None:
-    from tessera.program.errors import DeviceError
+PIECES = (
+    "%r1", "lane", "warp", "out", "out[3]", "threadIdx.x", "(", ")", "[", "]", "+", "-", "*", "/", "//", "%",
+    "**", "<<", ">>", "&", "~", " and ", " not ", "if", "else", "lambda:", "1", "0", "2.5", "'a'", ":", ",",
+    ".__class__", "__import__", "min", "abs", "x.shape", "==", "<", "for", " in ",
+    "\n", ".x",
+)  # fmt: skip
 
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=8))
+def test_any_expression_has_a_value_or_is_refused(pieces: list[str]) -> None:
+    try:
+        value = DEBUGGER.evaluate("".join(pieces))
+    except InputError:
+        return
+    assert isinstance(value, (int, float, bool, str, tuple, np.ndarray, np.generic, ArrayValue))
+
+
+DEBUGGER = start()
+
+
+def test_nothing_to_debug_is_refused() -> None:
     with pytest.raises(DeviceError, match="no launch"):
         Debugger(LaunchList(Sanitizer()), {})

@@ -60,4 +60,22 @@ def unguarded(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
 @ts.jit
 def scores(x: ts.Tensor[ts.f32, 4, 20], w: ts.Tensor[ts.f32, 20, 30]):
     return ts.softmax(ts.matmul(x, w), axis=-1)
+
+
+@ts.kernel(grid=1, block=32)
+def shapes(x: ts.Array[ts.i32, 32], y: ts.Array[ts.f64, 32]):
+    t = cuda.threadIdx.x
+    value = x[t]
+    pair = (t, value)
+    flag = t > 3
+    value = 1.5
+    row = x[4:8]
+    y[t] = value + pair[1] + flag + row[0]
+    last = 7
+
+
+@ts.kernel(grid=1, block=32)
+def quotient(x: ts.Array[ts.i32, 32], y: ts.Array[ts.i32, 32]):
+    t = cuda.threadIdx.x
+    y[t] = x[t] // (t - 3)
 """

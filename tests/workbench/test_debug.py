@@ -296,6 +296,41 @@ def test_empty_line_repeats_a_step(tessera: Tessera, folder: Path, monkeypatch: 
     assert [item["stop"]["line"] for item in objects(said)] == [16, 17, 18, 19]
 
 
+def test_variables_of_every_kind_keep_their_values(debug: Debug) -> None:
+    until = f"until {line_of('last = 7')}"
+    said = debug(
+        "shapes", "lane 5", until, "locals", "p pair[1] == x[t]", "p row", "p -flag", options=("--json",)
+    )
+    names, same, row, flag = objects(said)[3:]
+    found = names["locals"]
+    assert found["value"] == 1.5
+    assert found["flag"] is True
+    assert found["row"]["shape"] == [4]
+    assert next(iter(found["pair"].values())) == 5
+    assert same["value"] is True
+    assert len(row["value"]["values"]) == 4
+    assert flag["value"] == -1
+
+
+def test_name_of_two_types_is_what_was_assigned_last(debug: Debug) -> None:
+    until = f"until {line_of('value = 1.5')}"
+    first, before, _, after = objects(debug("shapes", until, "p value", "n", "p value", options=("--json",)))[
+        1:
+    ]
+    assert first["ok"]
+    assert isinstance(before["value"], int)
+    assert after["value"] == 1.5
+
+
+def test_python_exception_stops_before_it_ends_the_thread(debug: Debug) -> None:
+    said = debug("quotient", "c", "p t", "c", options=("--json",))
+    raised, value, end = objects(said)[1:]
+    assert raised["stop"]["reason"] == "exception"
+    assert raised["stop"]["line"] == line_of("x[t] // (t - 3)")
+    assert value["value"] == 3
+    assert end["stop"]["reason"] == "end"
+
+
 def test_help_names_every_command(debug: Debug) -> None:
     said = debug("smooth", "help", "help break", "h p")
     from tessera.workbench.debug.commands import COMMANDS
@@ -326,7 +361,7 @@ def test_generated_kernels_of_a_function_run_in_turn(debug: Debug) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("debugged.py",), "has 5 things to"),
+        (("debugged.py",), "has 7 things to"),
         (("debugged.py:smooth", "--arch", "cpu"), "debug runs GPU code"),
         (("debugged.py:smooth", "--size", "m=4"), "there is no size called 'm'"),
         (("absent.py",), "there is no file absent.py"),

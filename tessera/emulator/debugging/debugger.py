@@ -14,6 +14,7 @@ from tessera.emulator.debugging.expression import NoValueError
 from tessera.emulator.debugging.launches import LaunchList
 from tessera.emulator.debugging.memory_watch import MemoryWatch
 from tessera.emulator.debugging.point_table import PointTable
+from tessera.emulator.debugging.raises import threads_that_raise
 from tessera.emulator.debugging.source import SourceFile
 from tessera.emulator.debugging.stop import WARP, Focus, Reason, Stop
 from tessera.emulator.debugging.timeline import INTERVAL
@@ -311,10 +312,17 @@ class Debugger(PointTable):
         if timeline.state.failure is not None:
             found = timeline.found.get(timeline.clock)
             return self._finding_event(found[0]) if found and self.stop_on_findings else None
-        if run is None or not self.breakpoints:
-            return None
         item = timeline.instruction
-        if item is None or not item.source_line:
+        if run is None or item is None or not item.source_line:
+            return None
+        if item.opcode == "call" and self.stop_on_findings:
+            raising = threads_that_raise(run.stack[-1], item)
+            if raising.size:
+                text = (
+                    f"a Python exception, such as a division by zero, is about to end {_count(raising.size)}"
+                )
+                return "exception", text, {"thread": int(raising[0])}
+        if not self.breakpoints:
             return None
         entering = timeline.entering()
         if not entering.any():
@@ -473,6 +481,10 @@ class Debugger(PointTable):
             place = (self._focus_launch, self._focus.block, self._focus.warp, self.stop.function)
             rows = self.inspector.rows(self._focus.warp, 0, self._focus)
             self._changes.note(place, rows, run.shared)
+
+
+def _count(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def _point(point: Point) -> str:

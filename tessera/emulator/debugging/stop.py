@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tessera.emulator.findings import Finding, Point
 
 Reason = Literal[
-    "start", "step", "breakpoint", "watchpoint", "finding", "failed", "interrupted", "moved", "end"
+    "start", "step", "breakpoint", "watchpoint", "finding", "exception", "interrupted", "moved", "end"
 ]
 WARP = 32
 

@@ -20,6 +20,17 @@ SPACES: dict[str, tuple[Space, ...]] = {
 """State spaces that an access may go to, in the order of their counters."""
 
 
+COUNTED = frozenset({"ld", "ldu", "st", "atom", "red", "ldmatrix", "stmatrix", "wmma", "cp"})
+"""Opcodes whose accesses are counted. The others move nothing, or not through the units that are modelled:
+barriers in memory, bulk copies, operands of `wgmma`."""
+
+
+def counts_memory(instruction: Instruction) -> bool:
+    """Whether the accesses of an instruction are counted."""
+    apart = {"bulk", "mbarrier"} if instruction.opcode == "cp" else {"async"}
+    return instruction.opcode in COUNTED and not apart & set(instruction.modifiers)
+
+
 def operation_of(instruction: Instruction, *, write: bool) -> Operation:
     """What an access of an instruction counts as."""
     if instruction.opcode == "atom":

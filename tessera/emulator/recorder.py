@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera.emulator import collectives, rendezvous
-from tessera.emulator.count_plan import Numbers, assemble, operation_of
+from tessera.emulator.count_plan import Numbers, assemble, counts_memory, operation_of
 from tessera.emulator.counters import Access, Counters, Operation, Space
 from tessera.emulator.lanes import Array
 from tessera.emulator.ptx import Instruction, Module
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tessera.emulator.lockstep import BlockRun
 
 WARP = 32
-COUNTED = frozenset({"ld", "ldu", "st", "atom", "red", "ldmatrix", "stmatrix"})
-"""Opcodes whose accesses are counted where they are made; `cp.async` and `wmma` are too, in their own way."""
 
 
 @dataclass(slots=True)
@@ -134,8 +132,8 @@ class Recorder:
             size: Bytes of each access.
             write: Whether it writes.
         """
-        copies = instruction.opcode == "cp" and not {"bulk", "mbarrier"} & set(instruction.modifiers)
-        if instruction.opcode not in COUNTED and not copies:
+        # Fragments are counted register by register, not as the lines that they are read in.
+        if not counts_memory(instruction) or instruction.opcode == "wmma":
             return
         for space, members in _by_space(place, addresses, mask):
             key = (space, operation_of(instruction, write=write))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tessera.emulator.cfg import Block
-from tessera.emulator.count_plan import SPACES, PlannedAccess, operation_of
+from tessera.emulator.count_plan import SPACES, PlannedAccess, counts_memory, operation_of
 from tessera.emulator.emit_ir import WARP, Value
 from tessera.emulator.layout import BLOCK, POLL
 from tessera.emulator.ptx import Instruction
@@ -138,7 +138,7 @@ def count_access(
         write: Whether it only writes.
     """
     planned = t.plan.of(instruction) if t.plan is not None else None
-    if planned is None or t.plan is None:
+    if planned is None or t.plan is None or not counts_memory(planned.origin):
         return
     from tessera.emulator.translate_memory import space_of
 

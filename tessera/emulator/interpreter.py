@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tessera.emulator.counters import Counters
 from tessera.emulator.findings import BlockStoppedError, TooManyFindingsError
 from tessera.emulator.geometry import Geometry, cluster_size
 from tessera.emulator.grid_run import GridRun
@@ -17,6 +19,7 @@ from tessera.emulator.lockstep import BlockRun
 from tessera.emulator.machine import Machine, Memory, size_of
 from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import Function
+from tessera.emulator.recorder import Recorder
 from tessera.emulator.sanitizer import Sanitizer
 from tessera.program.errors import CompileError, DeviceError, TesseraError
 
@@ -62,12 +65,14 @@ class Interpreter:
     Args:
         sanitizer: Watches every access. A block in which something goes wrong is then left, and the
             others run.
+        count: Whether launches give counters.
     """
 
     name = "lockstep"
 
-    def __init__(self, sanitizer: Sanitizer | None = None) -> None:
+    def __init__(self, sanitizer: Sanitizer | None = None, *, count: bool = False) -> None:
         self.sanitizer = sanitizer
+        self.count = count
         self.memory = WatchedMemory(sanitizer) if sanitizer else Memory()
 
     def alloc(self, size: int) -> int:
@@ -140,8 +145,8 @@ class Interpreter:
         *,
         cluster: Sizes | None = None,
         resident: int = 1 << 30,
-    ) -> None:
-        """Run a kernel to its end.
+    ) -> Counters | None:
+        """Run a kernel to its end; what it did in numbers, if that is counted.
 
         Args:
             loaded: Its module.
@@ -168,8 +173,12 @@ class Interpreter:
         def begin(where: Geometry) -> BlockRun:
             return BlockRun(loaded, function, bound, where, shared_bytes)
 
+        loaded.recorder = Recorder() if self.count else None
         geometry = Geometry(grid, block, (0, 0, 0), *cluster_size(function, grid, cluster))
         GridRun(begin, geometry, resident=resident, failed=leave_block if self.sanitizer else None).run()
+        if loaded.recorder is None:
+            return None
+        return loaded.recorder.counters(loaded.module, entry, math.prod(grid), geometry.threads)
 
 
 def leave_block(run: BlockRun, error: TesseraError) -> None:

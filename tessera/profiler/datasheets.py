@@ -20,22 +20,25 @@ class Datasheet:
     """Dense, with float32 accumulation."""
     memory_tb_s: float
     capability: tuple[int, int]
+    f64_tflops: float | None = None
+    """Outside of tensor cores."""
 
 
 DATASHEETS: dict[str, Datasheet] = {
     sheet.name: sheet
     for sheet in (
-        Datasheet("V100 SXM2", 15.7, None, 0.9, (7, 0)),
-        Datasheet("A100 SXM 80 GB", 19.5, 312.0, 2.039, (8, 0)),
-        Datasheet("H100 SXM", 67.0, 989.0, 3.35, (9, 0)),
-        Datasheet("H200 SXM", 67.0, 989.0, 4.8, (9, 0)),
-        Datasheet("L4", 30.3, 121.0, 0.3, (8, 9)),
-        Datasheet("L40S", 91.6, 362.0, 0.864, (8, 9)),
-        Datasheet("RTX 4090", 82.6, 165.2, 1.008, (8, 9)),
+        Datasheet("V100 SXM2", 15.7, None, 0.9, (7, 0), 7.8),
+        Datasheet("A100 SXM 80 GB", 19.5, 312.0, 2.039, (8, 0), 9.7),
+        Datasheet("H100 SXM", 67.0, 989.0, 3.35, (9, 0), 34.0),
+        Datasheet("H200 SXM", 67.0, 989.0, 4.8, (9, 0), 34.0),
+        Datasheet("L4", 30.3, 121.0, 0.3, (8, 9), 30.3 / 64),
+        Datasheet("L40S", 91.6, 362.0, 0.864, (8, 9), 91.6 / 64),
+        Datasheet("RTX 4090", 82.6, 165.2, 1.008, (8, 9), 82.6 / 64),
     )
 }
 """Source: NVIDIA's datasheet of each product (RTX 4090: the Ada architecture whitepaper); figures
-given there "with sparsity" are halved. Always to be labelled *datasheet*."""
+given there "with sparsity" are halved; float64 of Ada, of which that whitepaper says that it is 1/64 of
+float32. Always to be labelled *datasheet*."""
 
 
 @dataclass(frozen=True, slots=True)

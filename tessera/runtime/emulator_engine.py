@@ -11,6 +11,7 @@ import numpy as np
 from tessera.runtime.executable import Array
 
 if TYPE_CHECKING:
+    from tessera.emulator.counters import Counters
     from tessera.emulator.sanitizer import Sanitizer
 
 
@@ -52,13 +53,17 @@ class Engine(Protocol):
 
 
 class CompiledEngine:
-    """PTX compiled by LLVM: fast, and without checks beyond bounds."""
+    """PTX compiled by LLVM: fast, and without checks beyond bounds.
 
-    def __init__(self) -> None:
+    Args:
+        count: Whether launches give counters.
+    """
+
+    def __init__(self, *, count: bool = False) -> None:
         # LLVM costs 0.1 s and more.
         from tessera.emulator.engine import Emulator
 
-        self._emulator = Emulator()
+        self._emulator = Emulator(count=count)
 
     def alloc(self, size: int) -> int:
         """Address of `size` fresh bytes."""
@@ -99,13 +104,13 @@ class CompiledEngine:
         block: tuple[int, int, int],
         params: Sequence[bytes],
         shared_bytes: int = 0,
-    ) -> None:
-        """Run a kernel to its end.
+    ) -> Counters | None:
+        """Run a kernel to its end; what it did in numbers, if that is counted.
 
         Raises:
             DeviceError: A bad access, a deadlock, or a kernel that does not end.
         """
-        self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
+        return self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes).counters
 
 
 class CheckedEngine:

@@ -149,6 +149,7 @@ def _with_paths(finding: Finding, entry: Entry, target: str) -> Finding:
 
 
 def path_of(name: str, entry: Entry, target: str) -> str:
+    """The path that a bare file name in machine code means; the name itself if no such file is known."""
     """The path of a file that machine code calls by its bare name; the name itself if nothing fits."""
     from tessera.workbench.source import split_target
 

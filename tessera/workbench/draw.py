@@ -122,3 +122,13 @@ def _known_sizes(
                     hint="leave --size out: the input says it",
                 )
     return known
+
+
+def say_drawn(inputs: Inputs, seed: int) -> None:
+    """Say on stderr what nobody gave: sizes assumed, inputs drawn."""
+    from tessera.workbench.output import note
+
+    for name, value in inputs.assumed.items():
+        note(f"size {name} = {value}, as nobody says otherwise; --size {name}=…")
+    if inputs.drawn:
+        note(f"drawn at random (--seed {seed}): {', '.join(inputs.drawn)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,14 @@ from tessera.workbench.failure import UsageError
 from tessera.workbench.source import is_package
 
 if TYPE_CHECKING:
+    from tessera.program.program import Program
     from tessera.runtime import Runtime
 
 
-def open_runtime(target: str, device: str, spec: Sequence[str] | None) -> Runtime:
-    """The target, loaded on a device.
+def open_runtime(
+    target: str, device: str, spec: Sequence[str] | None, *, enable_profiling: bool = False
+) -> Runtime:
+    """The target, loaded on a device; `enable_profiling` as `Runtime` takes it.
 
     Raises:
         TesseraError: It does not load, compile or run there.
@@ -25,8 +28,8 @@ def open_runtime(target: str, device: str, spec: Sequence[str] | None) -> Runtim
 
     opened = benchable(target, device, spec)
     if isinstance(opened, Artifact):
-        return open_artifact(opened, device)
-    return DeploymentPackage.load(opened).create_runtime(device=device)
+        return open_artifact(opened, device, enable_profiling=enable_profiling)
+    return DeploymentPackage.load(opened).create_runtime(device=device, enable_profiling=enable_profiling)
 
 
 def benchable(target: str, device: str, spec: Sequence[str] | None) -> Path | Artifact:
@@ -84,3 +87,22 @@ def arch_for(kind: str, index: int) -> str:
         return architecture_for(open_driver(index).cc)
     except (DeviceError, MissingDependencyError):
         return "cpu"
+
+
+def choose_program(programs: Mapping[str, Program], name: str | None) -> Program:
+    """One of several programs: the one that is named, the only one, or `forward`.
+
+    Raises:
+        UsageError: There is no such program, or none is named.
+    """
+    from tessera.program.program import default_program
+
+    name = default_program(programs) if name is None else name
+    listing = ", ".join(programs)
+    if name is None:
+        raise UsageError(
+            f"there are {len(programs)} programs: {listing}", hint="name one: FILE:NAME, or --program"
+        )
+    if name not in programs:
+        raise UsageError(f"--program: there is no program {name!r}", hint=f"programs: {listing}")
+    return programs[name]

@@ -70,6 +70,13 @@ def stdout_console() -> Console:
     return Console(markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
+def terminal_width() -> int:
+    """Columns to write on stdout: those of the terminal, 80 at least; in a file or a pipe, without end."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return _UNBROKEN
+    return max(stdout_console().width, 80)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table."""
@@ -91,10 +98,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, tit
     from rich.text import Text
 
     console = stdout_console()
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
-        console.width = _UNBROKEN
-    elif console.width < 80:
-        console.width = 80
+    console.width = terminal_width()
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=Text(title) if title else None
     )

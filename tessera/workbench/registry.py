@@ -178,6 +178,16 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "Answers on /predict, /health and /ready until Ctrl-C.",
     ),
     CommandEntry(
+        "profile",
+        "Measure",
+        "What each line of a kernel does, counted without a GPU; times on a GPU or CPU.",
+        _in("profile", "profile"),
+        "tessera profile kernels.py:saxpy --size n=65536",
+        f"{_FILE} In the emulator kernels are counted: instructions, sectors of memory, bank conflicts, "
+        "divergence, operations; PTX is counted, not the machine code of a GPU. With --device cpu or cuda:0 "
+        f"each step is measured.\n\n{_SPEC}",
+    ),
+    CommandEntry(
         "bench",
         "Measure",
         "Latency and throughput.",

@@ -51,46 +51,22 @@ def run(
     """Run once; show or save the outputs."""
     import time
 
-    from tessera.workbench.draw import complete, read_files
-    from tessera.workbench.opening import open_runtime
+    from tessera.workbench.draw import complete, read_files, say_drawn
+    from tessera.workbench.opening import choose_program, open_runtime
     from tessera.workbench.specs import parse_sizes
 
     sizes = parse_sizes(size or ())
     with open_runtime(target, device, spec) as runtime:
-        chosen = _choose(runtime.programs, program)
+        chosen = choose_program(runtime.programs, program)
         drawn = complete(chosen, read_files(chosen, inputs or ()), sizes, seed)
         if not as_json:
-            _say_drawn(drawn, seed)
+            say_drawn(drawn, seed)
         start = time.perf_counter()
         result = runtime.execute(chosen.name, drawn.values)
         seconds = time.perf_counter() - start
         outputs = result if isinstance(result, dict) else {chosen.outputs[0].name: result}
         written = _save(outputs, output) if output else []
         _tell(chosen, runtime, outputs, drawn, seconds, written, seed if drawn.drawn else None, as_json)
-
-
-def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
-    from tessera.program.program import default_program
-    from tessera.workbench.failure import UsageError
-
-    name = default_program(programs) if name is None else name
-    listing = ", ".join(programs)
-    if name is None:
-        raise UsageError(
-            f"there are {len(programs)} programs: {listing}", hint="name one: FILE:NAME, or --program"
-        )
-    if name not in programs:
-        raise UsageError(f"--program: there is no program {name!r}", hint=f"programs: {listing}")
-    return programs[name]
-
-
-def _say_drawn(inputs: Inputs, seed: int) -> None:
-    from tessera.workbench.output import note
-
-    for name, value in inputs.assumed.items():
-        note(f"size {name} = {value}, as nobody says otherwise; --size {name}=…")
-    if inputs.drawn:
-        note(f"drawn at random (--seed {seed}): {', '.join(inputs.drawn)}")
 
 
 def _save(outputs: Mapping[str, np.ndarray[Any, Any]], place: Path) -> list[Path]:

@@ -1,0 +1,82 @@
+"""`tessera profile`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tessera.workbench.commands.compile import Arch, Spec
+from tessera.workbench.commands.run import Size, Target
+from tessera.workbench.output import JsonOption
+
+if TYPE_CHECKING:
+    from tessera.workbench.profiling import Counted
+
+
+def profile(
+    target: Target,
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="emulator (counts); cpu or cuda:0 (times).")
+    ] = "emulator",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="[NAME=]FILE.npy", help="An input; may be repeated."),
+    ] = None,
+    size: Size = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of inputs drawn at random.")] = 0,
+    arch: Arch = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Executions to measure.")] = 20,
+    program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
+    spec: Spec = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="One row per line of source (or step) on stdout.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what kernels do, line by line; or measure their steps."""
+    from tessera.workbench import profile_data
+    from tessera.workbench.output import emit
+    from tessera.workbench.profile_tables import print_counted, print_timed
+    from tessera.workbench.profiling import one_form, time_program
+    from tessera.workbench.specs import parse_sizes
+
+    one_form(as_json, as_csv)
+    sizes = parse_sizes(size or ())
+    if device != "emulator":
+        timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat)
+        if as_csv:
+            profile_data.write_steps(timed)
+        elif as_json:
+            emit(profile_data.timed_data(timed))
+        else:
+            print_timed(timed, seed)
+        return
+    results = _counted(target, arch, spec, program, inputs or [], sizes, seed)
+    if as_csv:
+        profile_data.write_lines(results)
+    elif as_json:
+        emit({"programs": [profile_data.counted_data(result) for result in results]})
+    else:
+        for result in results:
+            print_counted(result, seed)
+
+
+def _counted(
+    target: str, arch: list[str] | None, spec: list[str] | None, program: str | None, inputs: list[str],
+    sizes: dict[str, int], seed: int,
+) -> list[Counted]:  # fmt: skip
+    from tessera.program.arch import is_cpu
+    from tessera.workbench.compilation import compile_request, make_request
+    from tessera.workbench.failure import UsageError
+    from tessera.workbench.profiling import count_package, count_source
+    from tessera.workbench.source import is_package
+
+    if is_package(target):
+        if arch:
+            raise UsageError("--arch: a package is compiled already", hint="leave --arch out")
+        return [count_package(target, program, inputs, sizes, seed)]
+    request = make_request(target, arch, spec, lineinfo=True)
+    if all(is_cpu(name) for name in request.arch):
+        raise UsageError(f"--arch {', '.join(request.arch)}: the emulator runs GPU code", hint="--arch sm_80")
+    return count_source(compile_request(request), inputs, sizes, seed)

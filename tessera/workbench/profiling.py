@@ -1,0 +1,165 @@
+"""From a target on the command line to counts or times of its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tessera.program.errors import DeviceError
+from tessera.program.program import Program
+from tessera.workbench.draw import Inputs, complete, read_files
+from tessera.workbench.failure import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tessera.profiler.advice import Advice
+    from tessera.profiler.emulated import EmulatedProfile
+    from tessera.profiler.prediction import Prediction
+    from tessera.profiler.source_lines import SourceFiles
+    from tessera.runtime import Profile
+    from tessera.runtime.source import ProgramSource
+    from tessera.workbench.compilation import Compiled
+
+VECTOR = 1 << 16
+"""Elements of vectors where nobody says otherwise: blocks enough for a GPU, little for an emulator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One program, counted in the emulator."""
+
+    profile: EmulatedProfile
+    inputs: Inputs
+    sizes: dict[str, int]
+    advice: tuple[Advice, ...]
+    """Of all kernels, the costliest first."""
+    predictions: tuple[Prediction, ...]
+    files: SourceFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One program, measured step by step on a device."""
+
+    program: Program
+    description: str
+    inputs: Inputs
+    profile: Profile
+
+
+def count_source(
+    compiled: Compiled, given: Sequence[str], sizes: Mapping[str, int], seed: int
+) -> list[Counted]:
+    """Every entry of a compiled file, counted.
+
+    Raises:
+        InputError: The inputs do not fit.
+        DeviceError: A kernel does what no kernel may.
+    """
+    from tessera.profiler.source_lines import SourceFiles
+    from tessera.program.validate import bound_symbols
+    from tessera.runtime import ArtifactSource
+    from tessera.workbench.checking import known_sizes, one_entry, path_of
+
+    one_entry(compiled, given)
+    known_sizes([a.programs[0] for a in compiled.artifacts], sizes)
+    results = []
+    for entry, kernel in zip(compiled.entries, compiled.kernels, strict=True):
+        (program,) = kernel.artifact.programs
+        own = {name: value for name, value in sizes.items() if name in bound_symbols(program)}
+        files = SourceFiles(lambda name, entry=entry: path_of(name, entry, compiled.request.target))  # type: ignore[misc]
+        results.append(count_program(program, ArtifactSource(kernel.artifact), given, own, seed, files))
+    return results
+
+
+def count_package(
+    target: str, name: str | None, given: Sequence[str], sizes: Mapping[str, int], seed: int
+) -> Counted:
+    """One program of a package, counted.
+
+    Raises:
+        UsageError: There is no such program.
+        DeviceError: It has no code for a GPU, or a kernel does what no kernel may.
+        InputError: The inputs do not fit.
+    """
+    from tessera.profiler.source_lines import SourceFiles
+    from tessera.runtime import DeploymentPackage
+    from tessera.workbench.opening import choose_program, package_path
+
+    package = DeploymentPackage.load(package_path(target))
+    program = choose_program(package.programs, name)
+    return count_program(program, package, given, sizes, seed, SourceFiles())
+
+
+def count_program(
+    program: Program, source: ProgramSource, given: Sequence[str], sizes: Mapping[str, int], seed: int,
+    files: SourceFiles,
+) -> Counted:  # fmt: skip
+    """A program, counted with inputs from files or drawn at random."""
+    from tessera.profiler.advice import advise
+    from tessera.profiler.cost import program_cost
+    from tessera.profiler.emulated import profile_emulated
+    from tessera.profiler.prediction import predict
+    from tessera.program.bind import bind_symbols
+
+    inputs = complete(program, read_files(program, given), sizes, seed, assume=larger_sizes(program))
+    profile = profile_emulated(program, source, inputs.values)
+    scalars = {p.name: int(inputs.values[p.name]) for p in program.inputs
+               if p.kind == "scalar" and not p.dtype.is_float}  # fmt: skip
+    tensors = {p.name: inputs.values[p.name].shape for p in program.inputs if p.kind == "tensor"}
+    bound = bind_symbols(program, tensors, scalars)
+    once = program_cost(program, bound).bytes
+    advice = [a for k in profile.kernels for a in advise(k.counters, files)]
+    advice.sort(key=lambda a: -a.cost)
+    return Counted(profile, inputs, bound, tuple(advice), predict(profile.counters, once), files)
+
+
+def larger_sizes(program: Program) -> dict[str, int]:
+    """Sizes that are large enough to be of interest, for vectors."""
+    from tessera.program.validate import bound_symbols
+
+    symbols = sorted(bound_symbols(program))
+    flat = all(len(p.shape) <= 1 for p in program.inputs)
+    return dict.fromkeys(symbols, VECTOR) if flat and len(symbols) == 1 else {}
+
+
+def time_program(
+    target: str, device: str, spec: Sequence[str] | None, name: str | None, given: Sequence[str],
+    sizes: Mapping[str, int], seed: int, repeat: int,
+) -> Timed:  # fmt: skip
+    """One program, measured on a device; the first execution is not counted.
+
+    Raises:
+        UsageError: There is no such program or device.
+        DeviceError: The device is not there, or does not measure steps.
+        InputError: The inputs do not fit.
+    """
+    from tessera.workbench.opening import choose_program, open_runtime
+
+    with open_runtime(target, device, spec, enable_profiling=True) as runtime:
+        program = choose_program(runtime.programs, name)
+        inputs = complete(program, read_files(program, given), sizes, seed)
+        values: dict[str, np.ndarray[Any, Any]] = inputs.values
+        runtime.execute(program.name, values)
+        runtime.reset_profile()
+        for _ in range(repeat):
+            runtime.execute(program.name, values)
+        profile = runtime.profile
+        if profile is None or not profile.steps:
+            raise DeviceError(
+                f"the device {runtime.device!r} does not measure single steps",
+                hint="--device cpu, cuda:0 or emulator",
+            )
+        return Timed(program, runtime.device_description, inputs, profile)
+
+
+def one_form(as_json: bool, as_csv: bool) -> None:
+    """Refuse two forms of output at once.
+
+    Raises:
+        UsageError: Both are asked for.
+    """
+    if as_json and as_csv:
+        raise UsageError("--json and --csv cannot be written to one stream", hint="give one of them")

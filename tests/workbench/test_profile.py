@@ -1,0 +1,185 @@
+"""`tessera profile`."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import Tessera
+
+SOURCE = """\
+from numba import cuda, float32
+
+import tessera as ts
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)
+def saxpy(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = float32(2.5) * x[i] + y[i]
+
+
+@ts.kernel(grid=lambda n: (ts.cdiv(n, 32), ts.cdiv(n, 32)), block=(32, 32))
+def columns(x: ts.Array[ts.f32, "n", "n"], y: ts.Array[ts.f32, "n", "n"]):
+    tile = cuda.shared.array((32, 32), float32)
+    i, j = cuda.grid(2)
+    tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+    if i < x.shape[0] and j < x.shape[1]:
+        tile[tx, ty] = x[i, j]
+        cuda.syncthreads()
+        if tx < 8:
+            y[i, j] = tile[tx, ty] * float32(0.5)
+
+
+@ts.jit
+def scores(x: ts.Tensor[ts.f32, "batch", 20], w: ts.Tensor[ts.f32, 20, 30]):
+    return ts.softmax(ts.matmul(x, w), axis=-1)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with slow.py, which is the current one."""
+    (tmp_path / "slow.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_worst_lines_come_first_in_plain_words(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:columns", "--size", "n=64", "--arch", "sm_80")
+    assert said.status == 0
+    assert said.out.startswith("columns: emulated, PTX level (sm_80 ptx, n = 64)")
+    assert (
+        "2. line 19: x[i, j] loads 32 sectors per request, ideal 4\n"
+        "   threads of a warp walk down a column; swap the indices or transpose through\n   shared memory\n"
+    ) in said.out
+    assert "1. line 19: tile[tx, ty] stores in 32 wavefronts per request, ideal 1\n" in said.out
+    assert "line 21: 100 % of the branches of warps here divide the warp" in said.out
+    assert "line 22: 8 of 32 threads are active" in said.out
+    assert "drawn at random (--seed 0): x, y" in said.err
+
+
+def test_kernel_without_faults_has_nothing_said_of_it(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:saxpy", "--arch", "sm_80")
+    assert "no line stands out" in said.out
+    assert "size n = 65536" in said.err
+    # One kernel of 256 blocks, at 4 sectors per request, and its full occupancy.
+    assert "saxpy   sm_80" in said.out
+    assert "100 %  warps" in said.out
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_tables_fit_the_terminal(
+    tessera: Tessera, folder: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = tessera("profile", "slow.py:columns", "--size", "n=64", "--arch", "sm_80").out.splitlines()
+    assert max(map(len, lines)) <= width
+    (row,) = [line for line in lines if line.lstrip().startswith("19 ")]
+    # Numbers stay whole where the source is cut.
+    assert row.split()[:6] == ["19", "39", "%", "32.0", "32/4", "3,968"]
+    assert ("tile[tx, ty] = x[i, j]" in row) == (width == 160)
+
+
+def test_json_has_every_line_and_every_metric(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:saxpy", "--size", "n=4096", "--arch", "sm_80", "--json")
+    (program,) = said.json["programs"]
+    assert (program["name"], program["label"], program["target"]) == (
+        "saxpy",
+        "emulated, PTX level",
+        "sm_80 ptx",
+    )
+    (kernel,) = program["kernels"]
+    assert kernel["launches"] == [{"grid": [16, 1, 1], "block": [256, 1, 1], "shared_bytes": 0}]
+    assert kernel["flops"] == {"fp32": 8192}
+    assert kernel["metrics"]["l1tex__average_t_sectors_per_request_pipe_lsu_mem_global_op_ld.ratio"] == 4
+    line = next(line for line in kernel["lines"] if line["line"] == 10)
+    assert line["source"].strip() == "y[i] = float32(2.5) * x[i] + y[i]"
+    assert Path(line["file"]) == folder / "slow.py"
+    assert line["memory"]["global"]["requests"] == 3 * 4096 // 32
+    assert sum(each["executed"] for each in kernel["lines"]) <= kernel["executed"]
+    (held,) = program["occupancy"]
+    assert (held["target"], held["occupancy"]["ratio"]) == ("sm_80", 1.0)
+    h100 = next(p for p in program["predicted"] if p["gpu"] == "H100 SXM")
+    # Three times 16 KiB at 3.35 TB/s.
+    assert h100["worst_memory_ms"] == pytest.approx(3 * 16384 / 3.35e12 * 1e3)
+    assert (h100["bound"], h100["label"]) == ("memory", "predicted from the datasheet")
+
+
+def test_csv_has_one_row_per_line(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:saxpy", "--size", "n=1000", "--arch", "sm_80", "--csv")
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    work = next(row for row in rows if row["line"] == "10")
+    assert (work["kernel"], work["flops"], work["source"]) == (
+        "saxpy",
+        "2000",
+        "y[i] = float32(2.5) * x[i] + y[i]",
+    )
+    assert int(work["global_requests"]) == 3 * 32
+
+
+def test_function_is_counted_kernel_by_kernel(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:scores", "--size", "batch=8", "--arch", "sm_80", "--json")
+    (program,) = said.json["programs"]
+    assert [k["name"].rsplit("_", 1)[1] for k in program["kernels"]] == ["matmul", "softmax"]
+    assert program["kernels"][0]["flops"]["fp32"] >= 2 * 8 * 20 * 30
+    text = tessera("profile", "slow.py:scores", "--size", "batch=8", "--arch", "sm_80").out
+    assert "of its instructions are in code that the compiler wrote" in text
+
+
+def test_package_is_counted_without_its_source(tessera: Tessera, folder: Path) -> None:
+    assert tessera("package", "build", "slow.py:saxpy", "--arch", "sm_80", "-o", "slow.tsd").status == 0
+    said = tessera("profile", "slow.tsd", "--size", "n=512")
+    assert said.status == 0
+    assert "saxpy: emulated, PTX level (sm_80 ptx, n = 512)" in said.out
+    assert "saxpy has no line information" in said.out
+
+
+def test_steps_on_the_cpu_are_measured(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:scores", "--device", "cpu", "--repeat", "3", "--json")
+    assert said.status == 0
+    assert (said.json["label"], said.json["executions"]) == ("measured", 3)
+    assert all(step["calls"] == 3 and step["mean_ms"] > 0 for step in said.json["steps"])
+    text = tessera("profile", "slow.py:scores", "--device", "cpu", "--repeat", "2").out
+    assert "measured, 2 executions of" in text
+    rows = list(csv.DictReader(io.StringIO(
+        tessera("profile", "slow.py:scores", "--device", "cpu", "--repeat", "2", "--csv").out
+    )))  # fmt: skip
+    assert {row["calls"] for row in rows} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message", "hint"),
+    [
+        (["slow.py:saxpi"], 2, "'saxpi' is not there in slow.py", "did you mean 'saxpy'?"),
+        (["missing.py"], 2, "there is no file missing.py", ""),
+        (["slow.py:saxpy", "--size", "m=3"], 1, "there is no size called 'm'", "sizes: n"),
+        (["slow.py:saxpy", "--arch", "cpu"], 2, "the emulator runs GPU code", "--arch sm_80"),
+        (["slow.py", "--input", "x.npy"], 2, "slow.py has 3 things to check", "name one"),
+        (["slow.py:saxpy", "--input", "x.npy"], 1, "input 'x' of shape (3, 3): has 2 axes", "f32(n)"),
+        (["slow.py:saxpy", "--json", "--csv"], 2, "--json and --csv cannot be written to one stream", "one"),
+        (["slow.py:saxpy", "--device", "tpu"], 2, "--device", "cpu"),
+    ],
+)  # fmt: skip
+def test_calls_that_cannot_be_meant_say_so(
+    tessera: Tessera, folder: Path, arguments: list[str], status: int, message: str, hint: str
+) -> None:
+    np.save(folder / "x.npy", np.zeros((3, 3), np.float32))
+    said = tessera("profile", *arguments)
+    assert said.status == status
+    text = said.err if "--json" not in arguments else said.out + said.err
+    assert message in text
+    assert hint in text
+
+
+def test_package_for_the_cpu_alone_says_how_to_measure_it(tessera: Tessera, folder: Path) -> None:
+    assert tessera("package", "build", "slow.py:scores", "--arch", "cpu", "-o", "cpu.tsd").status == 0
+    said = tessera("profile", "cpu.tsd")
+    assert said.status == 1
+    assert "program 'scores' has no PTX to emulate; it has code for: cpu" in said.err
+    assert "or measure it: --device cpu" in said.err
+    assert tessera("profile", "cpu.tsd", "--device", "cpu", "--repeat", "1").status == 0
+    assert "leave --arch out" in tessera("profile", "cpu.tsd", "--arch", "sm_80").err

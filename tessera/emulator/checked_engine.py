@@ -16,7 +16,7 @@ from tessera.emulator import layout as at
 from tessera.emulator.arguments import check_params, check_sizes, size_of
 from tessera.emulator.checked_memory import CheckedMemory, HostView
 from tessera.emulator.checked_state import CheckedState, Note, Notes
-from tessera.emulator.device_runtime import ARRIVED
+from tessera.emulator.device_runtime import ARRIVED, ARRIVED_BYTES
 from tessera.emulator.engine import Emulator
 from tessera.emulator.findings import Check
 from tessera.emulator.flatten import flatten
@@ -231,7 +231,7 @@ class CheckedEmulator(Emulator):
         )  # fmt: skip
         self.sanitizer.begin_launch(module.module)
         if ARRIVED in module.symbols:
-            self.memory.write(module.symbols[ARRIVED], bytes(4))
+            self.memory.write(module.symbols[ARRIVED], bytes(ARRIVED_BYTES))
         alone = launch.together == 1 and id(function) not in self._refused
         if alone and launch.blocks > self._few:
             try:

@@ -9,16 +9,20 @@ from __future__ import annotations
 from functools import cache
 
 from tessera.emulator.parser import parse_ptx
-from tessera.emulator.ptx import Module
+from tessera.emulator.ptx import Function, Instruction, Module, Register
 
 ARRIVED = "tessera_grid_arrived"
 """Counts the blocks that came to the grid's barrier. Its highest bit turns when all have come: the first
-block adds what is missing to that."""
+block adds what is missing to that. The grid's workspace, to which `%envreg1` and `%envreg2` point for code
+that nvcc compiles, begins there."""
+ARRIVED_BYTES = 64
+WORKSPACE = ("%envreg1", "%envreg2")
+"""Upper and lower half of the workspace's address."""
 RUNTIME = f"""
 .version 8.0
 .target sm_70
 .address_size 64
-.global .align 4 .u32 {ARRIVED};
+.global .align 8 .b8 {ARRIVED}[{ARRIVED_BYTES}];
 .visible .func (.param .b64 result) cudaCGGetIntrinsicHandle(.param .b32 scope)
 {{
     .reg .b64 %handle;
@@ -79,6 +83,15 @@ def add_device_runtime(module: Module) -> None:
     """Give bodies to the runtime's functions that a module declares."""
     ours = _runtime().functions
     missing = {n: f for n, f in ours.items() if n in module.functions and not module.functions[n].body}
-    if missing:
+    if missing or any(_asks_for_workspace(f) for f in module.functions.values()):
         module.functions.update(missing)
         module.variables.update(_runtime().variables)
+
+
+def _asks_for_workspace(function: Function) -> bool:
+    return any(
+        isinstance(operand, Register) and operand.name in WORKSPACE
+        for item in function.body
+        if isinstance(item, Instruction) and item.opcode == "mov"
+        for operand in item.operands[1:]
+    )

@@ -28,7 +28,7 @@ from tessera.emulator.arguments import (
 )
 from tessera.emulator.count_plan import assemble, numbers_of
 from tessera.emulator.counters import Counters
-from tessera.emulator.device_runtime import ARRIVED, add_device_runtime
+from tessera.emulator.device_runtime import ARRIVED, ARRIVED_BYTES, add_device_runtime
 from tessera.emulator.geometry import cluster_size, three
 from tessera.emulator.layout import CONTEXT, CONTEXT_BYTES
 from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule, Shape
@@ -306,7 +306,7 @@ class Emulator:
             table = np.ascontiguousarray(table[table[:, 0].argsort()])
         prepared.set(table=table.ctypes.data, table_count=len(table), service=services.address)
         if ARRIVED in module.symbols:
-            self.memory.write(module.symbols[ARRIVED], bytes(4))
+            self.memory.write(module.symbols[ARRIVED], bytes(ARRIVED_BYTES))
         run = Grid(
             kernel.best, translation, prepared.context, shape.grid, shape.block, shape.cluster, shape.resident
         )

@@ -121,7 +121,7 @@ class BlockRun:
         geometry: Geometry,
         shared_bytes: int,
     ) -> None:
-        self.machine = machine
+        self.machine: Machine = machine
         self.geometry: Geometry = geometry
         self.threads: int = geometry.threads
         self.shared_at: dict[str, int] = {}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from tessera.emulator.device_runtime import ARRIVED, WORKSPACE
 from tessera.emulator.emit_ir import IOTA, WARP, Value, Writer, constant, lanes_of
 from tessera.emulator.layout import BLOCK, CONTEXT, TID, WARP_ID, Layout
 from tessera.emulator.ptx import (
@@ -190,6 +191,10 @@ class Registers(Writer):
             return self.resize(self.header(base, offset), 32)
         if name.startswith("%nclusterid.") or name == "%cluster_nctarank":
             return self._of_clusters(name)
+        if name in WORKSPACE and ARRIVED in self.symbols:
+            address = self.address_of(ARRIVED)
+            upper = name == WORKSPACE[0]
+            return self.resize(self.binary("lshr", address, constant(32, 64)) if upper else address, 32)
         if name in FIXED_SPECIALS:
             return constant(FIXED_SPECIALS[name], 32)
         if name in LANE_SPECIALS:

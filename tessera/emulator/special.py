@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tessera.emulator.device_runtime import ARRIVED
 from tessera.emulator.lanes import Array
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def _thread_index(axis: int) -> Reader:
         return index
 
     return read
+
+
+def _workspace(run: BlockRun) -> int:
+    symbols: dict[str, int] = run.machine.symbols
+    return symbols.get(ARRIVED, 0)
 
 
 def _along(what: str, axis: int) -> Reader:
@@ -93,5 +99,8 @@ SPECIAL: dict[str, Reader] = {
     "%reserved_smem_offset_begin": _same(lambda _: 0),
     "%reserved_smem_offset_end": _same(lambda _: 0),
     "%reserved_smem_offset_cap": _same(lambda _: 0),
+    # Upper and lower half of the address of the grid's workspace.
+    "%envreg1": _same(lambda run: _workspace(run) >> 32),
+    "%envreg2": _same(lambda run: _workspace(run) & 0xFFFFFFFF),
 }
 """What each special register holds. Time counts basic blocks."""

@@ -27,15 +27,15 @@ def engine() -> Emulator:
 
 def start(
     implementation: str, text: str, grid: Sequence[int] | int, block: Sequence[int] | int,
-    args: Sequence[Any], shared_bytes: int = 0, **more: Any,
+    args: Sequence[Any], shared_bytes: int = 0, entry: str = "k", **more: Any,
 ) -> None:  # fmt: skip
-    """Run kernel `k` of a module; arrays are written in place."""
+    """Run a kernel of a module; arrays are written in place."""
     sizes = (grid,) if isinstance(grid, int) else grid
     threads = (block,) if isinstance(block, int) else block
     if implementation == "llvm":
-        engine().launch(text, "k", sizes, threads, args, shared_bytes, **more)
+        engine().launch(text, entry, sizes, threads, args, shared_bytes, **more)
         return
-    launch(text, "k", sizes, threads, args, shared_bytes, **more)
+    launch(text, entry, sizes, threads, args, shared_bytes, **more)
 
 
 def kernel(body: str, *, params: str = ".param .u64 out", directives: str = "", shared: str = "") -> str:

@@ -1,5 +1,7 @@
 """Blocks that wait for what other blocks write, and threads that wait for what never comes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ LATER = "setp.eq.u32 %p2, %bx, %t6; add.u32 %t7, %bx, 1;"
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("neighbour", [EARLIER, LATER], ids=["earlier", "later"])
 def test_blocks_wait_for_the_block_beside_them(where: str, look: str, neighbour: str) -> None:
-    count = 12 if look == "counted" else 40
+    count = 12 if look in ("counted", "sleep") else 40
     out = np.zeros(count, np.uint32)
     start(where, kernel(chain(LOOKS[look], neighbour)), count, 64, [out])
     expected = np.arange(1, count + 1) if neighbour == EARLIER else np.arange(count, 0, -1)
@@ -106,3 +108,42 @@ DONE:
     out = np.zeros(2, np.uint32)
     start(where, kernel(body), 64, 32, [out])
     assert out.tolist() == [0, 64]
+
+
+PROGRAM = (Path(__file__).parent / "ptx" / "clusters.ptx").read_text()
+
+
+@BOTH
+def test_a_scan_looks_back_over_many_blocks(where: str, rng: np.random.Generator) -> None:
+    blocks = 60
+    x = rng.integers(-1000, 1000, blocks * 256).astype(np.int32)
+    y = np.zeros_like(x)
+    start(
+        where,
+        PROGRAM,
+        blocks,
+        256,
+        [x, y, *(np.zeros(blocks, np.int32) for _ in range(3))],
+        entry="look_back",
+    )
+    np.testing.assert_array_equal(y, np.cumsum(x, dtype=np.int32))
+
+
+@BOTH
+def test_a_grid_waits_for_all_its_blocks_in_a_loop(where: str, rng: np.random.Generator) -> None:
+    blocks, turns = 12, 6
+    a = rng.standard_normal(blocks * 64).astype(np.float32)
+    expected, b = a.copy(), np.zeros_like(a)
+    for _ in range(turns):
+        wide = np.pad(expected, 1)
+        expected = (0.25 * wide[:-2] + 0.5 * wide[1:-1] + 0.25 * wide[2:]).astype(np.float32)
+    start(where, PROGRAM, blocks, 64, [a, b, np.int32(a.size), np.int32(turns)], entry="relax")
+    np.testing.assert_allclose(a, expected, rtol=1e-5, atol=1e-6)
+
+
+@BOTH
+def test_sums_of_clusters_that_the_compiler_asked_for(where: str, rng: np.random.Generator) -> None:
+    x = rng.integers(-1000, 1000, 8 * 96).astype(np.int32)
+    sums = np.zeros(2, np.int32)
+    start(where, PROGRAM, 8, 96, [x, sums], entry="cluster_sum")
+    np.testing.assert_array_equal(sums, x.reshape(2, -1).sum(axis=1))

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-ARCH = {"hopper": "sm_90a"}
+ARCH = {"hopper": "sm_90a", "clusters": "sm_90"}
 """Architecture by program, where it is not sm_80."""
 
 for source in sorted(FOLDER.glob("*.cu")):

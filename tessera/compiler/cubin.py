@@ -7,6 +7,7 @@ from typing import Any
 
 from tessera.compiler.options import ToolOptions, shared_limit
 from tessera.compiler.ptx import Ptx
+from tessera.compiler.ptxas import assemble, find_ptxas, gains
 from tessera.program.arch import SM_LIMITS, parse_arch
 from tessera.program.artifact import Resources
 from tessera.program.errors import MissingDependencyError, ResourceError, ToolchainError
@@ -26,6 +27,9 @@ def ptx_to_cubin(ptx: Ptx, name: str, options: ToolOptions) -> tuple[bytes, Reso
         ResourceError: The kernel is over a limit of the architecture.
         ToolchainError: The assembler refused the PTX for another reason.
     """
+    tool = find_ptxas() if gains(ptx.text) and not ptx.linked else None
+    if tool is not None:
+        return assemble(tool, ptx.text, name, options)
     try:
         # nvJitLink loads in 0.15 s; it needs no driver.
         from cuda.core import Linker, LinkerOptions, ObjectCode

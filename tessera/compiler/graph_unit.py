@@ -203,10 +203,11 @@ def _notes(sources: Sequence[KernelSource], targets: Sequence[ToolOptions]) -> l
     """What was chosen for kernels that had a choice, and settings that chose nothing."""
     names = ", ".join(t.target for t in targets)
     notes = [f"{names}: {source.name}: {source.note}" for source in sources if source.note]
+    warpgroups = any("wgmma" in source.note for source in sources)
     notes += [
-        f"{t.target}: wgmma_config m{t.wgmma[0]}n{t.wgmma[1]}k{t.wgmma[2]} chose nothing: "
-        "generated matrix products do not use warpgroup instructions"
+        f"{t.target}: wgmma_config m{t.wgmma[0]}n{t.wgmma[1]}k{t.wgmma[2]} chose nothing: no product here "
+        "has 16- or 8-bit operands that can be copied as they lie, and sizes and shared memory for it"
         for t in targets
-        if t.wgmma is not None
+        if t.wgmma is not None and not warpgroups
     ]
     return notes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.matmul_operand import Copies, Elements, Loader, Matrices, Side
-from tessera.compiler.tile_layout import DEPTH_BYTES, STEPS, choose_layout
+from tessera.compiler.tile_layout import DEPTH_BYTES, STEPS, Layout, choose_layout
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
 from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv, product
@@ -124,7 +124,7 @@ class _Mma:
             ("b", tile.columns, tile.columns // tile.warps_across, "first_column", -1),
         )
         self.loaders: list[Loader] = []
-        self.layouts = []
+        self.layouts: list[Layout] = []
         for position, (prefix, outer, warp_outer, first, axis) in enumerate(sizes):
             layout = choose_layout(
                 left=position == 0,

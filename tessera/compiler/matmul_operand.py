@@ -10,7 +10,7 @@ from tessera.compiler.body import Body
 from tessera.compiler.index import Index
 from tessera.compiler.matrix_units import PRODUCTS, MatrixUnits, Product
 from tessera.compiler.operand_view import Strided, strided_view
-from tessera.compiler.tile_layout import Layout
+from tessera.compiler.tile_layout import Layout, Shape
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, product
 from tessera.program.dtype import DType, bf16, f16, tf32
@@ -118,7 +118,7 @@ class Side:
     """`a` or `b`: what its names begin with."""
     node: int
     left: bool
-    layout: Layout
+    layout: Shape
     first: Name
     """Name of the first line of the block's tile."""
     lines: Dim
@@ -217,7 +217,9 @@ class Elements(Loader):
         """Which tile is next."""
         p, writer = self.side.prefix, self.writer
         writer.line(f"{p}_depth = int64(0)")
-        self.word = self.side.layout.word()
+        layout = self.side.layout
+        assert isinstance(layout, Layout)  # noqa: S101 - warpgroups only copy
+        self.word = layout.word()
         self.words = self.side.layout.bytes // 4 // self.threads
 
     def begin(self, slot: str) -> None:  # noqa: ARG002 - registers are where they go first

@@ -10,6 +10,7 @@ from tessera.compiler.codegen import LoweredGroup, lower_with
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_mma import LARGE, SMALL, Tile, mma_kernel
+from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies, wgmma_kernel
 from tessera.compiler.matmul_operand import Matrices, find_matrices
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.split_depth import sum_parts
@@ -24,6 +25,8 @@ SPLIT_TILES = 32
 """Up to this many small tiles, most multiprocessors would be idle: the depth is cut."""
 SPLIT_DEPTH = 1024
 """From this depth on, cutting it is worth a second kernel."""
+WIDTH = 128
+"""Columns of a warpgroup product, if `wgmma_config` does not say."""
 SPLITS = 8
 """Parts of a depth that is cut."""
 
@@ -60,7 +63,34 @@ def matmul_variants(
 class _Candidate:
     guard: tuple[Compare, ...]
     """What must hold of the sizes."""
-    make: _Maker
+    make: _Maker | _WarpgroupMaker
+
+
+@dataclass(frozen=True, slots=True)
+class _WarpgroupMaker:
+    """Makes the variant of `wgmma` once it is known to be needed."""
+
+    family: _Family
+    tile: WarpgroupTile
+
+    def variant(self, guard: tuple[Compare, ...]) -> Variant:
+        """The kernel."""
+        family, tile = self.family, self.tile
+        kernel = lower_with(
+            family.graph,
+            family.group,
+            family.grouping,
+            lambda body: wgmma_kernel(body, family.group.root, family.matrices, tile),
+            label=f"wgmma{tile.rows}x{tile.columns}",
+            least_cc=(9, 0, "a"),
+        )
+        kind = family.matrices.product
+        depth = 32 // kind.dtype.itemsize
+        text = (
+            f"tensor cores (wgmma.m64n{tile.columns}k{depth}.{kind.name}), tiles of {tile.rows} × "
+            f"{tile.columns}, {tile.stages} stages, asynchronous copies"
+        )
+        return Variant((kernel,), guard, text=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +177,25 @@ class _Family:
             large = LARGE if LARGE.shared_bytes <= self.units.shared_bytes else None
             if not self.group.at_load:
                 found.append(_Candidate((*aligned, *self._split()), _Maker(self, SMALL, splits=SPLITS)))
-            if large is not None:
+            warpgroups = self._warpgroup_tile()
+            if warpgroups is not None:
+                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(warpgroups))
+                found.append(_Candidate((*aligned, full), _WarpgroupMaker(self, warpgroups)))
+            elif large is not None:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(large))
                 found.append(_Candidate((*aligned, full), _Maker(self, large)))
             found.append(_Candidate(aligned, _Maker(self, SMALL)))
         found.append(_Candidate((), _Maker(self, SMALL, copied=False)))
         return found
 
-    def _tiles(self, tile: Tile) -> Dim:
+    def _warpgroup_tile(self) -> WarpgroupTile | None:
+        """The tile of warpgroup products, where the target has them and they fit the operands."""
+        if not self.units.warpgroups or not multiplies(self.matrices):
+            return None
+        columns = self.units.wgmma[1] if self.units.wgmma is not None else WIDTH
+        return choose_tile(columns, self.units.shared_bytes)
+
+    def _tiles(self, tile: Tile | WarpgroupTile) -> Dim:
         shape = self.graph.nodes[self.matrices.core].shape
         down, across = ceildiv(shape[-2], tile.rows), ceildiv(shape[-1], tile.columns)
         return product(shape[:-2]) * down * across

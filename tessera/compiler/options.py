@@ -10,6 +10,7 @@ from typing import Any
 from tessera.program.arch import SM_LIMITS, is_cpu, parse_arch, resolve_target
 from tessera.program.errors import OptionError
 
+_WGMMA_WIDTHS = (64, 128, 256)
 _WGMMA = re.compile(r"m(\d+)n(\d+)k(\d+)\Z")
 _TENSOR_CORE_CONFIGS = ("auto", "off")
 KNOWN_FLAGS = "-O0 -O1 -O2 -O3 --use_fast_math --maxrregcount=N -lineinfo -G"
@@ -51,7 +52,8 @@ class CompilationTarget:
         optimization_flags: Flags in nvcc's spelling: see `KNOWN_FLAGS`.
         tensor_core_config: `auto` uses tensor cores where they fit, `off` never.
         enable_hopper_features: Compile `sm_90` as `sm_90a`, which allows wgmma and TMA.
-        wgmma_config: Warpgroup product shape such as `m64n256k32` (n from 8 to 256 in steps of 8).
+        wgmma_config: Warpgroup product shape such as `m64n256k16`: n is the columns of a block's tile, 64,
+            128 or 256; the depth follows from the operands' type.
 
     Raises:
         ArchitectureError: No such architecture.
@@ -195,9 +197,17 @@ def _parse_wgmma(text: str | None, target: str) -> tuple[int, int, int] | None:
             f"wgmma_config {text!r} of {target} is not a warpgroup product shape",
             hint="m64n<8…256 in steps of 8>k<8 (tf32), 16 (16-bit) or 32 (8-bit)>, as in 'm64n256k16'",
         )
-    if target not in ("sm_90", "sm_90a"):
+    if target != "sm_90a":
         raise OptionError(
-            f"wgmma_config is for sm_90 with enable_hopper_features, not {target}", hint="leave it out there"
+            f"wgmma_config is for sm_90 with enable_hopper_features, not {target}",
+            hint="CompilationTarget('sm_90', enable_hopper_features=True, wgmma_config='m64n256k16')"
+            if target == "sm_90"
+            else "leave it out there",
+        )
+    if shape[1] not in _WGMMA_WIDTHS:
+        raise OptionError(
+            f"wgmma_config {text!r}: generated products are 64, 128 or 256 columns wide, not {shape[1]}",
+            hint="'m64n128k16', or a kernel of your own with tessera.gpu.wgmma_bf16",
         )
     return shape
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 DEPTH_BYTES = 64
 """Bytes of depth of a tile: two steps of the instructions, 32 bytes each."""
@@ -50,6 +51,25 @@ class Word:
     """Line and depth of each element, low bits first."""
 
 
+class Shape(Protocol):
+    """An operand's tile as copies see it."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a tile."""
+
+    @property
+    def depth(self) -> int:
+        """Elements of depth of a tile."""
+
+    def chunk(self, threads: int) -> Chunk:
+        """What a thread copies of a tile."""
+
+
 class Layout(ABC):
     """One operand's tile.
 
@@ -64,7 +84,13 @@ class Layout(ABC):
     """Whether neighbours in memory are neighbours along the depth."""
 
     def __init__(self, *, left: bool, outer: int, warp_outer: int, itemsize: int) -> None:
-        self.left, self.outer, self.warp_outer, self.itemsize = left, outer, warp_outer, itemsize
+        self.left, self.outer, self.warp_outer = left, outer, warp_outer
+        self._itemsize = itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return self._itemsize
 
     @property
     def bytes(self) -> int:

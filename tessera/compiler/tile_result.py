@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tessera.compiler.body import Body
@@ -46,6 +47,14 @@ class Sums:
         return 32 * self.warps_down * self.warps_across
 
 
+SumName = Callable[[int, int, int], str]
+"""(16 rows, 8 columns, which of a lane's four sums there) → what it is called."""
+
+
+def _fragment_sum(rows: int, columns: int, number: int) -> str:
+    return f"c{rows}_{columns}[{number}]"
+
+
 def place_tile(writer: Writer, tiles: list[Dim], rows: int, columns: int, batch: Dim, splits: int) -> Name:
     """Write `first_row` and `first_column` of the block's tile, and `part` of several; the batch's number."""
     writer.line("tile = int64(cuda.blockIdx.x)")
@@ -67,9 +76,16 @@ def place_tile(writer: Writer, tiles: list[Dim], rows: int, columns: int, batch:
 
 
 def write_sums(
-    body: Body, root: int, matrices: Matrices, sums: Sums, batch: Name, *, splits: int | None
+    body: Body,
+    root: int,
+    matrices: Matrices,
+    sums: Sums,
+    batch: Name,
+    *,
+    splits: int | None = None,
+    sum_of: SumName = _fragment_sum,
 ) -> None:
-    """Write the sums `c<row>_<column>` of every lane: with what is fused, or as they are for each split.
+    """Write the sums of every lane: with what is fused, or as they are for each split.
 
     Args:
         body: Takes the text.
@@ -78,6 +94,7 @@ def write_sums(
         sums: How a block's sums go through shared memory.
         batch: The batch's number.
         splits: How many parts the depth is cut into, if it is.
+        sum_of: What the sums are called.
     """
     writer = body.writer
     total_type = "float32" if matrices.product.sums == "f32" else "int32"
@@ -90,7 +107,7 @@ def write_sums(
     writer.line(f"local = int64(thread & {sums.columns - 1})")
     writer.line("column = first_column + local")
     with writer.block(f"for slab in range({sums.parts})"):
-        _stage_sums(writer, sums, total_type)
+        _stage_sums(writer, sums, total_type, sum_of)
         writer.line("cuda.syncthreads()")
         shape = body.graph.nodes[matrices.core].shape
         passes = sums.warps_down * 16 // per_pass
@@ -105,15 +122,15 @@ def write_sums(
         writer.line("cuda.syncthreads()")
 
 
-def _stage_sums(writer: Writer, sums: Sums, total_type: str) -> None:
+def _stage_sums(writer: Writer, sums: Sums, total_type: str, sum_of: SumName) -> None:
     store = "gpu.store_shared_f32x2" if total_type == "float32" else "gpu.store_shared_u32x2"
     for slab in range(sums.parts):
         with writer.block(f"if slab == {slab}"):
             for column in range(sums.columns // sums.warps_across // 8):
-                name = f"c{slab}_{column}"
                 for half in (0, 1):
                     at = f"put + {4 * (half * 8 * sums.pitch + column * 8)}"
-                    writer.line(f"{store}({at}, ({name}[{2 * half}], {name}[{2 * half + 1}]))")
+                    pair = ", ".join(sum_of(slab, column, 2 * half + i) for i in (0, 1))
+                    writer.line(f"{store}({at}, ({pair}))")
 
 
 def _write_one(

@@ -249,3 +249,94 @@ def test_products_are_tensor_core_instructions(dtype: str, layout: str, opcode: 
             assert found["LDGSTS"], name
         if dtype != "tf32":
             assert found["LDSM"], name
+
+
+# -- warpgroups -------------------------------------------------------------------------------------------
+
+
+def hopper(config: str | None = None) -> CompilationTarget:
+    return CompilationTarget("sm_90", enable_hopper_features=True, wgmma_config=config)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        ("bf16", "nn"),
+        ("f16", "tt"),
+        ("i8", "nt"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("bf16", "nt"), ("f16", "tn"), ("u8", "nt"), ("f8e4m3", "nt"), ("f8e5m2", "nt"))
+        ),
+    ],
+)
+def test_warpgroup_products_of_every_type_and_layout(
+    dtype: str, layout: str, rng: np.random.Generator
+) -> None:
+    fn, specs = product(layout, dtype)
+    for config in ("m64n64k16", "m64n128k16", "m64n256k16"):
+        for sizes in ({"m": 144, "n": 80, "k": 160}, {"m": 16, "n": 272, "k": 16}):
+            inputs = operands(layout, dtype, sizes, rng)
+            ran = check_variants(fn, specs, inputs, target=hopper(config), watched=False)
+            width = config[4:].partition("k")[0]
+            assert f"{layout}_0_matmul_wgmma128x{width}" in ran
+
+
+def test_warpgroups_neither_race_nor_read_outside(rng: np.random.Generator) -> None:
+    def biased(a: Any, b: Any, c: Any) -> Any:
+        return ts.relu(ts.matmul(a, b) + c)
+
+    specs = [ts.TensorSpec(s, "bf16") for s in (("m", "k"), ("k", "n"), ("n",))]
+    inputs = [rng.standard_normal(s) for s in ((72, 200), (200, 40), (40,))]
+    ran = check_variants(ts.jit(biased), specs, inputs, target=hopper())
+    assert "biased_0_matmul_add_relu_wgmma128x128" in ran
+
+
+def test_what_warpgroups_cannot_multiply_stays_with_warps() -> None:
+    for dtype, layout in (("tf32", "nn"), ("i8", "nn")):
+        fn, specs = product(layout, dtype)
+        artifact = compiled(fn, specs, hopper("m64n256k32"))
+        assert not any("wgmma" in b.name for b in artifact.binaries)
+        assert any("wgmma_config m64n256k32 chose nothing" in note for note in artifact.notes)
+
+
+def test_a_cap_on_shared_memory_takes_stages_away() -> None:
+    from tessera.deploy import AOTCompiler, AOTConfig
+
+    fn, specs = product("nn", "bf16")
+    for cap, stages in ((None, 4), (163840, 3)):
+        config = AOTConfig(targets=[hopper("m64n256k16")], max_shared_memory_per_block=cap)
+        notes = AOTCompiler(config).compile(fn, specs).artifact.notes
+        assert any(f"wgmma.m64n256k16.bf16), tiles of 128 × 256, {stages} stages" in n for n in notes)
+
+
+@needs_disassembler
+@pytest.mark.parametrize(
+    ("dtype", "layout", "width"), [("bf16", "nn", 128), ("f16", "tt", 256), ("i8", "nt", 64)]
+)
+def test_warpgroup_products_are_started_without_waiting_in_between(
+    dtype: str, layout: str, width: int
+) -> None:
+    fn, specs = product(layout, dtype)
+    artifact = compiled(fn, specs, hopper(f"m64n{width}k16"))
+    (cubin,) = (b for b in artifact.binaries if "wgmma" in b.name and b.format == "cubin")
+    found = families(cubin.data)
+    assert found["HGMMA" if dtype != "i8" else "IGMMA"] == 4
+    assert opcodes(cubin.data)["WARPGROUP.ARRIVE"] == 1
+    assert not found["FFMA"]
+    assert not found["LDL"]
+    assert not found["STL"]
+    assert cubin.resources is not None
+    assert (cubin.resources.spill_bytes, cubin.resources.stack_bytes) == (0, 0)
+    assert cubin.resources.registers is not None
+    assert cubin.resources.registers * 256 <= 65536
+
+
+def test_shapes_that_no_template_has_are_refused() -> None:
+    from tessera.program.errors import OptionError
+
+    with pytest.raises(OptionError, match="64, 128 or 256 columns wide, not 96"):
+        hopper("m64n96k16")
+    with pytest.raises(OptionError, match="enable_hopper_features, not sm_90") as caught:
+        CompilationTarget("sm_90", wgmma_config="m64n128k16")
+    assert "enable_hopper_features=True" in (caught.value.hint or "")

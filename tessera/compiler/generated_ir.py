@@ -285,10 +285,18 @@ class _Walk:
         return self.operate(type(node.op).__name__, [self.expression(node.operand)])
 
     def compare(self, node: ast.Compare) -> Operand:
-        if len(node.ops) != 1:
-            raise UnknownConstructError("chain of comparisons")
+        if len(node.ops) > 1:
+            return self.chain(node)
         operands = [self.expression(node.left), self.expression(node.comparators[0])]
         return self.operate(type(node.ops[0]).__name__, operands)
+
+    def chain(self, node: ast.Compare) -> Operand:
+        """`a < b < c` is `a < b and b < c` where computing b twice makes no difference."""
+        operands = [node.left, *node.comparators]
+        if not all(map(_is_plain, operands[1:-1])):
+            raise UnknownConstructError("chain of comparisons of more than arithmetic")
+        pairs = zip(operands, node.ops, operands[1:], strict=False)
+        return self.both_or_either(ast.BoolOp(ast.And(), [ast.Compare(a, [op], [b]) for a, op, b in pairs]))
 
     def both_or_either(self, node: ast.BoolOp) -> Operand:
         """`a and b` is `b if a else False`, `a or b` is `True if a else b`."""

@@ -12,6 +12,26 @@ _serial = itertools.count()
 
 Part = tuple[int, Name]
 """Some adjacent axes and the position within them, row by row."""
+
+
+def aligned_axes(shape: tuple[Dim, ...], target: tuple[Dim, ...]) -> list[tuple[int, int, int, int]]:
+    """How a reshape of `shape` to `target` goes: which axes from where to where become which.
+
+    Both have an axis at least. Each step is as short as is known to hold as many elements on both sides.
+    """
+    counts = list(itertools.accumulate(target, lambda a, b: a * b))
+    steps: list[tuple[int, int, int, int]] = []
+    start = begin = 0
+    for stop in range(1, len(shape) + 1):
+        total, last = product(shape[:stop]), stop == len(shape)
+        ends = [i + 1 for i, count in enumerate(counts) if i >= begin and count == total]
+        if ends or last:
+            end = len(target) if last else ends[0]
+            steps.append((start, stop, begin, end))
+            start, begin = stop, end
+    return steps
+
+
 Place = Callable[[Writer, int, Name, Dim], Name]
 """A coordinate from another one."""
 
@@ -140,15 +160,7 @@ class Index:
         """Axes that a reshape leaves together stay parts of their own, which saves taking the whole apart."""
         if not self.shape or not shape:
             return ((len(shape), self.position),)
-        before = list(itertools.accumulate(shape, lambda a, b: a * b))
         parts: list[Part] = []
-        start = stop = 0
-        for axis in range(1, len(self.shape) + 1):
-            total = product(self.shape[:axis])
-            ends = [i + 1 for i, count in enumerate(before) if i >= stop and count == total]
-            last = axis == len(self.shape)
-            if ends or last:
-                end = len(shape) if last else ends[0]
-                parts.append((end - stop, self.span(start, axis)))
-                start, stop = axis, end
+        for start, stop, begin, end in aligned_axes(self.shape, shape):
+            parts.append((end - begin, self.span(start, stop)))
         return tuple(parts)

@@ -16,7 +16,7 @@ from tessera.compiler import scalar_math
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.index import Index
-from tessera.compiler.operators import POSITIONS, REDUCTIONS
+from tessera.compiler.operators import GATHERS, POSITIONS, REDUCTIONS
 from tessera.compiler.teams import Loop, Team, choose_team
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, ceildiv, product
@@ -116,22 +116,26 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
 
 _STRIP = 16
 """Columns that a CPU folds side by side: one cache line of float32, so that each is fetched once."""
+_LOOKUP_STRIP = 2
+"""The same where elements are looked up: their text is long, and is written once for each column."""
 
 
 def _reduce_columns_cpu(body: Body, root: int, core: int, fold: Fold) -> Geometry:
     """Fold down columns: a work item is a strip of neighbouring columns, a sum in a register for each."""
     writer = body.writer
-    strips, columns = ceildiv(fold.inner, _STRIP), writer.size(fold.inner)
+    looks_up = any(body.computes(i) and n.op in GATHERS for i, n in enumerate(body.graph.nodes))
+    width = _LOOKUP_STRIP if looks_up else _STRIP
+    strips, columns = ceildiv(fold.inner, width), writer.size(fold.inner)
     with writer.block("for item in range(begin, end)"):
         item = Name("item", writer.depth)
         outer = writer.div(item, writer.size(strips))
-        writer.line(f"first = {writer.mod(item, writer.size(strips))} * {_STRIP}")
+        writer.line(f"first = {writer.mod(item, writer.size(strips))} * {width}")
         depth = writer.depth
-        with writer.block(f"if first + {_STRIP} <= {columns}"):
-            strip = [Name(f"first + {i}", depth) for i in range(_STRIP)]
+        with writer.block(f"if first + {width} <= {columns}"):
+            strip = [Name(f"first + {i}", depth) for i in range(width)]
             _fold_columns(body, root, core, fold, outer, strip)
         with (
-            writer.block(f"if first + {_STRIP} > {columns}"),
+            writer.block(f"if first + {width} > {columns}"),
             writer.block(f"for column in range(first, {columns})"),
         ):
             _fold_columns(body, root, core, fold, outer, [Name("column", writer.depth)])

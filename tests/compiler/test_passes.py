@@ -15,6 +15,7 @@ from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
+from tessera.compiler.passes.sink_reshapes import sink_reshapes
 from tessera.program.errors import CompileError
 from tessera.reference import run_graph
 
@@ -136,6 +137,31 @@ def test_outputs_own_their_memory():
     graph = separate_outputs(g.graph(x, y, y))
     assert ops(graph) == ["input", "exp", "copy", "copy"]
     assert sorted(graph.outputs) == [1, 2, 3]
+
+
+def test_elementwise_operators_move_before_a_reshape():
+    g = Maker()
+    x, w, b = g.input("x", ("n", 6, 4)), g.input("w", (8, 6)), g.input("b", (8, 1, 1))
+    n = g.shape(x)[0]
+    y = g.reshape(g.matmul(w, x), (n, 8, 2, 2))
+    z = g.unary("relu", g.binary("add", y, b))
+    graph = sink_reshapes(g.graph(z))
+    ops = [node.op for node in remove_dead_code(graph).nodes if node.op not in ("input", "constant")]
+    assert ops == ["matmul", "reshape", "add", "relu", "reshape"]
+    assert graph.nodes[graph.outputs[0]].shape == (n, 8, 2, 2)
+    rng = np.random.default_rng(3)
+    values = {"x": rng.normal(size=(3, 6, 4)), "w": rng.normal(size=(8, 6)), "b": rng.normal(size=(8, 1, 1))}
+    values = {name: value.astype(np.float32) for name, value in values.items()}
+    before, after = (run_graph(each, values, {})["output"] for each in (g.graph(z), graph))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_reshape_that_others_read_too_stays():
+    g = Maker()
+    x = g.unary("exp", g.input("x", ("n", 6)))
+    y = g.reshape(x, (g.shape(x)[0], 2, 3))
+    graph = g.graph(g.unary("neg", y), y)
+    assert sink_reshapes(graph) == graph
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tessera as ts
 from tessera.compiler.plan import plan_graph
 from tessera.program.errors import ShapeError, TesseraError, TraceError
 from tessera.program.program import Gemm
+from tessera.reference import run_graph
+from tests.operators.running import compiled_results
 
 X = ts.TensorSpec(("n", 4, 8, 8))
 W = ts.TensorSpec((6, 4, 3, 3))
@@ -52,6 +55,26 @@ def test_gpu_reads_windows_where_the_product_reads_them() -> None:
     plan, _ = plan_graph(graph, kind="cuda", targets=("sm_80",))
     assert len(plan.steps) == 1
     assert not plan.buffers
+
+
+def test_what_follows_a_convolution_is_computed_in_its_kernel(rng: np.random.Generator) -> None:
+    weights = {k: rng.uniform(0.5, 1, 6).astype(np.float32) for k in ("mean", "var", "weight", "bias")}
+
+    def block(x: Any, w: Any, b: Any, r: Any) -> Any:
+        y = ts.batchnorm(ts.conv2d(x, w, b, padding=1), *weights.values())
+        return ts.relu(y + r * 0.5)
+
+    specs = [X, W, ts.TensorSpec((6,)), ts.TensorSpec(("n", 6, 8, 8))]
+    traced = ts.jit(block).trace(specs)
+    plan, _ = plan_graph(traced.graph, kind="cuda", targets=("sm_80",))
+    assert len(plan.steps) == 1
+    operands = [
+        rng.standard_normal(s).astype(np.float32) for s in ((2, 4, 8, 8), (6, 4, 3, 3), (6,), (2, 6, 8, 8))
+    ]
+    inputs = dict(zip(("x", "w", "b", "r"), operands, strict=True))
+    exact = run_graph(traced.graph, inputs, traced.constants, precision="f64")["output"]
+    for device, (found,) in compiled_results(ts.jit(block), specs, operands):
+        np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4, err_msg=device)
 
 
 def test_cpu_leaves_the_product_to_its_blas() -> None:

@@ -11,6 +11,7 @@ from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
+from tessera.compiler.passes.sink_reshapes import sink_reshapes
 from tessera.program.graph import Graph
 
 
@@ -28,5 +29,6 @@ def optimize_graph(
     if kind == "cpu":
         graph = widen_cpu_matmuls(graph)
     if enable_graph_optimization:
-        graph = remove_dead_code(merge_common_subexpressions(simplify(graph)))
+        graph = simplify(sink_reshapes(simplify(graph)))
+        graph = remove_dead_code(merge_common_subexpressions(graph))
     return separate_outputs(graph)

@@ -4,7 +4,8 @@
 
 Both work on the same device memory, one after the other in each round, timed by events on one stream; the
 median of the rounds counts. Results are compared with each other first. Needs a GPU, CuPy and Tessera's
-compiler.
+compiler; where the machine with the GPU has no compiler, `--save product.tsc --arch sm_90` elsewhere and
+`--package product.tsc` there do it in two steps.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ def main() -> int:
     arguments.add_argument("--dtype", default="f16", choices=("f16", "bf16", "tf32"))
     arguments.add_argument("--repeats", type=int, default=20)
     arguments.add_argument("--wgmma", default=None, help="wgmma_config, such as m64n256k16")
+    arguments.add_argument("--save", metavar="PKG", help="compile only, and write the package")
+    arguments.add_argument("--arch", default=None, help="with --save: sm_90 and the like")
+    arguments.add_argument("--package", metavar="PKG", help="measure this package")
     chosen = arguments.parse_args()
+    if chosen.save:
+        compiled(chosen, chosen.arch or "sm_90").save(chosen.save)
+        return 0
     cupy = gpu()
     if cupy is None:
         print("needs a GPU: no CUDA device with CuPy here", file=sys.stderr)
@@ -125,9 +132,11 @@ def cublas(cupy: Any, name: str) -> Any:
 class Steps:
     """The launches of a program for one shape, on given memory."""
 
-    def __init__(self, launches: list[Any], name: str) -> None:
+    def __init__(self, launches: list[Any], name: str, arena: Any) -> None:
         self.name = name
         self._launches = launches
+        # CuPy would give its memory to the next array.
+        self._arena = arena
 
     def launch(self) -> None:
         """Start them, in order."""
@@ -142,21 +151,17 @@ def tessera_steps(
     import numpy as np
     from cupy_backends.cuda.api import driver
 
-    import tessera as ts
-    from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget
+    from tessera.package import Package
     from tessera.program.bind import bind_symbols
     from tessera.program.dim import evaluate
     from tessera.program.program import Choice, Extent, Pointer
 
-    cc = cupy.cuda.Device().compute_capability
-    hopper = cc == "90"
-    target = CompilationTarget(
-        f"sm_{cc}", enable_hopper_features=hopper, wgmma_config=chosen.wgmma if hopper else None
-    )
-    fn = ts.jit(lambda x, w: ts.matmul(x, w), name="product")
-    specs = [ts.TensorSpec(s, chosen.dtype) for s in (("m", "k"), ("k", "n"))]
-    artifact = AOTCompiler(AOTConfig(targets=[target])).compile(fn, specs).artifact
-    (program,) = artifact.programs
+    if chosen.package:
+        package = Package.load(chosen.package)
+    else:
+        artifact = compiled(chosen, f"sm_{cupy.cuda.Device().compute_capability}").artifact
+        package = Package.from_artifact(artifact, name="product")
+    (program,) = package.programs.values()
     m, n, k = sizes
     names = [port.name for port in program.inputs]
     symbols = bind_symbols(program, dict(zip(names, ((m, k), (k, n)), strict=True)))
@@ -177,11 +182,12 @@ def tessera_steps(
     if isinstance(step, Choice):
         option = next(o for o in step.options if all(holds(c, symbols) for c in o.guard))
         taken = list(option.steps)
-    cubins = {b.name: b.data for b in artifact.binaries if b.format == "cubin"}
     launches = []
     for launch in taken:
+        binary = package.binary(program.name, launch.kernel, plan.targets[0], "cubin")
+        assert binary is not None
         module = cupy.cuda.function.Module()
-        module.load(cubins[launch.kernel])
+        module.load(bytes(binary.data))
         function = module.get_function(launch.kernel)
         shared = evaluate(launch.shared_bytes, symbols)
         if shared > DEFAULT_SHARED_BYTES:
@@ -190,7 +196,21 @@ def tessera_steps(
         grid = tuple(evaluate(d, symbols) for d in launch.grid)
         args = tuple(np.uint64(argument(arg)) for arg in launch.args)
         launches.append((function, grid, launch.block, args, shared))
-    return Steps(launches, taken[0].kernel.removeprefix("product_0_matmul_"))
+    return Steps(launches, taken[0].kernel.removeprefix("product_0_matmul_"), arena)
+
+
+def compiled(chosen: argparse.Namespace, arch: str) -> Any:
+    """`ts.matmul` for one architecture."""
+    import tessera as ts
+    from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget
+
+    hopper = arch == "sm_90"
+    target = CompilationTarget(
+        arch, enable_hopper_features=hopper, wgmma_config=chosen.wgmma if hopper else None
+    )
+    fn = ts.jit(lambda x, w: ts.matmul(x, w), name="product")
+    specs = [ts.TensorSpec(s, chosen.dtype) for s in (("m", "k"), ("k", "n"))]
+    return AOTCompiler(AOTConfig(targets=[target])).compile(fn, specs)
 
 
 def holds(compare: Any, symbols: dict[str, int]) -> bool:

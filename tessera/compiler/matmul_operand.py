@@ -139,6 +139,20 @@ class Loader(ABC):
         """The product's axes before the last two."""
         return self.body.graph.nodes[self.matrices.core].shape[:-2]
 
+    def _batch_offset(self) -> Name:
+        """Elements before the block's matrix."""
+        view, writer = self.side.view, self.writer
+        assert view is not None  # noqa: S101 - asked of operands with a view
+        strides = view.strides[:-2]
+        whole = self.batch_shape
+        shape = self.body.graph.nodes[self.side.node].shape[:-2]
+        index = Index(writer, whole, ((len(whole), self.batch),)).broadcast(shape) if whole else None
+        total = ZERO
+        for axis, stride in enumerate(strides):
+            if index is not None and stride != 0 and shape[axis] != 1:
+                total = writer.add(total, writer.mul(index.axis(axis), writer.size(stride)))
+        return total
+
     @abstractmethod
     def prepare(self) -> None:
         """Write what is the same for all tiles."""
@@ -181,19 +195,6 @@ class Copies(Loader):
             apart = f"{chunk.line_step} * {self.line_stride} + {chunk.depth_step} * {self.depth_stride}"
             writer.line(f"{p}_apart = int64({itemsize} * ({apart}))")
 
-    def _batch_offset(self) -> Name:
-        view, writer = self.side.view, self.writer
-        assert view is not None  # noqa: S101 - as in `prepare`
-        strides = view.strides[:-2]
-        whole = self.batch_shape
-        shape = self.body.graph.nodes[self.side.node].shape[:-2]
-        index = Index(writer, whole, ((len(whole), self.batch),)).broadcast(shape) if whole else None
-        total = ZERO
-        for axis, stride in enumerate(strides):
-            if index is not None and stride != 0 and shape[axis] != 1:
-                total = writer.add(total, writer.mul(index.axis(axis), writer.size(stride)))
-        return total
-
     def begin(self, slot: str) -> None:
         """The copies of one tile, then on to the next."""
         p, chunk, writer = self.side.prefix, self.chunk, self.writer
@@ -221,6 +222,14 @@ class Elements(Loader):
         assert isinstance(layout, Layout)  # noqa: S101 - warpgroups only copy
         self.word = layout.word()
         self.words = self.side.layout.bytes // 4 // self.threads
+        view = self.side.view
+        # What is in memory as it is need not be widened and rounded again: its bits will do.
+        self.raw = view is not None and self.matrices.product.dtype.itemsize < 4
+        if self.raw and view is not None:
+            line_axis, depth_axis = (-2, -1) if self.side.left else (-1, -2)
+            self.strides = writer.size(view.strides[line_axis]), writer.size(view.strides[depth_axis])
+            writer.line(f"{p}_first = int64({self._batch_offset()})")
+            self.pointer = self.body.pointer(view.node)
 
     def begin(self, slot: str) -> None:  # noqa: ARG002 - registers are where they go first
         """Loads of one tile into registers."""
@@ -228,7 +237,9 @@ class Elements(Loader):
         for i in range(self.words):
             writer.line(f"word = thread + {i * self.threads}")
             values = [self._element(line, depth) for line, depth in self.word.elements]
-            writer.line(f"{p}_word{i} = {_packed(values, self.matrices.product.dtype)}")
+            dtype = self.matrices.product.dtype
+            packed = _joined([f"({v} & {(1 << dtype.bits) - 1})" for v in values], dtype.bits)
+            writer.line(f"{p}_word{i} = {packed if self.raw else _packed(values, dtype)}")
         writer.line(f"{p}_depth += {self.side.layout.depth}")
 
     def _element(self, line: str, depth: str) -> Name:
@@ -236,9 +247,13 @@ class Elements(Loader):
         dtype = self.matrices.product.dtype
         outer = writer.let("o", f"{side.first} + {line}")
         deep = writer.let("d", f"{side.prefix}_depth + {depth}")
-        value = writer.let("w", "float32(0)" if dtype.is_float else "int64(0)")
+        value = writer.let("w", "float32(0)" if dtype.is_float and not self.raw else "int64(0)")
         inside = f"{outer} < {writer.size(side.lines)} and {deep} < {writer.size(side.depth)}"
         with writer.block(f"if {inside}"):
+            if self.raw:
+                place = f"{side.prefix}_first + {outer} * {self.strides[0]} + {deep} * {self.strides[1]}"
+                writer.line(f"{value} = int64({self.pointer}[{place}])")
+                return value
             axes = (outer, deep) if side.left else (deep, outer)
             operand = self.body.graph.nodes[side.node]
             whole = (*self.batch_shape, *operand.shape[-2:])
@@ -265,7 +280,12 @@ def _packed(values: list[Name], dtype: DType) -> str:
         bits = [f"int64(f32_to_{dtype.name}({value}))" for value in values]
     else:
         bits = [f"({value} & 255)" for value in values]
-    return "uint32(" + " | ".join(f"({b} << {8 * i})" if i else b for i, b in enumerate(bits)) + ")"
+    return _joined(bits, dtype.bits)
+
+
+def _joined(parts: list[str], width: int) -> str:
+    """Elements of `width` bits as one word, the first in the low bits."""
+    return "uint32(" + " | ".join(f"({b} << {width * i})" if i else b for i, b in enumerate(parts)) + ")"
 
 
 def is_copied(loaders: tuple[Loader, ...]) -> bool:

@@ -340,3 +340,11 @@ def test_shapes_that_no_template_has_are_refused() -> None:
     with pytest.raises(OptionError, match="enable_hopper_features, not sm_90") as caught:
         CompilationTarget("sm_90", wgmma_config="m64n128k16")
     assert "enable_hopper_features=True" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("dtype", "layout"), [("f8e4m3", "tt"), ("f8e5m2", "nn"), ("i8", "nn")])
+def test_bytes_across_the_depth_are_put_together_in_registers(dtype: str, layout: str) -> None:
+    fn, specs = product(layout, dtype)
+    (binary, _) = compiled(fn, specs, "sm_89").binaries
+    assert binary.resources is not None
+    assert (binary.resources.spill_bytes, binary.resources.stack_bytes) == (0, 0)

@@ -1,7 +1,10 @@
 """Intrinsics on numbers: conversions, packed arithmetic, fast functions, shuffles and reductions."""
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -298,3 +301,17 @@ def test_every_intrinsic_says_what_it_is_and_from_where() -> None:
         assert function.__name__ == name
         assert "sm_" in function.__doc__
         assert "PTX ISA" in (inspect.getdoc(inspect.getmodule(function._defn)) or "")
+
+
+def test_plain_numba_kernels_may_be_the_first_to_name_one(tmp_path: Path) -> None:
+    file = tmp_path / "plain.py"
+    file.write_text(
+        "from numba import cuda, types\n"
+        "from tessera import gpu\n"
+        "def kernel(x):\n"
+        "    x[cuda.grid(1)] = gpu.tanh_approx(x[0]) + gpu.shuffle_xor(-1, x[1], 1)\n"
+        "kind = types.void(types.float32[::1])\n"
+        "text, _ = cuda.compile(kernel, kind, cc=(8, 0), device=False, abi='numba')\n"
+        "assert 'tanh.approx.f32' in text and 'shfl.sync.bfly' in text\n"
+    )
+    subprocess.run([sys.executable, str(file)], check=True)

@@ -398,7 +398,15 @@ def __getattr__(name: str) -> Any:
         package = (error.name or "numba-cuda").partition(".")[0]
         raise MissingDependencyError.extra(package, "compile", needed_for=f"gpu.{name}") from None
     globals()[name] = found
+    _tell_numba()
     return found
+
+
+def _tell_numba() -> None:
+    """Have Numba learn of functions imported just now: it may be typing the kernel that names them."""
+    from numba.cuda.descriptor import cuda_target
+
+    cuda_target.typing_context.refresh()
 
 
 def __dir__() -> list[str]:

@@ -161,8 +161,9 @@ def join(name: str) -> str:
     lost = h.among(h.compare("ne", kept, new), "%mask")
     h.branch(h.let(f"icmp eq i32 {lost}, 0"), "end", "again")
     h.part("again")
+    # Lanes that have a place of their own are taken for several too: one store for all is far cheaper.
     alone = h.compare("eq", h.binary("and", new, constant(WARPS, 32)), constant(0, 32))
-    h.store(places, lost, h.select(alone, h.binary("or", new, constant(CROWD, 32)), new))
+    h.store(places, "%mask", h.select(alone, h.binary("or", new, constant(CROWD, 32)), new))
     h.raw("  br label %end")
     h.part("end")
     h.raw("  ret void")

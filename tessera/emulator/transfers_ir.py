@@ -103,15 +103,50 @@ gather:
 
 
 def write_lanes(name: str, bits_text: str) -> str:
-    """`write_<bits>`: one element per lane to checked host addresses; the highest lane wins."""
+    """`write_<bits>`: one element per lane to checked host addresses; the highest lane wins.
+
+    Lanes side by side, in two such halves, or two halves at one place each take one or two stores.
+    """
     bits = int(bits_text)
-    size, kind = bits // 8, f"<{WARP} x i{bits}>"
+    size, kind, half = bits // 8, f"<{WARP} x i{bits}>", f"<16 x i{bits}>"
+    half_steps = vector_text([lane % 16 * size for lane in range(WARP)], 64)
+    low, high = (", ".join(f"i32 {i}" for i in range(first, first + 16)) for first in (0, 16))
     return f"""
 define internal void @{name}({V64} %h, i32 %mask, {kind} %v) {{
   %none = icmp eq i32 %mask, 0
   br i1 %none, label %end, label %some
 some:{side_by_side(size)}
-  br i1 %near, label %row, label %scatter
+  br i1 %near, label %row, label %apart
+apart:
+  br i1 %full, label %halves, label %scatter
+halves:
+  %first = shufflevector {V64} %h, {V64} poison, <{WARP} x i32> {_HALF_STARTS}
+  %d = sub {V64} %h, %first
+  %rows = icmp eq {V64} %d, {half_steps}
+  %rowsm = bitcast <{WARP} x i1> %rows to i32
+  %two_rows = icmp eq i32 %rowsm, -1
+  %ha = extractelement {V64} %h, i32 0
+  %hb = extractelement {V64} %h, i32 16
+  %pa = inttoptr i64 %ha to ptr
+  %pb = inttoptr i64 %hb to ptr
+  br i1 %two_rows, label %rows2, label %try2
+rows2:
+  %va = shufflevector {kind} %v, {kind} poison, <16 x i32> <{low}>
+  %vb = shufflevector {kind} %v, {kind} poison, <16 x i32> <{high}>
+  store {half} %va, ptr %pa, align {size}
+  store {half} %vb, ptr %pb, align {size}
+  ret void
+try2:
+  %ones = icmp eq {V64} %d, zeroinitializer
+  %onesm = bitcast <{WARP} x i1> %ones to i32
+  %two_ones = icmp eq i32 %onesm, -1
+  br i1 %two_ones, label %ones2, label %scatter
+ones2:
+  %oa = extractelement {kind} %v, i32 15
+  %ob = extractelement {kind} %v, i32 31
+  store i{bits} %oa, ptr %pa, align {size}
+  store i{bits} %ob, ptr %pb, align {size}
+  ret void
 row:
   br i1 %full, label %whole, label %part
 whole:

@@ -109,7 +109,7 @@ def hosts_of(
 ) -> str:
     """Host addresses of an access (a vector of i64) that was checked and recorded."""
     checks = t.checks
-    if checks is None or size not in (1, 2, 4, 8, 16):
+    if checks is None or size not in (1, 2, 4, 8, 16, 32):
         raise unsupported(instruction)
     space = "generic" if place == "global" and not _spaces(instruction) else place
     element = (min(element_bytes(instruction), size)).bit_length() - 1

@@ -465,6 +465,80 @@ def halo_written_by_owner(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
 
 
 N = {"n": 200}
+
+
+@ts.kernel(grid=8, block=32)
+def look_back_without_fence(
+    x: ts.Array[ts.f32, 256], sums: ts.Array[ts.f32, 8], ready: ts.Array[ts.i32, 8], y: ts.Array[ts.f32, 8]
+):
+    b = cuda.blockIdx.x
+    if cuda.threadIdx.x == 0:
+        total = float32(0)
+        for j in range(32):
+            total += x[b * 32 + j]
+        if b > 0:
+            while cuda.atomic.add(ready, b - 1, 0) == 0:
+                pass
+            cuda.threadfence()
+            total += sums[b - 1]  # BUG
+        sums[b] = total
+        cuda.atomic.exch(ready, b, 1)
+        y[b] = total
+
+
+@ts.kernel(grid=8, block=32)
+def look_back_with_fence(
+    x: ts.Array[ts.f32, 256], sums: ts.Array[ts.f32, 8], ready: ts.Array[ts.i32, 8], y: ts.Array[ts.f32, 8]
+):
+    b = cuda.blockIdx.x
+    if cuda.threadIdx.x == 0:
+        total = float32(0)
+        for j in range(32):
+            total += x[b * 32 + j]
+        if b > 0:
+            while cuda.atomic.add(ready, b - 1, 0) == 0:
+                pass
+            cuda.threadfence()
+            total += sums[b - 1]
+        sums[b] = total
+        cuda.threadfence()
+        cuda.atomic.exch(ready, b, 1)
+        y[b] = total
+
+
+@ts.kernel(grid=1, block=64)
+def warp_tree_without_syncwarp(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 2]):
+    part = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    lane = t % 32
+    part[t] = x[t]
+    cuda.syncwarp()
+    width = 16
+    while width > 0:
+        if lane < width:
+            part[t] += part[t + width]  # BUG
+        width //= 2
+    if lane == 0:
+        y[t // 32] = part[t]
+
+
+@ts.kernel(grid=1, block=64)
+def warp_tree_with_syncwarp(x: ts.Array[ts.f32, 64], y: ts.Array[ts.f32, 2]):
+    part = cuda.shared.array(64, float32)
+    t = cuda.threadIdx.x
+    lane = t % 32
+    part[t] = x[t]
+    cuda.syncwarp()
+    width = 16
+    while width > 0:
+        if lane < width:
+            part[t] += part[t + width]
+        cuda.syncwarp()
+        width //= 2
+    if lane == 0:
+        y[t // 32] = part[t]
+
+
 ZERO = np.zeros(1, np.int32)
 LOCK = {"lock": ZERO, "count": ZERO}
 CASES = [
@@ -490,4 +564,12 @@ CASES = [
     Case("race", warp_sums_read_too_early, warp_sums_behind_barrier, index=(1,)),
     Case("race-between-blocks", halo_written_by_neighbour, halo_written_by_owner, N, index=(64,)),
     Case("race", lock_without_fence, lock_with_fences, inputs=LOCK, index=(0,)),
+    Case(
+        "race-between-blocks",
+        look_back_without_fence,
+        look_back_with_fence,
+        inputs={"ready": np.zeros(8, np.int32)},
+        index=(0,),
+    ),
+    Case("race", warp_tree_without_syncwarp, warp_tree_with_syncwarp),
 ]

@@ -14,6 +14,7 @@ import argparse
 import math
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -188,6 +189,47 @@ def main() -> None:
           f"{'over simulator':>15}")  # fmt: skip
     for case in CASES:
         measure(case, slow)
+    print(f"\n{'kernel':8} {'size':>10} {'engine':>12} {'with checks':>12} {'ratio':>9} {'findings':>9}")
+    for name, n in CHECKED:
+        measure_checks(name, n)
+
+
+CHECKED = (("saxpy", 10_000_000), ("softmax", 1024), ("matmul", 512))
+"""Kernels and sizes that are run with and without the sanitizer's checks."""
+ROUNDS = 9
+
+
+def measure_checks(name: str, n: int) -> None:
+    """Print how much slower a launch is with checks: medians of rounds in turn, arrays in device memory."""
+    from numba.cuda import compile as compile_kernel
+
+    from tessera.emulator import Emulator, Sanitizer
+    from tessera.emulator.checked_engine import CheckedEmulator
+
+    fn, signature = kernels()[name]
+    ptx, _ = compile_kernel(fn, signature, device=False, abi="numba", cc=(8, 0))
+    grid, block, args = work(name, n)
+    sanitizer = Sanitizer()
+    runs = []
+    for emulator in (Emulator(level=2), CheckedEmulator(sanitizer, level=2, few_blocks=0)):
+        module = emulator.load(ptx)
+        places = []
+        for value in flat(args):
+            if isinstance(value, np.ndarray):
+                address = emulator.alloc(value.nbytes)
+                emulator.write(address, value)
+                places.append(np.uint64(address))
+            else:
+                places.append(value)
+        runs.append(lambda e=emulator, m=module, p=places: e.launch(m, m.entries[0], grid, block, p))
+        runs[-1]()
+    seconds: list[list[float]] = [[], []]
+    for _ in range(ROUNDS):
+        for run, found in zip(runs, seconds, strict=True):
+            found.append(best_of(run, 1))
+    plain, checked = (statistics.median(s) for s in seconds)
+    print(f"{name:8} {n:>10,} {plain * 1e3:9.1f} ms {checked * 1e3:9.1f} ms {checked / plain:7.1f} × "
+          f"{len(sanitizer.findings):>9}")  # fmt: skip
 
 
 def measure(case: Case, slow: dict[str, float]) -> None:

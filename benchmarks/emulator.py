@@ -186,7 +186,7 @@ def main() -> None:
     slow = {} if options.no_simulator else simulated_seconds()
     os.environ["TESSERA_CACHE"] = "off"
     print(f"{'kernel':8} {'first result':>13} {'engine':>9} {'lane-instr/s':>13} {'over lockstep':>14} "
-          f"{'over simulator':>15}")  # fmt: skip
+          f"{'over simulator':>15} {'counting':>9}")  # fmt: skip
     for case in CASES:
         measure(case, slow)
     print(f"\n{'kernel':8} {'size':>10} {'engine':>12} {'with checks':>12} {'ratio':>9} {'findings':>9}")
@@ -264,8 +264,19 @@ def measure(case: Case, slow: dict[str, float]) -> None:
     simulator = "N/A"
     if case.name in slow:
         simulator = f"{slow[case.name] * scale / scaled(case.name, case.simulated) / seconds:,.0f} ×"
+    ratio = counting(ptx, case) / seconds
     print(f"{case.name:8} {first:11.2f} s {seconds * 1e3:6.1f} ms {rate / 1e9:11.2f} G "
-          f"{lockstep / seconds:12,.0f} × {simulator:>15}")  # fmt: skip
+          f"{lockstep / seconds:12,.0f} × {simulator:>15} {ratio:7.2f} ×")  # fmt: skip
+
+
+def counting(ptx: str, case: Case) -> float:
+    """Seconds of the engine when it counts what the kernel does."""
+    from tessera.emulator import Emulator
+
+    emulator = Emulator(count=True, level=2)
+    module = emulator.load(ptx)
+    grid, block, args = work(case.name, case.size)
+    return best_of(lambda: emulator.launch(module, module.entries[0], grid, block, flat(args)), 7)
 
 
 def scaled(name: str, n: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tessera.emulator.counters import LABEL, Access, Counters, Operation, Space, Sums
 from tessera.program.bytesize import format_bytes
 
@@ -17,7 +19,7 @@ _ACCESSES: tuple[tuple[str, Space, tuple[Operation, ...]], ...] = (
 
 def counters_text(counters: Counters) -> str:
     """The counters of one launch or several: what ran, memory, branches, operations."""
-    names = ", ".join(counters.kernels) or "no kernel"
+    names = ", ".join(map(plain_name, counters.kernels)) or "no kernel"
     launches = f"{counters.launches} launches" if counters.launches != 1 else "1 launch"
     lines = [
         f"{names} ({LABEL})",
@@ -28,6 +30,21 @@ def counters_text(counters: Counters) -> str:
     lines += [_row(*row) for row in flow_rows(counters)]
     lines += [_row(*row) for row in work_rows(counters)]
     return "\n".join(lines)
+
+
+def plain_name(symbol: str) -> str:
+    """`module.function` of a mangled name (`_ZN6module8function…`), which says types too; others as they are.
+
+    Source: Itanium C++ ABI, section 5.1 (mangling).
+    """
+    if not symbol.startswith("_ZN"):
+        return symbol
+    parts, rest = [], symbol[3:]
+    while (digits := re.match(r"\d+", rest)) is not None:
+        end = digits.end() + int(digits[0])
+        parts.append(rest[digits.end() : end])
+        rest = rest[end:]
+    return ".".join(parts) or symbol
 
 
 def _row(title: str, text: str) -> str:

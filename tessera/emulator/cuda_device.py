@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from tessera.emulator.counters import Counters
 from tessera.emulator.cuda_engine import Engine
 from tessera.emulator.machine import size_of
 from tessera.program.arch import (
@@ -50,6 +51,13 @@ class Device:
         self.arch = Architecture(*cc)
         self.name = f"Tessera emulated {self.arch.name}"
         self.uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name))
+        self.launches: list[Counters] = []
+        """Counters of every launch since the device was put in place, if it counts."""
+
+    @property
+    def counters(self) -> Counters:
+        """Of all launches together."""
+        return Counters.sum(self.launches)
 
     def attribute(self, name: str) -> int:
         """A device attribute by its name in the driver API without the prefix; 0 if it has no meaning."""

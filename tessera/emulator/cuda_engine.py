@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, Protocol
 
 from tessera.emulator.arena import Arena
+from tessera.emulator.counted_module import CountedModule
+from tessera.emulator.counters import Counters
 from tessera.emulator.engine import Emulator
 from tessera.emulator.fast_module import ArenaTable, FastModule
 from tessera.emulator.link import link_ptx
 from tessera.emulator.lockstep_module import LockstepModule
 from tessera.emulator.ptx import Module
 
-EngineName = Literal["llvm", "lockstep"]
+EngineName = Literal["llvm", "lockstep", "counting"]
 
 
 class Loaded(Protocol):
@@ -87,9 +89,31 @@ class LlvmEngine:
         return FastModule(link_ptx(texts), self.memory, self._emulator)
 
 
-_ENGINES: dict[EngineName, Callable[[], Engine]] = {"llvm": LlvmEngine, "lockstep": LockstepEngine}
+class CountingEngine:
+    """The LLVM engine, or the interpreter for what is unknown to it; either counts what launches do."""
+
+    def __init__(self, counted: list[Counters]) -> None:
+        self.memory = device_memory()
+        self._counted = counted
+        self._emulator = Emulator(memory_bytes=1 << 16, count=True)
+        self._emulator.memory = ArenaTable(self.memory)
+
+    def load(self, texts: Sequence[str]) -> LockstepModule:
+        """Put a module into memory.
+
+        Raises:
+            CompileError: The PTX does not parse or does not link.
+        """
+        return CountedModule(link_ptx(texts), self.memory, self._emulator, self._counted)
 
 
-def open_engine(name: EngineName) -> Engine:
-    """The engine of that name."""
-    return _ENGINES[name]()
+def open_engine(name: EngineName, counted: list[Counters]) -> Engine:
+    """The engine of that name.
+
+    Args:
+        name: Which.
+        counted: Gets the counters of every launch, if it counts.
+    """
+    if name == "counting":
+        return CountingEngine(counted)
+    return LlvmEngine() if name == "llvm" else LockstepEngine()

@@ -15,6 +15,7 @@ from tessera.emulator.call_graph import SERVICES
 from tessera.emulator.engine import Emulator, LoadedModule
 from tessera.emulator.geometry import Point
 from tessera.emulator.lanes import Array
+from tessera.emulator.loaded import LaunchResult
 from tessera.emulator.lockstep_module import LockstepModule, bound_params
 from tessera.emulator.memory import Allocation, Memory
 from tessera.emulator.ptx import Function, Instruction, Label, Module, Symbol
@@ -53,7 +54,7 @@ class FastModule(LockstepModule):
         # A function without a body is the driver's, which the interpreter has. Memory that kernels take must
         # be the same for both, so that they may give back what they took from the other.
         external = {f.name for f in module.functions.values() if not f.body and not f.is_entry}
-        self._refused = bool(external - SERVICES | external & {"malloc", "free"})
+        self._refused: bool = bool(external - SERVICES | external & {"malloc", "free"})
 
     def run_kernel(
         self,
@@ -77,7 +78,6 @@ class FastModule(LockstepModule):
         if self._refused or (blocks <= FEW_BLOCKS and not self._loops):
             super().run_kernel(entry, grid, block, params, shared_bytes, cluster=cluster, resident=resident)
             return
-        values = bound_params(self.entry(entry), params)
         try:
             self._emulator.kernel(self._compiled, entry)
         except CompileError:
@@ -85,9 +85,28 @@ class FastModule(LockstepModule):
             self._refused = True
             super().run_kernel(entry, grid, block, params, shared_bytes, cluster=cluster, resident=resident)
             return
-        given = list(values.values())
+        self.compiled(entry, grid, block, params, shared_bytes, cluster=cluster, resident=resident)
+
+    def compiled(
+        self,
+        entry: str,
+        grid: Point,
+        block: Point,
+        params: Sequence[bytes],
+        shared_bytes: int,
+        *,
+        cluster: Point | None,
+        resident: int,
+    ) -> LaunchResult:
+        """Run a kernel in the engine, which knows it.
+
+        Raises:
+            DeviceError: An access outside memory, a deadlock, or a kernel that does not end.
+            KernelError: A cluster that the kernel or the grid does not allow.
+        """
+        given = list(bound_params(self.entry(entry), params).values())
         try:
-            self._emulator.launch_params(
+            return self._emulator.launch_params(
                 self._compiled, entry, grid, block, given, shared_bytes, cluster=cluster, resident=resident
             )
         finally:

@@ -108,9 +108,13 @@ class Memory:
         Raises:
             DeviceError: The range does not lie inside one allocation.
         """
-        raw = values if isinstance(values, bytes) else np.ascontiguousarray(values).tobytes()
-        self._must_hold(address, len(raw))
-        ctypes.memmove(address, raw, len(raw))
+        if isinstance(values, bytes):
+            self._must_hold(address, len(values))
+            ctypes.memmove(address, values, len(values))
+            return
+        source = np.ascontiguousarray(values)
+        self._must_hold(address, source.nbytes)
+        ctypes.memmove(address, source.ctypes.data, source.nbytes)
 
     def read(self, address: int, size: int) -> bytes:
         """Copy of device memory.
@@ -151,9 +155,9 @@ class Memory:
                 addresses.append(known[key])
             yield addresses
             for address, array in copies:
-                if array.flags.writeable:
-                    raw = np.frombuffer(self.read(address, array.nbytes), array.dtype)
-                    array[...] = raw.reshape(array.shape)
+                if array.flags.writeable and array.nbytes:
+                    held = (ctypes.c_char * array.nbytes).from_address(address)
+                    array[...] = np.frombuffer(memoryview(held), array.dtype).reshape(array.shape)
         finally:
             for address in added:
                 self._remove(address)

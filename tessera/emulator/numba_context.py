@@ -36,7 +36,8 @@ def as_cuda(cc: tuple[int, int] = (8, 0), *, engine: EngineName = "llvm") -> Ite
 
     Args:
         cc: Compute capability of the emulated GPU.
-        engine: `llvm` compiles kernels where that pays; `lockstep` interprets all of them.
+        engine: `llvm` compiles kernels where that pays; `lockstep` interprets all of them; `counting` counts
+            what they do: the device that is given has `counters`, those of all launches within.
 
     Raises:
         ArchitectureError: There is no GPU of that compute capability.
@@ -62,6 +63,7 @@ def _enter(cc: tuple[int, int], engine: EngineName) -> _Active:
         installed = _installed(cc, engine)
         if any(installed is outer.installed for outer in _active):
             installed = Installed(cc, engine)
+        installed.device.launches.clear()
         installed.install()
         _active.append(_Active((cc, engine), installed))
         return _active[-1]

@@ -77,7 +77,7 @@ class Installed:
         self.parts = parts()
         self.device = Device(cc)
         self.driver = EmulatedDriver(
-            self.device, open_engine(engine), self.parts.driver.binding, self._failure
+            self.device, open_engine(engine, self.device.launches), self.parts.driver.binding, self._failure
         )
         self._before: list[tuple[Any, str, Any]] = []
         self._state: dict[str, Any] | None = None

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tessera.profiler.advice import Advice, advise
     from tessera.profiler.bench import bench_target
     from tessera.profiler.bench_result import BatchResult, BenchResult
     from tessera.profiler.check import Check
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from tessera.profiler.cost import Cost, program_cost
     from tessera.profiler.datasheets import DATASHEETS, Roofline, roofline
     from tessera.profiler.diagnostics import Diagnostics
+    from tessera.profiler.emulated import EmulatedProfile, profile_emulated
+    from tessera.profiler.prediction import Prediction, predict
     from tessera.profiler.report import write_report
     from tessera.profiler.report_data import ReportData
     from tessera.profiler.report_source import report_from_artifact, report_from_package
@@ -21,19 +24,25 @@ if TYPE_CHECKING:
 
 # Each name is imported on first use: benchmarks pull in numpy, reports a template engine.
 _HOMES: dict[str, str] = {
+    "Advice": "tessera.profiler.advice",
     "BatchResult": "tessera.profiler.bench_result",
     "BenchResult": "tessera.profiler.bench_result",
     "Check": "tessera.profiler.check",
     "Cost": "tessera.profiler.cost",
     "DATASHEETS": "tessera.profiler.datasheets",
     "Diagnostics": "tessera.profiler.diagnostics",
+    "EmulatedProfile": "tessera.profiler.emulated",
     "Occupancy": "tessera.program.occupancy",
+    "Prediction": "tessera.profiler.prediction",
     "ReportData": "tessera.profiler.report_data",
     "Roofline": "tessera.profiler.datasheets",
     "Timing": "tessera.profiler.timing",
+    "advise": "tessera.profiler.advice",
     "bench_target": "tessera.profiler.bench",
     "diagnose": "tessera.profiler.checks",
     "occupancy": "tessera.program.occupancy",
+    "predict": "tessera.profiler.prediction",
+    "profile_emulated": "tessera.profiler.emulated",
     "program_cost": "tessera.profiler.cost",
     "report_from_artifact": "tessera.profiler.report_source",
     "report_from_package": "tessera.profiler.report_source",
@@ -43,18 +52,24 @@ _HOMES: dict[str, str] = {
 
 __all__ = [
     "DATASHEETS",
+    "Advice",
     "BatchResult",
     "BenchResult",
     "Check",
     "Cost",
     "Diagnostics",
+    "EmulatedProfile",
     "Occupancy",
+    "Prediction",
     "ReportData",
     "Roofline",
     "Timing",
+    "advise",
     "bench_target",
     "diagnose",
     "occupancy",
+    "predict",
+    "profile_emulated",
     "program_cost",
     "report_from_artifact",
     "report_from_package",

@@ -35,7 +35,8 @@ def print_counted(result: Counted, seed: int) -> None:
     _print_kernels(profile.kernels)
     for kernel in profile.kernels:
         _print_source(kernel, result)
-    _print_wrapped("", LEGEND)
+    shown = [t for t, there, _ in CELLS if any(there(k.counters) for k in profile.kernels)]
+    _print_wrapped("", "; ".join(f"{title}: {LEGEND[title]}" for title in shown if title in LEGEND))
     print()
     _print_occupancy(result)
     _print_predictions(result)
@@ -133,10 +134,14 @@ CELLS: tuple[tuple[str, Callable[[Counters], bool], Cell], ...] = (
      lambda n, _: short(n.flops + n.tensor_flops) if n.flops + n.tensor_flops else ""),
 )  # fmt: skip
 """Columns beside the source: title, whether a kernel has it at all, text of a line."""
-LEGEND = (
-    "Instr.: share of the kernel's instructions; Active: threads of 32; Sectors: per request of global "
-    "memory, after the slash the ideal; Confl.: bank conflicts; Div.: branches that divide a warp"
-)
+LEGEND = {
+    "Instr.": "share of the kernel's instructions",
+    "Active": "threads of 32",
+    "Sectors": "per request of global memory, after the slash the ideal",
+    "Confl.": "bank conflicts",
+    "Div.": "branches that divide a warp",
+}
+"""What the columns are, for those who see them first."""
 
 
 def _percent(part: int, whole: int) -> str:

@@ -334,3 +334,38 @@ def test_line_without_code_names_those_that_have_some() -> None:
     with pytest.raises(KernelError, match="no instruction of k comes from line 8") as caught:
         found.line(8)
     assert caught.value.hint == "lines: 7, 9"
+
+
+def test_numba_launches_are_counted_like_any_others() -> None:
+    from numba import cuda, float32
+
+    from tessera.emulator import as_cuda
+
+    def halve(x: Array, y: Array) -> None:
+        i = cuda.grid(1)
+        if i < y.size:
+            y[i] = x[8 * i] * float32(0.5)
+
+    kernel = cuda.jit(halve, lineinfo=True)
+    x, y = np.ones(1 << 12, np.float32), np.zeros(1 << 9, np.float32)
+    with as_cuda(engine="counting") as gpu:
+        kernel[2, 256](x, y)  # type: ignore[index]
+        kernel[2, 256](x, y)  # type: ignore[index]
+    assert (y == 0.5).all()
+    assert len(gpu.launches) == 2
+    found = gpu.counters.line(halve.__code__.co_firstlineno + 3)
+    assert (found.memory("global", "ld").passes, found.flops) == (2 * 512, 2 * 512)
+    assert "test_numba_launches_are_counted_like_any_others" in str(gpu.counters).splitlines()[0]
+    with as_cuda(engine="counting") as again:
+        assert again.counters.executed == 0
+
+
+def test_interpreter_counts_what_the_engine_refuses() -> None:
+    from tessera.emulator.cuda_engine import CountingEngine
+
+    counted: list[Counters] = []
+    engine_of_device = CountingEngine(counted)
+    loaded = engine_of_device.load([kernel("vote.sync.all.pred %p1, %p1, -1;")])
+    loaded._refused = True
+    loaded.run_kernel("k", (1, 1, 1), (32, 1, 1), [bytes(8), bytes(8)], 0)
+    assert [c.count("vote") for c in counted] == [1]

@@ -1,6 +1,9 @@
 """Counters of known kernels: what is counted follows from addresses and masks, in closed form."""
 
+import re
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -369,3 +372,18 @@ def test_interpreter_counts_what_the_engine_refuses() -> None:
     loaded._refused = True
     loaded.run_kernel("k", (1, 1, 1), (32, 1, 1), [bytes(8), bytes(8)], 0)
     assert [c.count("vote") for c in counted] == [1]
+
+
+def test_manual_shows_what_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+    page = page[page.index("## Counters") :]
+    source, shown = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("python", "text"))
+    (tmp_path / "halve.py").write_text(source)
+    runpy.run_path(str(tmp_path / "halve.py"), run_name="__main__")
+    # The mix of instructions depends on the compiler.
+    said = [_without_mix(text) for text in (capsys.readouterr().out, shown)]
+    assert said[0] == said[1]
+
+
+def _without_mix(text: str) -> list[str]:
+    return [line for line in text.splitlines() if " %)" not in line and "instructions" not in line]

@@ -21,7 +21,8 @@ test-all: setup ## every test but the soaks
 
 soak: setup ## long fuzzing and endurance runs, and numba-cuda's own tests on the emulator
 	@TESSERA_FUZZ_EXAMPLES=3000 TESSERA_CACHE=off $(BIN)/python -m pytest -n 2 \
-		tests/emulator/test_engine_differential.py tests/emulator/test_engine_fuzz.py
+		tests/emulator/test_engine_differential.py tests/emulator/test_engine_fuzz.py \
+		tests/emulator/test_counters_agree.py
 	@$(BIN)/python tests/emulator/run_numba_suite.py
 
 check: setup ## style, types, layers, docs: what CI checks

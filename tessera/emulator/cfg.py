@@ -71,7 +71,7 @@ def control_flow(function: Function) -> ControlFlow:
     """Blocks and liveness of `function`.
 
     Raises:
-        CompileError: A branch to a label that does not exist; names the line.
+        CompileError: A branch to a label that does not exist, or a label that is there twice; names the line.
     """
     bodies, labels = _split(function)
     successors = [_successors(i, body, labels, function, len(bodies)) for i, body in enumerate(bodies)]
@@ -89,6 +89,10 @@ def _split(function: Function) -> tuple[list[list[Instruction]], dict[str, int]]
         if isinstance(item, Label):
             if bodies[-1]:
                 bodies.append([])
+            if item.name in labels:
+                raise CompileError(
+                    f"PTX line {item.line}: label {item.name!r} is there twice", ptx_line=item.line
+                )
             labels[item.name] = len(bodies) - 1
         elif item.opcode in COLLECTIVE:
             if bodies[-1]:

@@ -4,6 +4,7 @@ A program has 32-bit registers `%a0`… and 64-bit `%d0`…, which begin as inpu
 `%h0`… made of the first; predicates `%p0`… and `%q0`…; scratch `%t0`….
 """
 
+import itertools
 import os
 import random
 import re
@@ -23,6 +24,8 @@ REGISTERS = 6
 ENGINE = Emulator(workers=1, memory_bytes=1 << 24, level=0)
 EXAMPLES = int(os.environ.get("TESSERA_FUZZ_EXAMPLES", "12"))
 """Random programs per test; `make soak` asks for thousands."""
+LABELS = itertools.count()
+"""Numbers of labels: drawn ones would be alike now and then."""
 COMMON = settings(
     deadline=None,
     max_examples=EXAMPLES,

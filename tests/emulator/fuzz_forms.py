@@ -167,8 +167,13 @@ LOCAL = [
     "and.b32 %t7, {a}, 124; cvt.u64.u32 %wide, %t7; cvta.local.u64 %d5, stack; add.u64 %wide, %wide, %d5; st.b32 [%wide], {a}; ld.b32 {a}, [%wide]; mov.u64 %d5, 5;", "@{p} st.local.b32 [stack+12], {a};", "@!{p} ld.local.u32 {a}, [stack+40];",
 ]  # fmt: skip
 """A local array with computed places."""
+BEFORE = "mov.u32 %t6, %lanemask_lt; and.b32 %t6, %t6, %t5; bfind.u32 %t7, %t6; setp.eq.u32 %q3, %t6, 0; mov.u32 %t6, %laneid; selp.b32 %t7, %t6, %t7, %q3; "
+"""`%t7`: the lane in `%t5` before this one, or itself. What a lane outside of the mask gives is undefined."""
 WARP = [
-    *(f"shfl.sync.{mode}.b32 {{a}}|{{p}}, {{a}}, {n}, {c}, %t5;" for mode, n, c in (("up", 1, 0), ("down", 2, 31), ("bfly", 3, 31), ("idx", 4, 31), ("bfly", 1, 0x1C1F))),
+    "bfind.u32 %t7, %t5; shfl.sync.idx.b32 {a}|{p}, {a}, %t7, 31, %t5;",
+    BEFORE + "shfl.sync.idx.b32 {a}|{p}, {a}, %t7, 31, %t5;",
+    BEFORE + "mov.u32 %t6, %laneid; sub.u32 %t7, %t6, %t7; shfl.sync.up.b32 {a}|{p}, {a}, %t7, 0, %t5;",
+    BEFORE + "mov.u32 %t6, %laneid; xor.b32 %t7, %t6, %t7; shfl.sync.bfly.b32 {a}|{p}, {a}, %t7, 31, %t5;",
     "vote.sync.ballot.b32 {a}, {p}, %t5;", "vote.sync.any.pred %q0, {p}, %t5; selp.b32 {a}, {a}, {a}, %q0;", "vote.sync.uni.pred %q1, {p}, %t5; selp.b32 {a}, {a}, {a}, %q1;",
     "match.any.sync.b32 {a}, {a}, %t5;", "and.b32 %t7, {a}, 3; match.any.sync.b32 {a}, %t7, %t5;", "match.all.sync.b64 {a}|{p}, {d}, %t5;", "elect.sync _|%q2, %t5; selp.b32 {a}, {a}, {a}, %q2;", "bar.warp.sync %t5;",
     *(f"redux.sync.{op} {{a}}, {{a}}, %t5;" for op in ("add.u32", "add.s32", "min.s32", "max.u32", "and.b32", "or.b32", "xor.b32", "min.f32", "max.abs.f32", "min.NaN.f32", "max.f32")), "activemask.b32 {a};",

@@ -53,3 +53,10 @@ def test_what_nobody_knows_is_a_compile_error_with_its_line(body: str, implement
     mnemonic = body.split()[0].replace(".", r"\.")
     with pytest.raises(CompileError, match=rf"PTX line \d+: the emulator does not know {mnemonic}"):
         run(body, np.zeros((1, 8), np.uint32), engine)
+
+
+@pytest.mark.parametrize("implementation", ["interpreter", "engine"])
+def test_a_label_that_is_there_twice_is_a_compile_error(implementation: str) -> None:
+    engine = Emulator(workers=1, memory_bytes=1 << 20, level=0) if implementation == "engine" else None
+    with pytest.raises(CompileError, match=r"PTX line 36: label 'AGAIN' is there twice"):
+        run("bra AGAIN;\nAGAIN:\nAGAIN:", np.zeros((1, 8), np.uint32), engine)

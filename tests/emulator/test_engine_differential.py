@@ -12,6 +12,7 @@ from tests.emulator.differential import (
     COMMON,
     ENGINE,
     INTEGERS,
+    LABELS,
     REGISTERS,
     THREADS,
     Array,
@@ -117,7 +118,7 @@ def branching(draw: st.DrawFn, depth: int = 3) -> str:
     lines = []
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.integers(0, 3 if depth else 1))
-        label = f"L{draw(st.integers(0, 1 << 60))}"
+        label = f"L{next(LABELS)}"
         if kind <= 1:
             lines += draw(st.lists(integer_line(), min_size=1, max_size=4))
         elif kind == 2:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.emulator import fuzz_forms as forms
 from tests.emulator.differential import (
     COMMON,
+    LABELS,
     Array,
     both,
     filled,
@@ -91,7 +92,7 @@ def divergent_warps(draw: st.DrawFn, depth: int = 2) -> str:
     found = []
     for _ in range(draw(st.integers(1, 3))):
         if depth and draw(st.booleans()):
-            number, p = draw(st.integers(0, 1 << 60)), f"%p{draw(st.integers(0, 3))}"
+            number, p = next(LABELS), f"%p{draw(st.integers(0, 3))}"
             kept, other = f"%kept{depth}", f"%other{depth}"
             inside, outside = draw(divergent_warps(depth - 1)), draw(divergent_warps(depth - 1))
             found += [

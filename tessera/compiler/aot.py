@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from tessera.compiler.build import Builder, Pending, Progress
 from tessera.compiler.cache import CompileCache, toolchain
 from tessera.compiler.fingerprint import digest
 from tessera.compiler.gpu_code import Timings
-from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig, ToolOptions
+from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig
 from tessera.compiler.unit import Unit
 from tessera.program.artifact import Artifact, KernelBinary
 from tessera.program.errors import CompileError, OptionError
@@ -309,18 +309,11 @@ def _provenance(units: Sequence[Unit], config: AOTConfig) -> Mapping[str, Any]:
         "sources": {unit.program.name: digest([job.parts for job in unit.jobs]) for unit in units},
         "toolchain": {k: v for k, v in toolchain().items() if k != "tessera"},
         "tessera_digest": toolchain()["tessera"],
-        "targets": [_options_data(options) for options in config.tool_options()],
-    }
-
-
-def _options_data(options: ToolOptions) -> dict[str, Any]:
-    return {
-        "target": options.target,
-        "opt_level": options.opt_level,
-        "fast_math": options.fast_math,
-        "max_registers": options.max_registers,
-        "lineinfo": options.lineinfo,
-        "debug": options.debug,
+        "targets": [asdict(options) for options in config.tool_options()],
+        "graph": {
+            "enable_graph_optimization": config.enable_graph_optimization,
+            "enable_kernel_fusion": config.enable_kernel_fusion,
+        },
     }
 
 

@@ -64,7 +64,8 @@ PACKAGE: tuple[CommandEntry, ...] = (
         "Check every byte of a package against its manifest.",
         _in("package", "verify"),
         "tessera package verify hello.tsd",
-        "Exit status 1 if anything is not as the manifest says; the entry is named.",
+        "Exit status 1 if anything is not as the manifest says; the entry is named. With --rebuild, the "
+        "source is compiled anew with the package's own options, and must give the same bytes.",
     ),
     CommandEntry(
         "unpack",

@@ -44,6 +44,38 @@ def test_what_is_shown_next_runs_as_it_stands(tessera: Tessera, package: Path) -
     assert tessera("inspect", package).status == 0
 
 
+def test_package_is_proved_from_its_source(tessera: Tessera, package: Path, project: Path) -> None:
+    said = tessera("package", "verify", package, "--rebuild", "kernels.py")
+    assert said.status == 0, said.err
+    assert "what its source compiles to, byte for byte" in said.out
+    data = tessera("package", "verify", package, "--rebuild", "kernels.py:linear_relu", "--json").json
+    assert data["ok"]
+    whats = {p["what"].split()[-1] for p in data["pieces"]}
+    assert whats == {"program", "cubin", "ptx", "so"}
+
+
+def test_source_that_was_edited_proves_nothing(tessera: Tessera, package: Path, project: Path) -> None:
+    source = project / "kernels.py"
+    text = source.read_text()
+    source.write_text(text.replace("\n@ts.jit", "\n# only a comment\n@ts.jit"))
+    # Lines of the graph's nodes are a part of the program; the code is the same.
+    data = tessera("package", "verify", package, "--rebuild", "kernels.py", "--json").json
+    assert [p["what"] for p in data["pieces"] if not p["same"]] in ([], ["linear_relu program"])
+    source.write_text(text.replace("ts.relu(", "ts.tanh("))
+    said = tessera("package", "verify", package, "--rebuild", "kernels.py")
+    assert said.status == 1
+    assert "cubin: " in said.out
+    assert "not what the source compiles to" in said.out
+    source.write_text(text.replace("linear_relu", "other"))
+    assert tessera("package", "verify", package, "--rebuild", "kernels.py").status == 2
+
+
+@pytest.mark.parametrize("flag", ["--fast-math", "-O1", "--lineinfo"])
+def test_options_of_the_package_are_those_of_the_proof(tessera: Tessera, project: Path, flag: str) -> None:
+    tessera("compile", "kernels.py", "--arch", "sm_80", flag, "-o", "k.tsp")
+    assert tessera("package", "verify", "k.tsp", "--rebuild", "kernels.py").status == 0
+
+
 def test_python_source_in_place_of_a_package_says_how_to_build_one(tessera: Tessera, project: Path) -> None:
     for command in (("package", "verify"), ("package", "inspect"), ("serve",), ("diag",)):
         said = tessera(*command, "kernels.py")

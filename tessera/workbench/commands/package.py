@@ -73,7 +73,14 @@ def inspect(path: PackagePath, as_json: JsonOption = False) -> None:
     print(f"{len(entries)} entries, {bytes_text(sum(e.size for e in entries))}")
 
 
-def verify(path: PackagePath, as_json: JsonOption = False) -> None:
+def verify(
+    path: PackagePath,
+    source: Annotated[
+        str | None,
+        typer.Option("--rebuild", metavar="FILE[:NAME]", help="Compile this source and compare every byte."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Check every byte; exit status 1 names the entry that is wrong."""
     from tessera.package import Package
     from tessera.program.errors import PackageError
@@ -89,11 +96,38 @@ def verify(path: PackagePath, as_json: JsonOption = False) -> None:
         if entry is None:
             raise
         findings, count = [(str(entry), error.message.removeprefix(f"{entry}: "))], None
+    if source is not None and not findings:
+        _verify_source(path, source, as_json)
+        return
     if as_json:
         emit({"ok": not findings, "findings": [{"entry": e, "problem": p} for e, p in findings]})
     else:
         _print_findings(path, findings, count)
     if findings:
+        raise typer.Exit(1)
+
+
+def _verify_source(path: Path, source: str, as_json: bool) -> None:
+    """Compile the source anew and compare; exit status 1 if anything differs."""
+    from tessera.package import Package
+    from tessera.workbench.failure import visible
+    from tessera.workbench.opening import package_path
+    from tessera.workbench.output import emit, note
+    from tessera.workbench.rebuild import rebuild
+
+    pieces, tools = rebuild(Package.load(package_path(path)), source)
+    wrong = [piece for piece in pieces if piece.problem]
+    if as_json:
+        rows = [{"what": p.what, "same": p.problem is None, "problem": p.problem} for p in pieces]
+        emit({"ok": not wrong, "pieces": rows, "notes": tools})
+    else:
+        for piece in pieces:
+            print(visible(f"{piece.what}: {piece.problem or 'the same'}"))
+        for text in tools:
+            note(text)
+        verdict = "not what the source compiles to" if wrong else "what its source compiles to, byte for byte"
+        print(f"{path} is {verdict}")
+    if wrong:
         raise typer.Exit(1)
 
 

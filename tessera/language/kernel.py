@@ -63,6 +63,12 @@ class Kernel:
         # A function under @cuda.jit keeps the plain one as py_func.
         self.fn: Callable[..., Any] = getattr(fn, "py_func", fn)
         """The plain Python function."""
+        if not inspect.isfunction(self.fn):
+            raise KernelError(
+                f"a kernel is written as a Python function, not {type(self.fn).__name__} {self.fn!r:.60}",
+                hint="@ts.kernel(grid=…, block=…) above def …(x: ts.Array[ts.f32, 'n']):",
+                location=caller_location(),
+            )
         self.name: str = name or self.fn.__name__
         """Entry name."""
         self.location: SourceLocation | None = definition_location(self.fn)

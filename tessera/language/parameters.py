@@ -122,10 +122,14 @@ def _check_symbols(kernel: str, params: list[KernelParam], places: Mapping[str, 
     for param in params:
         clash = next((p for p in params if p.name in symbols_of(*param.shape) and not _may_share(p)), None)
         if clash is not None:
+            other = clash.kind == "size"
+            what = f"the size {clash.shape[0]}" if other else "not an integer"
             raise KernelError(
                 f"{kernel}: the size {clash.name!r} of array {param.name!r} is also the name of a parameter "
-                "that is not an integer",
-                hint="give the size another name",
+                f"that is {what}",
+                hint=f'ts.Size[…, "{clash.name}"], or give the size another name'
+                if other
+                else "give the size another name",
                 location=places.get(param.name),
                 parameter=param.name,
             )

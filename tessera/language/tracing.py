@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tessera.language import operators as ops
 from tessera.language.builder import GraphBuilder, recording
 from tessera.language.emit import node_of
 from tessera.language.location import definition_location, raised_location, return_location
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
 Structure = Literal["one", "tuple", "dict"]
 Argument = TensorSpec | bool | int | float | str | None
 """What a parameter is traced with: a tensor to come, or a Python value that is built into the graph."""
+
+
+_CALL = re.compile(r"(\w+)\(\) (?:got|missing|takes)")
+"""Python's message on arguments that a function does not take."""
+_HINTS = {
+    "ellipsis": "put a function or a Module in place of ...",
+    "does not support item": "a tensor is a value: make another with ts.where, ts.scatter or ts.concat",
+}
+"""By words of a TypeError."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -140,9 +151,18 @@ def _hint(error: Exception) -> str | None:
         known = [*last.tb_frame.f_locals, *last.tb_frame.f_globals]
         near = difflib.get_close_matches(error.name, known, n=1)
         return f"did you mean {near[0]}?" if near else "define or import it first"
-    if isinstance(error, TypeError) and "ellipsis" in str(error):
-        return "put a function or a Module in place of ..."
-    return None
+    if isinstance(error, AttributeError) and isinstance(error.name, str) and error.obj is not None:
+        near = difflib.get_close_matches(error.name, dir(error.obj), n=1)
+        return (
+            f"did you mean {near[0]}?" if near else f"it must be set first, as in __init__: {error.name} = …"
+        )
+    if not isinstance(error, TypeError):
+        return None
+    called = _CALL.match(str(error))
+    function = getattr(ops, called[1], None) if called and called[1] in ops.OPERATORS else None
+    if called and function:
+        return f"ts.{called[1]}({', '.join(inspect.signature(function).parameters)})"
+    return next((hint for words, hint in _HINTS.items() if words in str(error)), None)
 
 
 def _outputs(source: Source, builder: GraphBuilder, result: Any) -> tuple[Structure, dict[str, int]]:

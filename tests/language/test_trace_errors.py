@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tessera as ts
-from tessera.program.errors import ShapeError, SpecError, TesseraError, TraceError
+from tessera.program.errors import KernelError, ShapeError, SpecError, TesseraError, TraceError
 
 X = ts.TensorSpec(("n", 4))
 
@@ -356,3 +356,47 @@ def test_name_that_is_no_file_name_is_refused(name: str) -> None:
 def test_two_outputs_of_one_name_are_refused() -> None:
     with pytest.raises(TraceError, match="two outputs called '1'"):
         ts.jit(lambda x: {1: x, "1": x + 1}).trace([ts.TensorSpec((3,))])
+
+
+def test_arguments_that_an_operator_does_not_take_are_answered_with_its_parameters() -> None:
+    def typo(x: Any) -> Any:
+        return ts.softmax(x, axsi=-1)  # here
+
+    def missing(x: Any) -> Any:
+        return ts.take(x, np.array([1]))  # type: ignore[call-arg]  # here
+
+    assert "ts.softmax(x, axis" in (fault(typo).hint or "")
+    assert "axis" in (fault(missing).hint or "")
+
+
+def test_assignment_to_elements_says_what_makes_new_tensors() -> None:
+    def f(x: Any) -> Any:
+        x[0] = 3  # here
+        return x
+
+    assert "ts.where" in (fault(f).hint or "")
+
+
+def test_attribute_of_a_model_that_was_not_set_says_where() -> None:
+    class Model(ts.Module):
+        def __init__(self) -> None:
+            self.weight = ts.Parameter(np.ones((4, 4), np.float32))
+
+        def forward(self, x: ts.Tensor[ts.f32, "n", 4]) -> Any:
+            return x @ self.wieght  # type: ignore[attr-defined]
+
+    class Bare(ts.Module):
+        def forward(self, x: ts.Tensor[ts.f32, "n", 4]) -> Any:
+            return x @ self.scale_of_rows  # type: ignore[attr-defined]
+
+    with pytest.raises(TraceError) as raised:
+        Model()(np.ones((2, 4), np.float32))
+    assert raised.value.hint == "did you mean weight?"
+    with pytest.raises(TraceError) as raised:
+        Bare()(np.ones((2, 4), np.float32))
+    assert "__init__: scale_of_rows" in (raised.value.hint or "")
+
+
+def test_kernel_that_is_no_python_function_is_refused() -> None:
+    with pytest.raises(KernelError, match="not builtin_function_or_method"):
+        ts.kernel(grid=1, block=32)(print)

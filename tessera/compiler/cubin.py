@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -18,6 +19,17 @@ _FINAL = re.compile(r"used (\d+) registers, .*?(\d+) stack, (\d+) bytes smem")
 _COUNTS_RESERVED = ((9, 0),)
 """Where the report adds the system's own kilobyte to a kernel's shared memory (measured, CUDA 12.9)."""
 _SHARED_OVER = re.compile(r"uses too much shared data \(0x([0-9a-f]+) bytes, 0x([0-9a-f]+) max\)")
+_UNDEFINED = re.compile(r"Undefined reference to '(?P<symbol>(?:_Z(?P<length>\d+))?(?P<rest>[^']+))'")
+
+
+def load_linker() -> None:
+    """Import the linker where no other thread does.
+
+    While cuda.core is imported it puts the names of its module for the CUDA version over its own, its
+    `__spec__` too: a second thread takes it for ready, and finds no `Linker` in it.
+    """
+    with contextlib.suppress(ImportError):  # `ptx_to_cubin` says what is missing, if it needs it
+        import cuda.core  # noqa: F401
 
 
 def ptx_to_cubin(ptx: Ptx, name: str, options: ToolOptions) -> tuple[bytes, Resources]:
@@ -157,6 +169,13 @@ def _assembler_error(text: str, name: str, options: ToolOptions) -> ToolchainErr
             resource="static shared memory",
             required=required,
             limit=limit,
+        )
+    undefined = _UNDEFINED.search(text)
+    if undefined:
+        length = int(undefined["length"]) if undefined["length"] else None
+        return ToolchainError(
+            f"{name} uses {undefined['rest'][:length]} ({undefined['symbol']}), which nothing defines",
+            hint="define it in the same file, or in a header that the file includes",
         )
     lines = [line for line in text.splitlines() if "error" in line or "fatal" in line]
     return ToolchainError(

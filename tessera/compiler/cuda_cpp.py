@@ -19,6 +19,9 @@ from tessera.program.errors import CompileError, KernelError, SourceLocation
 _MESSAGE = re.compile(
     r"^(?P<file>[^\s(]+)\((?P<line>\d+)\): (?:catastrophic )?error[^:]*: (?P<text>.+)$", re.MULTILINE
 )
+_NAMES = "__nv_name_map"
+"""What NVRTC calls the file in which it looks for the entry."""
+_NO_HEADER = re.compile(r'cannot open source file "(?P<name>[^"]+)"')
 _CARET = re.compile(r"^(\s*)\^", re.MULTILINE)
 _GLOBAL = re.compile(r"__global__[^;{}()]*?(?:__launch_bounds__\s*\([^)]*\)[^;{}()]*?)?\b(\w+)\s*\(")
 _ENTRY = re.compile(r"^(?:\.visible |\.weak )?\.entry (\w+)", re.MULTILINE)
@@ -127,15 +130,35 @@ class CppKernel:
         missing = self._missing_entry()
         if missing is not None:
             return missing
+        if first["file"] == _NAMES:
+            return CompileError(
+                f"entry={self.entry!r}: {first['text'].strip()} (for {options.target})",
+                hint="entry is the function as C++ names it, with its namespace and every template argument, "
+                "such as ns::scale<float>",
+                location=self.location or SourceLocation(str(self.path), 1),
+                log=log,
+            )
         path = self.headers.paths.get(first["file"], self.path)
-        line = int(first["line"])
+        line, hint = int(first["line"]), None
+        column = self._column(path, line, log[first.end() :])
+        header = _NO_HEADER.search(first["text"])
+        if header is not None:
+            # NVRTC's caret is behind the name.
+            column = max(self._line(path, line).find(header["name"]), 0)
+            hint = self._searched()
         return CompileError(
             f"{first['text'].strip()} (for {options.target})",
-            location=SourceLocation(
-                str(path), line, self._column(path, line, log[first.end() :]), function=self.name
-            ),
+            hint=hint,
+            location=SourceLocation(str(path), line, column, function=self.name),
             log=log,
         )
+
+    def _searched(self) -> str:
+        lost = [folder for folder in self.folders if not folder.is_dir()]
+        if lost:
+            return f"include_dirs names a folder that is not there: {lost[0]}"
+        places = ", ".join(dict.fromkeys(str(folder) for folder in (self.path.parent, *self.folders)))
+        return f"looked for in {places} and among CUDA's headers: include_dirs=[…] adds folders"
 
     def _column(self, path: Path, line: int, shown: str) -> int | None:
         """Where NVRTC's caret points, in the file's own line: it shows lines with another indentation."""

@@ -17,7 +17,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, TypeVar
 
-from tessera.compiler.cubin import ptx_to_cubin
+from tessera.compiler.cubin import load_linker, ptx_to_cubin
 from tessera.compiler.cuda_cpp import CppKernel
 from tessera.compiler.diagnose import explain
 from tessera.compiler.numba_adapter import CudaIR
@@ -110,13 +110,19 @@ class KernelCode:
         text = self._text(options)
         if not cubin:
             return Code(self._pool.submit(lambda: for_target(text.result(), options)), None)
+        load_linker()
         # Texts are submitted before the links that wait for them, and threads take work in order.
         ptx = self._pool.submit(lambda: for_target(text.result(), options))
         return Code(ptx, self._pool.submit(self._link, ptx, options))
 
     def _link(self, ptx: Future[Ptx], options: ToolOptions) -> tuple[bytes, Resources]:
         text = ptx.result()
-        return self._timings.timed("cubin", lambda: ptx_to_cubin(text, self._kernel.name, options))
+        try:
+            return self._timings.timed("cubin", lambda: ptx_to_cubin(text, self._kernel.name, options))
+        except TesseraError as error:
+            if isinstance(self._kernel, CppKernel):
+                error.location = error.location or self._kernel.location
+            raise
 
     def _text(self, options: ToolOptions) -> Future[Ptx]:
         kernel = self._kernel

@@ -1,5 +1,9 @@
 """Kernels from CUDA C++ files: compiled by NVRTC, emulated, packaged, and their mistakes named by line."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import pytest
 import tessera as ts
 from tessera.compiler.cache import CompileCache
 from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget, DeploymentPackage
-from tessera.program.errors import CompileError, InputError, KernelError
+from tessera.program.errors import CompileError, InputError, KernelError, ToolchainError
 
 HEADER = """#pragma once
 template <typename T> __device__ T twice(T x) { return x + x; }
@@ -197,6 +201,71 @@ def test_mistake_in_a_header_is_named_there(source: Path) -> None:
     place = caught.value.location
     assert place is not None
     assert (Path(place.file), place.line) == (header, 2)
+
+
+def test_header_that_is_not_there_says_where_it_was_looked_for(source: Path) -> None:
+    source.write_text(SOURCE.replace("common.cuh", "comon.cuh"))
+    with pytest.raises(CompileError, match=r'cannot open source file "own/comon\.cuh"') as caught:
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
+    place, hint = caught.value.location, caught.value.hint
+    assert place is not None
+    assert (place.line, place.column) == (1, SOURCE.index("own"))
+    assert hint is not None
+    assert str(source.parent) in hint
+    assert "include_dirs=" in hint
+    with pytest.raises(CompileError) as caught:
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source, include_dirs=["headers"]))
+    assert "headers" in (caught.value.hint or "")
+    assert "not there" in (caught.value.hint or "")
+
+
+def test_entry_that_nvrtc_refuses_is_placed_at_the_function(source: Path) -> None:
+    with pytest.raises(CompileError, match="entry='scale<flaot>': identifier \"flaot\"") as caught:
+        AOTCompiler(target_architectures=["sm_80"]).compile(scale(source, entry="scale<flaot>"))
+    place = caught.value.location
+    assert place is not None
+    assert "scale" in SOURCE.splitlines()[place.line - 1]
+    assert "template argument" in (caught.value.hint or "")
+
+
+def test_function_that_nothing_defines_is_named(source: Path) -> None:
+    source.write_text(SOURCE.replace("template", "extern __device__ float nowhere(float);\ntemplate", 1))
+    source.write_text(source.read_text().replace("float(twice(x[i]))", "nowhere(x[i])"))
+    with pytest.raises(ToolchainError, match=r"scale uses nowhere \(_Z7nowheref\)") as caught:
+        AOTCompiler(target_architectures=["sm_80"], cache=CompileCache.off()).compile(scale(source))
+    assert caught.value.location is not None
+
+
+def test_size_parameter_of_another_size_is_named() -> None:
+    params = {"x": ts.Array[ts.f32, "n"], "n": ts.Size[ts.i32, "m"]}
+    with pytest.raises(KernelError, match="name of a parameter that is the size m") as caught:
+        ts.cuda_kernel(__file__, entry="f", params=params, outputs="x", grid=1, block=32)
+    assert 'ts.Size[…, "n"]' in (caught.value.hint or "")
+
+
+def test_two_kernels_compile_where_nothing_was_imported_before(source: Path) -> None:
+    # Importing cuda.core in two threads at once leaves one of them without its Linker.
+    (source.parent / "kernels.py").write_text(
+        """import tessera as ts
+
+def scale(name, dtype):
+    params = {"x": ts.Array[dtype, "n"], "y": ts.Array[dtype, "n"], "a": ts.f32, "n": ts.Size[ts.i32, "n"]}
+    return ts.cuda_kernel("kernels.cu", entry=f"scale<{name}>", params=params, outputs="y", grid=1, block=64)
+
+wide = scale("float", ts.f32)
+narrow = scale("half", ts.f16)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tessera", "compile", "kernels.py", "--arch", "sm_70,sm_80,sm_90", "--json"],
+        cwd=source.parent,
+        env={**os.environ, "TESSERA_CACHE_DIR": str(source.parent / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["kernels"]) == 6
 
 
 @pytest.mark.parametrize(

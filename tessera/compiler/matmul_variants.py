@@ -21,12 +21,13 @@ from tessera.program.program import Compare
 
 FULL_TILES = 96
 """From this many large tiles on, blocks fill a GPU: most of an A100's 108 multiprocessors have one."""
-SPLIT_TILES = 32
+SPLIT_TILES = 64
 """Up to this many small tiles, most multiprocessors would be idle: the depth is cut."""
 SPLIT_DEPTH = 1024
 """From this depth on, cutting it is worth a second kernel."""
-WIDTH = 128
-"""Columns of a warpgroup product, if `wgmma_config` does not say."""
+WIDTHS = (256, 128, 64)
+"""Columns of warpgroup products, if `wgmma_config` does not say: the widest that fills the GPU is the fastest
+(measured on an H200, `benchmarks/gpu_matmul.py`)."""
 SPLITS = 8
 """Parts of a depth that is cut."""
 
@@ -177,23 +178,24 @@ class _Family:
             large = LARGE if LARGE.shared_bytes <= self.units.shared_bytes else None
             if not self.group.at_load:
                 found.append(_Candidate((*aligned, *self._split()), _Maker(self, SMALL, splits=SPLITS)))
-            warpgroups = self._warpgroup_tile()
-            if warpgroups is not None:
-                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(warpgroups))
-                found.append(_Candidate((*aligned, full), _WarpgroupMaker(self, warpgroups)))
-            elif large is not None:
+            warpgroups = self._warpgroup_tiles()
+            for tile in warpgroups:
+                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(tile))
+                found.append(_Candidate((*aligned, full), _WarpgroupMaker(self, tile)))
+            if not warpgroups and large is not None:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(large))
                 found.append(_Candidate((*aligned, full), _Maker(self, large)))
             found.append(_Candidate(aligned, _Maker(self, SMALL)))
         found.append(_Candidate((), _Maker(self, SMALL, copied=False)))
         return found
 
-    def _warpgroup_tile(self) -> WarpgroupTile | None:
-        """The tile of warpgroup products, where the target has them and they fit the operands."""
+    def _warpgroup_tiles(self) -> list[WarpgroupTile]:
+        """Tiles of warpgroup products, widest first, where the target has them and they fit the operands."""
         if not self.units.warpgroups or not multiplies(self.matrices):
-            return None
-        columns = self.units.wgmma[1] if self.units.wgmma is not None else WIDTH
-        return choose_tile(columns, self.units.shared_bytes)
+            return []
+        widths = WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
+        tiles = (choose_tile(columns, self.units.shared_bytes) for columns in widths)
+        return [tile for tile in tiles if tile is not None]
 
     def _tiles(self, tile: Tile | WarpgroupTile) -> Dim:
         shape = self.graph.nodes[self.matrices.core].shape

@@ -57,7 +57,7 @@ def _masked_declaration(name: str) -> str:
     }[operation]
 
 
-_CALLS = r"@((?:read|write|hosts|host|touch|inside|mark|merge|doubt)_\w+|join)\("
+_CALLS = r"@((?:read|write|hosts|host|touch|inside|mark|merge|doubt|stamp)_\w+|join)\("
 
 
 def helpers_text(names: set[str]) -> str:
@@ -82,6 +82,7 @@ def _define(name: str) -> str:
 MAKERS: dict[str, Callable[..., str]] = {
     "ld": transfers_ir.load, "uld": transfers_ir.uniform_load, "st": transfers_ir.store,
     "read": transfers_ir.read_lanes, "write": transfers_ir.write_lanes,
+    "stamp": transfers_ir.stamp_lanes,
     "hosts": bounds_ir.hosts, "host": bounds_ir.host,
     "atom": lane_loops_ir.atomic, "cas": lane_loops_ir.compare_and_swap,
     "rmw": lane_loops_ir.combined,

@@ -125,21 +125,35 @@ def _join(h: Helper, places: Value, table: str, mask: str) -> None:
     at = h.binary("add", places, h.get(f"blk.{table}"))
     words = h.load(32, at, mask)
     tag = h.binary("or", h.threads(), h.get("blk.now", 32))
-    many = h.compare("eq", h.binary("and", words, constant(CROWD | WARPS, 32)), constant(WARPS, 32))
+    many = h.compare("ne", h.binary("and", words, constant(WARPS, 32)), constant(0, 32))
     many = h.binary("and", many, h.compare("uge", words, h.get("blk.floor", 32)))
     known = h.among(h.binary("or", many, h.compare("eq", words, tag)), mask)
     h.branch(h.let(f"icmp eq i32 {known}, {mask}"), f"{table}.known", f"{table}.new")
     h.part(f"{table}.new")
+    late = h.among(h.compare("uge", words, h.get("blk.floor", 32)), mask)
+    h.branch(h.let(f"icmp eq i32 {late}, 0"), f"{table}.first", f"{table}.more")
+    h.part(f"{table}.first")
+    # Nobody came since the last barrier.
+    _stamp(h, at, tag, mask)
+    h.raw(f"  br label %{table}.known")
+    h.part(f"{table}.more")
     h.raw(f"  call void @join(ptr %blk, ptr %warp, {V64} {at.text}, {V32} {words.text}, i32 {mask})")
     h.raw(f"  br label %{table}.known")
     h.part(f"{table}.known")
+
+
+def _stamp(h: Helper, places: Value, words: Value, mask: str) -> None:
+    # A word that says several warps as well as several lanes of one is one of several warps.
+    h.raw(
+        f"  call void @stamp_32({V64} {places.text}, i32 {mask}, {V32} {h.spread(words).text}, i32 {CROWD})"
+    )
 
 
 def _in_order(h: Helper, word: Value) -> tuple[Value, Value]:
     """Whether the accesses of a word of reads or atomics come before this one, and whether all are this warp's."""
     crowd = h.binary("and", word, constant(CROWD | WARPS, 32))
     one = h.compare("eq", crowd, constant(0, 32))
-    near = h.binary("and", h.compare("ne", crowd, constant(WARPS, 32)), in_warp(h, word))
+    near = h.binary("and", h.compare("ult", crowd, constant(WARPS, 32)), in_warp(h, word))
     own = h.binary("and", one, h.compare("eq", thread_of(h, word), h.threads()))
     met = h.binary("and", near, h.compare("ult", word, h.get("warp.floor", 32)))
     before = h.compare("ult", word, h.get("blk.floor", 32))
@@ -156,16 +170,7 @@ def join(name: str) -> str:
         near, h.binary("or", tag, constant(CROWD, 32)), h.binary("or", tag, constant(WARPS, 32))
     )
     new = h.select(ordered, tag, several)
-    h.store(places, "%mask", new)
-    kept = h.load(32, places, "%mask")
-    lost = h.among(h.compare("ne", kept, new), "%mask")
-    h.branch(h.let(f"icmp eq i32 {lost}, 0"), "end", "again")
-    h.part("again")
-    # Lanes that have a place of their own are taken for several too: one store for all is far cheaper.
-    alone = h.compare("eq", h.binary("and", new, constant(WARPS, 32)), constant(0, 32))
-    h.store(places, "%mask", h.select(alone, h.binary("or", new, constant(CROWD, 32)), new))
-    h.raw("  br label %end")
-    h.part("end")
+    _stamp(h, places, new, "%mask")
     h.raw("  ret void")
     return h.define(f"void @{name}(ptr %blk, ptr %warp, {V64} %p, {V32} %r, i32 %mask) noinline")
 

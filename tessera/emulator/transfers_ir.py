@@ -164,6 +164,83 @@ end:
 }}"""
 
 
+def stamp_lanes(name: str, bits_text: str) -> str:
+    """`stamp_<bits>`: writes one element per lane; where several lanes meet, `%crowd` is or'ed to it.
+
+    Of lanes in no pattern all count as meeting if any two do.
+    """
+    bits = int(bits_text)
+    size, kind, half = bits // 8, f"<{WARP} x i{bits}>", f"<16 x i{bits}>"
+    half_steps = vector_text([lane % 16 * size for lane in range(WARP)], 64)
+    low, high = (", ".join(f"i32 {i}" for i in range(first, first + 16)) for first in (0, 16))
+    return f"""
+define internal void @{name}({V64} %h, i32 %mask, {kind} %v, i{bits} %crowd) {{
+  %none = icmp eq i32 %mask, 0
+  br i1 %none, label %end, label %some
+some:{side_by_side(size)}{spread("crowd", f"i{bits}")}
+  %met = or {kind} %v, %crowd.all
+  %row = and i1 %near, %full
+  br i1 %row, label %whole, label %apart
+whole:
+  store {kind} %v, ptr %p, align {size}
+  ret void
+apart:
+  br i1 %full, label %halves, label %each
+halves:
+  %first = shufflevector {V64} %h, {V64} poison, <{WARP} x i32> {_HALF_STARTS}
+  %d = sub {V64} %h, %first
+  %ha = extractelement {V64} %h, i32 0
+  %hb = extractelement {V64} %h, i32 16
+  %pa = inttoptr i64 %ha to ptr
+  %pb = inttoptr i64 %hb to ptr
+  %rows = icmp eq {V64} %d, {half_steps}
+  %rowsm = bitcast <{WARP} x i1> %rows to i32
+  %two_rows = icmp eq i32 %rowsm, -1
+  br i1 %two_rows, label %rows2, label %try2
+rows2:
+  %gap = sub i64 %ha, %hb
+  %shifted = add i64 %gap, {16 * size}
+  %overlap = icmp ult i64 %shifted, {32 * size}
+  br i1 %overlap, label %touching, label %separate
+separate:
+  %va = shufflevector {kind} %v, {kind} poison, <16 x i32> <{low}>
+  %vb = shufflevector {kind} %v, {kind} poison, <16 x i32> <{high}>
+  store {half} %va, ptr %pa, align {size}
+  store {half} %vb, ptr %pb, align {size}
+  ret void
+touching:
+  %ma = shufflevector {kind} %met, {kind} poison, <16 x i32> <{low}>
+  %mb = shufflevector {kind} %met, {kind} poison, <16 x i32> <{high}>
+  store {half} %ma, ptr %pa, align {size}
+  store {half} %mb, ptr %pb, align {size}
+  ret void
+try2:
+  %ones = icmp eq {V64} %d, zeroinitializer
+  %onesm = bitcast <{WARP} x i1> %ones to i32
+  %two_ones = icmp eq i32 %onesm, -1
+  br i1 %two_ones, label %ones2, label %each
+ones2:
+  %oa = extractelement {kind} %met, i32 15
+  %ob = extractelement {kind} %met, i32 31
+  store i{bits} %oa, ptr %pa, align {size}
+  store i{bits} %ob, ptr %pb, align {size}
+  ret void
+each:
+  call void @write_{bits}({V64} %h, i32 %mask, {kind} %v)
+  %kept = call {kind} @read_{bits}({V64} %h, i32 %mask)
+  %other = icmp ne {kind} %kept, %v
+  %otherm = bitcast <{WARP} x i1> %other to i32
+  %lost = and i32 %otherm, %mask
+  %fine = icmp eq i32 %lost, 0
+  br i1 %fine, label %end, label %again
+again:
+  call void @write_{bits}({V64} %h, i32 %mask, {kind} %met)
+  br label %end
+end:
+  ret void
+}}"""
+
+
 def _checked(space: str, size: int, *, vector: bool) -> str:
     kind, helper = (V64, "hosts") if vector else ("i64", "host")
     return f"""

@@ -113,6 +113,12 @@ class Interpreter:
         if self.sanitizer:
             self.sanitizer.reclaimed(GLOBAL_BASE + mark)
 
+    def take_printed(self, loaded: Machine) -> str:
+        """What the module's kernels have printed since the last call."""
+        text = "".join(loaded.printed)
+        loaded.printed.clear()
+        return text
+
     def load(self, ptx: str) -> Machine:
         """A module with its variables in memory.
 

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
-from tessera.program.arch import MAX_GRID
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import DeviceError, MissingDependencyError, OutOfMemoryError
 from tessera.runtime.cuda_cluster import cluster_launcher
@@ -218,7 +217,7 @@ class CupyDriver:
         Raises:
             DeviceError: The launch is over a limit of the device.
         """
-        self._check_grid(call)
+        call.check_grid()
         self._allow_shared(function, call)
         if call.cluster is not None:
             return cluster_launcher(function.ptr, call, call.cluster, params, stream.ptr)
@@ -252,14 +251,6 @@ class CupyDriver:
         with self._device:
             free, total = self._runtime.memGetInfo()
         return int(free), int(total)
-
-    def _check_grid(self, call: LaunchCall) -> None:
-        for size, limit, axis in zip(call.grid, MAX_GRID, "xyz", strict=True):
-            if size > limit:
-                raise DeviceError(
-                    f"kernel {call.kernel!r}: {size} blocks along {axis}, a GPU takes {limit}",
-                    hint="use smaller inputs, or give a block more work",
-                )
 
     def _allow_shared(self, function: Function, call: LaunchCall) -> None:
         asked = call.shared_bytes

@@ -285,6 +285,7 @@ class EmulatedProgram(Executable[Frame]):
                 recorder.add_step(self.program.name, index, call.kernel, elapsed)
 
     def _launch(self, call: LaunchCall, cells: int) -> None:
+        call.check_grid()
         sizes = self._sizes_of[call.kernel]
         if len(sizes) != len(call.args):
             raise DeviceError(
@@ -299,6 +300,10 @@ class EmulatedProgram(Executable[Frame]):
         except DeviceError as error:
             error.hint = error.hint or CHECK_HINT
             raise
+        finally:
+            text = self._engine.take_printed(module)
+            if text:
+                print(text, end="", flush=True)
 
     def _frame(self, schedule: Schedule) -> Frame:
         return Frame(schedule, self._cells(schedule))

@@ -85,6 +85,10 @@ class CountingEngine:
         counters = self._engine.launch_params(loaded, entry, grid, block, params, shared_bytes)
         self.launches.append(CountedLaunch(entry, grid, block, shared_bytes, counters))
 
+    def take_printed(self, loaded: Any) -> str:
+        """What kernels have printed since the last call."""
+        return self._engine.take_printed(loaded)
+
 
 def _engine_for(texts: Iterable[str]) -> Engine:
     if has_llvm():

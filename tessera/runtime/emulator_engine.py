@@ -51,6 +51,9 @@ class Engine(Protocol):
     ) -> Any:
         """Run a kernel to its end."""
 
+    def take_printed(self, loaded: Any) -> str:
+        """What the module's kernels have printed since the last call."""
+
 
 class CompiledEngine:
     """PTX compiled by LLVM: fast, and without checks beyond bounds.
@@ -111,6 +114,13 @@ class CompiledEngine:
             DeviceError: A bad access, a deadlock, or a kernel that does not end.
         """
         return self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes).counters
+
+    def take_printed(self, loaded: Any) -> str:
+        """What kernels have printed since the last call."""
+        del loaded
+        text = "".join(self._emulator.printed)
+        self._emulator.printed.clear()
+        return text
 
 
 class CheckedEngine:
@@ -175,6 +185,11 @@ class CheckedEngine:
             TooManyFindingsError: The sanitizer's limit is reached.
         """
         self._emulator.launch_params(loaded, entry, grid, block, params, shared_bytes)
+
+    def take_printed(self, loaded: Any) -> str:
+        """Nothing: where something is wrong, blocks run more than once."""
+        del loaded
+        return ""
 
 
 def has_llvm() -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from tessera.program.arch import MAX_GRID
 from tessera.program.dim import Dim, evaluate
 from tessera.program.dtype import DType
-from tessera.program.errors import InputError, ProgramError
+from tessera.program.errors import DeviceError, InputError, ProgramError
 from tessera.program.program import (
     Arg,
     Buffer,
@@ -68,6 +69,19 @@ class LaunchCall:
     def items(self) -> int:
         """Work items on a CPU: blocks of the grid."""
         return self.grid[0] * self.grid[1] * self.grid[2]
+
+    def check_grid(self) -> None:
+        """Whether a GPU takes so many blocks.
+
+        Raises:
+            DeviceError: It does not; names the axis.
+        """
+        for size, limit, axis in zip(self.grid, MAX_GRID, "xyz", strict=True):
+            if size > limit:
+                raise DeviceError(
+                    f"kernel {self.kernel!r}: {size} blocks along {axis}, a GPU takes {limit}",
+                    hint="use smaller inputs, or give a block more work",
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,18 @@ def fill(n: ts.i64, value: ts.i32, y: ts.Array[ts.i32, "n"]):
         y[i] = value
 
 
+@ts.kernel(grid=lambda n: n * 1_000_000_000, block=32)
+def vast(n: ts.i32, y: ts.Array[ts.f32, 32]):
+    y[cuda.threadIdx.x] = 1
+
+
+@ts.kernel(grid=2, block=2)
+def talk(y: ts.Array[ts.i32, 4]):
+    i = cuda.grid(1)
+    print("thread", i, y[i])
+    y[i] += 1
+
+
 class Net(ts.Module):
     """Two layers whose weights the plan prepares once."""
 
@@ -179,3 +191,18 @@ def test_sanitized_runs_give_the_same_results(rng: np.random.Generator) -> None:
     for (value,) in (first, second):
         np.testing.assert_allclose(value, plain, rtol=1e-5, atol=1e-6)
     assert not sanitizer.findings
+
+
+def test_more_blocks_than_a_gpu_takes_are_refused_before_the_launch(engine: str) -> None:
+    runtime = open_artifact(compiled(vast), "emulator")
+    with pytest.raises(DeviceError, match="3000000000 blocks along x, a GPU takes 2147483647"):
+        runtime.execute(3, np.zeros(32, np.float32))
+
+
+def test_what_threads_print_comes_out_in_the_order_of_blocks(
+    engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = open_artifact(compiled(talk), "emulator")
+    for _ in range(2):
+        runtime.execute(np.array([7, 8, 9, 5], np.int32))
+        assert capsys.readouterr().out == "thread 0 7\nthread 1 8\nthread 2 9\nthread 3 5\n"

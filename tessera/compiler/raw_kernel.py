@@ -42,7 +42,6 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
     Raises:
         CompileError: A name in the kernel is not defined, or `cpu` is the only target and
             the kernel needs a GPU.
-        KernelError: An argument has a dtype that Numba does not know.
     """
     gpu, cpu = split_targets(targets)
     if isinstance(kernel, CudaKernel):
@@ -208,8 +207,10 @@ def _cpu_job(kernel: Kernel, digest: str | None) -> Job:
 def _check_cpu_types(kernel: Kernel) -> None:
     for param in kernel.params:
         if param.dtype.name in abi.NOT_ON_CPU:
-            raise KernelError(
-                f"{kernel.name} needs a GPU: {param.name} is {param.dtype}, unknown to Numba on the CPU",
-                hint="use f32, or write it with @ts.jit, which converts",
+            raise CompileError(
+                f"{kernel.name} needs a GPU or the emulator: {param.name} is {param.dtype}, "
+                "unknown to Numba on the CPU",
+                hint="run it on the device emulator; for the cpu, use f32, or write it with @ts.jit",
                 location=kernel.location,
+                uses=str(param.dtype),
             )

@@ -44,6 +44,7 @@ _WHY = {
     "shfl_down_sync": "a shuffle",
     "shfl_xor_sync": "a shuffle",
     "cg": "cooperative groups",
+    "print": "text from threads",
 }
 
 
@@ -62,6 +63,11 @@ class _Names:
             base = self.value(node.value)
             return getattr(base, node.attr, None) if isinstance(base, ModuleType) else None
         return None
+
+    def prints(self, node: ast.expr) -> bool:
+        """Whether that is Python's `print`, which is code with Python in it on a CPU."""
+        own = isinstance(node, ast.Name) and node.id == "print" and node.id not in self.local
+        return own and self.globals.get("print", print) is print
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,8 @@ class _Threads(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
+        if self._names.prints(node):
+            raise needs_gpu(self._function, node.id, node.lineno, node.col_offset)
         value = self._names.value(node)
         return node if value is None else self._check(node, value)
 
@@ -240,6 +248,8 @@ def _cuda_use(function: Any, is_cuda: Callable[[Any], bool]) -> tuple[str, int, 
     names = _Names(_scope(function), frozenset(function.__code__.co_varnames))
     for node in ast.walk(function_tree(function)):
         if isinstance(node, (ast.Name, ast.Attribute)):
+            if names.prints(node):
+                return "print", node.lineno, node.col_offset
             value = names.value(node)
             if value is None or isinstance(value, ModuleType) or is_dispatcher(value):
                 continue

@@ -8,7 +8,7 @@ from tessera.compiler.aot import AOTCompiler
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.raw_kernel import kernel_unit
 from tessera.program.arch import host_cpu_targets
-from tessera.program.errors import CompileError, KernelError
+from tessera.program.errors import CompileError
 from tessera.program.program import Extent, Immediate, Pointer, ScalarInput
 from tessera.runtime import open_artifact
 
@@ -111,7 +111,7 @@ def test_16_bit_floats_need_a_gpu():
 
     compiled = AOTCompiler(target_architectures=["sm_80", "cpu"]).compile(kernel)
     assert any("bf16" in note for note in compiled.artifact.notes)
-    with pytest.raises(KernelError, match="bf16"):
+    with pytest.raises(CompileError, match="bf16"):
         AOTCompiler(target_architectures=["cpu"]).compile(kernel)
 
 

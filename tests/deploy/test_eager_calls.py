@@ -29,6 +29,24 @@ def block_sums(x: ts.Array[ts.f32, "n"], sums: ts.Array[ts.f32, "cdiv(n, 32)"]):
         sums[cuda.blockIdx.x] = total
 
 
+@ts.kernel(grid=1, block=32)
+def widen(x: ts.Array[ts.bf16, 32], y: ts.Array[ts.f32, 32]):
+    i = cuda.grid(1)
+    y[i] = float32(x[i]) * float32(2)
+
+
+@cuda.jit(device=True)
+def tell(value):
+    print("value", value)
+
+
+@ts.kernel(grid=1, block=2)
+def told(y: ts.Array[ts.i32, 2]):
+    i = cuda.grid(1)
+    tell(y[i])
+    y[i] = 0
+
+
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESSERA_DEVICE", "cpu")
@@ -116,6 +134,28 @@ def test_kernel_whose_threads_work_together_is_emulated_unless_the_cpu_was_asked
     with pytest.raises(TesseraError, match="needs a GPU") as caught:
         block_sums(x, sums)
     assert "device emulator" in str(caught.value.hint)
+
+
+def test_kernel_of_types_that_only_a_gpu_has_is_emulated(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.delenv("TESSERA_DEVICE")
+    x = rng.standard_normal(32).astype(ts.bf16.numpy)
+    np.testing.assert_array_equal(widen(x, np.zeros(32, "f4")).numpy(), x.astype(np.float32) * 2)
+    monkeypatch.setenv("TESSERA_DEVICE", "cpu")
+    with pytest.raises(TesseraError, match="x is bf16"):
+        widen(x, np.zeros(32, np.float32))
+
+
+def test_kernel_that_prints_is_emulated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TESSERA_DEVICE")
+    told(np.array([4, 5], np.int32))
+    assert capsys.readouterr().out == "value 4\nvalue 5\n"
+    monkeypatch.setenv("TESSERA_DEVICE", "cpu")
+    with pytest.raises(TesseraError, match="uses print"):
+        told(np.array([4, 5], np.int32))
 
 
 def test_threads_that_call_first_compile_once(compilations: list[object]) -> None:

@@ -170,6 +170,13 @@ def _assembler_error(text: str, name: str, options: ToolOptions) -> ToolchainErr
             required=required,
             limit=limit,
         )
+    if "cudaCGSynchronize" in text:
+        return ToolchainError(
+            f"{name} waits for its whole grid, cuda.cg.this_grid().sync(): "
+            "what packages launch is not cooperative",
+            hint="split the kernel in two at the barrier, or launch it as a @cuda.jit kernel, "
+            "without a GPU inside tessera.emulator.as_cuda()",
+        )
     undefined = _UNDEFINED.search(text)
     if undefined:
         length = int(undefined["length"]) if undefined["length"] else None

@@ -51,6 +51,11 @@ REMEDIES: tuple[Remedy, ...] = tuple(
     Remedy(re.compile(pattern, re.DOTALL), message, hint)
     for pattern, message, hint in (
         (
+            r"cannot type infer runaway recursion|'insert_unresolved_ref'",
+            "a function that calls itself, which Numba does not compile for GPUs",
+            "write it as a loop; CUDA C++ has recursion, see ts.cuda_kernel",
+        ),
+        (
             r"(?P<what>gpu\.\w+ takes [^\n]+)",
             "{what}",
             "cast numbers with uint32(…) or float32(…); tuples need as many elements as it says",

@@ -31,7 +31,11 @@ def grid_of(kernel: str, rule: Grid, params: Sequence[KernelParam]) -> tuple[Dim
     for axis, (size, limit) in enumerate(zip(sizes, MAX_GRID, strict=True)):
         if isinstance(size, int) and not 0 <= size <= limit:
             raise _error(
-                kernel, "grid", rule, f"{size} blocks along axis {axis}; allowed are 0 to {limit}", None
+                kernel,
+                "grid",
+                rule,
+                f"{size} blocks along axis {axis}; allowed are 0 to {limit}",
+                "put the longest extent first: the first axis takes 2147483647" if axis else None,
             )
     return sizes
 

@@ -155,6 +155,14 @@ def _as_failure(error: BaseException, path: Path) -> BaseException:
         if error.location is None:
             error.location = place
         return error
+    # An ImportError too.
+    if type(error).__name__ == "CudaSupportError":
+        return CompileError(
+            "this line asks for a GPU while the file is loaded, and there is none",
+            hint="leave signatures out, to compile functions when they are used: @cuda.jit(device=True); "
+            "put launches under  if __name__ == '__main__':",
+            location=place,
+        )
     if isinstance(error, ImportError):
         ours = missing_package(error, needed_for=short_path(str(path)))
         if ours is not None:

@@ -84,6 +84,17 @@ def test_refused_ptx_is_a_toolchain_error():
         ptx_to_cubin(Ptx(text), "bad", ToolOptions("sm_80"))
 
 
+def test_barrier_of_the_whole_grid_says_what_runs_it():
+    def meet(x):
+        x[0] = 1
+        cuda.cg.this_grid().sync()
+        x[1] = x[0]
+
+    with pytest.raises(ToolchainError, match="waits for its whole grid") as caught:
+        cubin_of(CudaKernel("meet", meet, ("f32*",), threads=32), "sm_80")
+    assert "as_cuda()" in caught.value.hint
+
+
 def test_launch_over_the_shared_cap_is_refused_with_both_numbers():
     with pytest.raises(ResourceError) as caught:
         check_shared(200_000, "k", "sm_90", 163840)

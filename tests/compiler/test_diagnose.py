@@ -90,6 +90,25 @@ def test_misspelling_inside_a_device_function_is_found_there():
     assert source_at(problem(kernel).location) == "facter"
 
 
+@pytest.mark.filterwarnings("ignore:Context.call_conv is deprecated")
+def test_recursion_is_told_to_be_a_loop():
+    @cuda.jit(device=True)
+    def _total(n):
+        if n > 9:
+            return 0
+        return _total(n + 1) + n
+
+    globals()["_total"] = _total
+
+    def kernel(x, y):
+        y[0] = _total(3)
+
+    error = problem(kernel)
+    assert "calls itself" in error.message
+    assert "_total(n + 1)" in HERE.read_text().splitlines()[error.location.line - 1]
+    assert "loop" in error.hint
+
+
 def test_unknown_attribute_of_an_array():
     def kernel(x, y):
         if x.sise > 1:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba import cuda
 
 from .conftest import KERNELS, Tessera
 
@@ -193,6 +194,18 @@ def test_whatever_a_file_raises_has_its_place(
     said = tessera("compile", "odd.py", "--json")
     assert (said.status, said.json["error"]["message"]) == (1, message)
     assert said.json["error"]["location"]["line"] == len(text.splitlines())
+
+
+@pytest.mark.skipif(cuda.is_available(), reason="a GPU compiles signatures at once")
+def test_signature_that_asks_for_a_driver_says_to_leave_it_out(tessera: Tessera, project: Path) -> None:
+    (project / "signed.py").write_text(
+        "from numba import cuda\n\n\n@cuda.jit('int32(int32)', device=True)\ndef f(n):\n    return n\n"
+    )
+    said = tessera("compile", "signed.py", "--json")
+    assert said.status == 1
+    assert "asks for a GPU" in said.json["error"]["message"]
+    assert "@cuda.jit(device=True)" in said.json["error"]["hint"]
+    assert said.json["error"]["location"]["line"] == 4
 
 
 def test_file_without_its_compiler_says_what_brings_it(

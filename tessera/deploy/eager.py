@@ -7,6 +7,7 @@ each kernel. Machine code also comes from the compile cache on disk.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import warnings
@@ -84,6 +85,7 @@ def run_kernel(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Array]:
         MissingDependencyError: The compiler is not installed.
         DeviceError: The device failed.
     """
+    _forget_if_changed(kernel)
     return _execute(_runtime(kernel), inputs)
 
 
@@ -105,6 +107,7 @@ def launch_kernel(
     """
     from tessera.emulator.numba_context import jit, launch
 
+    _forget_if_changed(kernel)
     with _lock:
         if kernel not in _launched:
             _launched[kernel] = jit(kernel.fn)
@@ -147,7 +150,29 @@ def architecture_for(cc: tuple[int, int]) -> str:
 _launched: WeakKeyDictionary[Kernel, Callable[..., Any]] = WeakKeyDictionary()
 """Kernels that were launched with a grid, as Numba compiles them."""
 _runtimes: WeakKeyDictionary[Traced | Kernel, dict[Place, Runtime]] = WeakKeyDictionary()
+_reads: WeakKeyDictionary[Kernel, tuple[object, ...]] = WeakKeyDictionary()
+"""The globals and closures that kernels were compiled with."""
 _lock = threading.Lock()
+
+
+def _forget_if_changed(kernel: Kernel) -> None:
+    """Compile a kernel anew if a global that it reads has changed: machine code holds it as a constant."""
+    from tessera.language.reads import function_key
+
+    key = tuple(_content(part) for part in function_key(kernel.fn))
+    with _lock:
+        if _reads.get(kernel, key) != key:
+            _runtimes.pop(kernel, None)
+            _launched.pop(kernel, None)
+        _reads[kernel] = key
+
+
+def _content(part: object) -> object:
+    """The part of a key, with the elements of an array: it may be changed in place."""
+    import numpy as np
+
+    held = getattr(part, "value", None)
+    return (part, hashlib.sha256(held.tobytes()).digest()) if isinstance(held, np.ndarray) else part
 
 
 def _runtime(what: Traced | Kernel) -> Runtime:

@@ -121,6 +121,30 @@ def test_kernel_writes_its_argument(compilations: list[object]) -> None:
     assert len(compilations) <= 1
 
 
+def test_kernel_is_compiled_anew_when_what_it_reads_changes() -> None:
+    table = np.array([1, 2], np.float32)
+    factor = 2.0
+
+    @ts.kernel(grid=1, block=32)
+    def apply(x: ts.Array[ts.f32, "n"]) -> None:
+        i = cuda.grid(1)
+        if i < x.size:
+            x[i] = x[i] * factor + table[i % 2]
+
+    def applied() -> list[float]:
+        results = [np.full(2, 5, np.float32), np.full(2, 5, np.float32)]
+        apply(results[0])
+        apply[1, 32](results[1])
+        np.testing.assert_array_equal(*results)
+        return results[0].tolist()
+
+    assert applied() == [11, 12]
+    factor = 3.0
+    assert applied() == [16, 17]
+    table[:] = 10
+    assert applied() == [25, 25]
+
+
 def test_kernel_whose_threads_work_together_is_emulated_unless_the_cpu_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

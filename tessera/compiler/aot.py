@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +236,7 @@ def make_unit(fn: object, specs: list[TensorSpec] | None, name: str | None, conf
         return graph_unit(graph, traced.constants, targets, config)
     raise CompileError(
         f"{_name_of(fn)} is a {type(fn).__name__}, neither a @ts.jit function, a @ts.kernel nor a ts.Module",
-        hint=f"put @ts.jit above def {_name_of(fn)}",
+        hint=_remedy(fn),
     )
 
 
@@ -344,4 +345,12 @@ def _spec_list(specs: Specs) -> list[TensorSpec] | None:
 
 
 def _name_of(fn: object) -> str:
-    return str(getattr(fn, "name", None) or getattr(fn, "__name__", None) or type(fn).__name__)
+    return str(getattr(fn, "name", None) or getattr(fn, "__name__", None) or repr(fn)[:60])
+
+
+def _remedy(fn: object) -> str:
+    from tessera.language.module import Module
+
+    if isinstance(fn, type) and issubclass(fn, Module):
+        return f"make one first: {fn.__name__}(…)"
+    return f"put @ts.jit above def {_name_of(fn)}" if isfunction(fn) else "@ts.jit above def f(x): …"

@@ -117,7 +117,7 @@ def _run(tool: Path, *arguments: str) -> str:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise ToolchainError(
             f"nvdisasm cannot read the cubin: {said[-1] if said else done.returncode}",
-            hint="nvdisasm 13 reads sm_75 and later; TESSERA_NVDISASM=… names another one",
+            hint="nvdisasm 13 reads sm_75 and later: --arch sm_80, or name another one in TESSERA_NVDISASM",
         )
     return done.stdout
 

@@ -76,7 +76,9 @@ def call_function(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any])
     Raises:
         TraceError: A tensor is traced.
     """
-    return _with_values(function.__name__, function, args, kwargs)
+    inner = str(getattr(function, "__module__", "") or "").partition("numpy.")[2]
+    name = f"{inner}.{function.__name__}" if inner in ("linalg", "fft") else function.__name__
+    return _with_values(name, function, args, kwargs)
 
 
 def _with_values(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -85,7 +85,10 @@ class CpuDevice:
         raise DeviceError(
             f"program {program.name!r} has no code for this CPU ({machine}); "
             f"it has code for: {', '.join(program.targets) or 'no target'}",
-            hint="compile it with the target cpu too: tessera compile FILE --arch cpu",
+            hint="run it on the device emulator, or compile it with the target cpu too: "
+            "tessera compile FILE --arch cpu"
+            if any(target.startswith("sm_") for target in program.targets)
+            else "compile it with the target cpu too: tessera compile FILE --arch cpu",
         )
 
     def _kernels(

@@ -181,7 +181,7 @@ def _with_specs(entries: list[Entry], request: Request) -> list[Entry]:
     """The entries that can be compiled; of several, those without specs are left out and named.
 
     Raises:
-        UsageError: The only entry has no specs.
+        UsageError: The only entry has no specs, or one is given to what takes none.
     """
     ready = [e for e in entries if not e.needs_specs() or request.specs_of(e.name)]
     if not ready:
@@ -194,6 +194,15 @@ def _with_specs(entries: list[Entry], request: Request) -> list[Entry]:
     if unknown:
         known = ", ".join(e.name for e in entries)
         raise UsageError(f"--spec: there is no function {sorted(unknown)[0]!r}", hint=f"it has {known}")
+    kernels = [e.name for e in entries if e.kind == "kernel"]
+    idle = [name for name in kernels if name in request.specs]
+    if "" in request.specs and len(kernels) == len(entries):
+        idle += kernels
+    if idle:
+        raise UsageError(
+            f"--spec: {idle[0]} is a kernel, whose annotations say what its arguments are",
+            hint="change them in the source: x: ts.Array[ts.f32, 'n']",
+        )
     return ready
 
 

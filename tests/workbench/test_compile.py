@@ -82,6 +82,13 @@ def test_specs_can_be_given(tessera: Tessera, project: Path) -> None:
     assert tessera("compile", "f.py", "--arch", "sm_80", "--json").status == 0
 
 
+@pytest.mark.parametrize("spec", ["x=f32[n]", "saxpy.x=f32[n]"])
+def test_spec_for_a_kernel_is_refused(tessera: Tessera, project: Path, spec: str) -> None:
+    said = tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "--spec", spec)
+    assert said.status == 2
+    assert "saxpy is a kernel, whose annotations say" in said.err
+
+
 def test_a_function_without_specs_is_left_out_and_named(tessera: Tessera, project: Path) -> None:
     with (project / "kernels.py").open("a") as file:
         file.write("\n\n@ts.jit\ndef helper(x):\n    return ts.relu(x)\n")

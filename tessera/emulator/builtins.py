@@ -60,7 +60,10 @@ def _allocate(executor: Executor, arguments: tuple[Operand, ...], mask: Array) -
     sizes = _addresses(executor, arguments[0])
     result = np.zeros(executor.count, np.uint64)
     for thread in np.flatnonzero(mask):
-        result[thread] = executor.run.machine.memory.allocate(int(sizes[thread]))
+        address = executor.run.machine.memory.allocate(int(sizes[thread]))
+        result[thread] = address
+        if executor.run.watch is not None:
+            executor.run.watch.took(int(thread), address, int(sizes[thread]))
     return result.view(np.uint8).reshape(executor.count, 8)
 
 

@@ -37,6 +37,11 @@ KINDS: dict[str, Kind] = {
     "use-after-free": Kind(
         "memcheck", "An access to memory that was given back.", "free memory after its last use"
     ),
+    "leak": Kind(
+        "memcheck",
+        "Memory that a kernel took with malloc and nobody gave back.",
+        "free it in the kernel, or in a later one that is launched in the same run",
+    ),
     "uninitialized": Kind(
         "initcheck",
         "A read of memory that nothing has written.",

@@ -90,27 +90,38 @@ class Observer:
         if self._found.has(kind, view.kernel, line, instruction.line):
             self._found.count(kind, view.kernel, line, instruction.line, times)
             return
-        place = place_of(region, space, offset, size or 1) if region is not None else None
         self._found.add(
-            Finding(
-                kind=kind,
-                message=text,
-                kernel=view.kernel,
-                file=view.files.get(instruction.file, ""),
-                line=line,
-                ptx_line=instruction.line,
-                instruction=instruction.mnemonic,
-                block=view.index,
-                thread=self._point(int(threads[0])),
-                space=space,
-                array=region.name if region is not None else None,
-                shape=region.shape if region is not None else None,
-                index=place.index if place is not None else None,
-                address=at if region is None else region.base + offset,
-                bytes=size,
-                other=other,
-                count=times,
+            self._finding(
+                kind, instruction, threads, text, space=space, region=region, offset=offset, size=size, at=at,
+                other=other, count=times,
             )
+        )  # fmt: skip
+
+    def _finding(
+        self, kind: str, instruction: Instruction, threads: Array, text: str, *, space: str = "",
+        region: Region | None = None, offset: int = 0, size: int | None = None, at: int | None = None,
+        other: Other | None = None, count: int = 1,
+    ) -> Finding:  # fmt: skip
+        view = self.view
+        place = place_of(region, space, offset, size or 1) if region is not None else None
+        return Finding(
+            kind=kind,
+            message=text,
+            kernel=view.kernel,
+            file=view.files.get(instruction.file, ""),
+            line=instruction.source_line,
+            ptx_line=instruction.line,
+            instruction=instruction.mnemonic,
+            block=view.index,
+            thread=self._point(int(threads[0])),
+            space=space,
+            array=region.name if region is not None else None,
+            shape=region.shape if region is not None else None,
+            index=place.index if place is not None else None,
+            address=at if region is None else region.base + offset,
+            bytes=size,
+            other=other,
+            count=count,
         )
 
     def _current(self) -> Instruction:

@@ -75,9 +75,20 @@ class Sanitizer:
 
     def freed(self, address: int) -> None:
         """Memory was given back; its addresses stay unusable."""
+        self.regions.heap.pop(address, None)
         region = self.regions.at(address)
         if region is not None:
             region.freed = True
+
+    def finish(self) -> None:
+        """The run is over: memory that kernels took and nobody gave back is lost.
+
+        Raises:
+            TooManyFindingsError: There are enough findings.
+        """
+        lost, self.regions.heap = self.regions.heap, {}
+        for finding in lost.values():
+            self.found.merge(finding)
 
     def reclaimed(self, start: int) -> None:
         """All memory from an address on will be handed out anew."""

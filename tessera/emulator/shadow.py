@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tessera.emulator.findings import Finding
 from tessera.emulator.lanes import Array
 
 WRITE, ATOMIC, READ, READ_TOO = range(4)
@@ -196,6 +197,8 @@ class Regions:
 
     def __init__(self) -> None:
         self.regions: list[Region] = []
+        self.heap: dict[int, Finding] = {}
+        """By address: what is to be said of memory that a kernel took, if nobody gives it back."""
         self._bases: Array | None = None
 
     def add(self, region: Region) -> Region:

@@ -196,6 +196,13 @@ class Watch(AccessObserver):
             self.failed("runaway", text)
             raise BlockStoppedError(f"{self.view.kernel}: {text}")
 
+    def took(self, thread: int, address: int, size: int) -> None:
+        """A thread got memory from `malloc`."""
+        text = f"{size} bytes from malloc are never freed"
+        self._memory.heap[address] = self._finding(
+            "leak", self._current(), np.array([thread]), text, space="global", at=address, size=size
+        )
+
     def failed(self, kind: str, text: str) -> None:
         """The block ended by force: `failed` or `runaway`."""
         if self._instruction is not None:

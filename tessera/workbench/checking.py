@@ -80,6 +80,7 @@ def check_entry(
         loaded = device.load(program, ArtifactSource(artifact))
         target = loaded.target
         loaded.run(values, None)
+        sanitizer.finish()
     except TooManyFindingsError:
         done = False
     seconds = time.perf_counter() - start

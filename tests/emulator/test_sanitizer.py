@@ -1,5 +1,6 @@
 """The sanitizer on a corpus: every seeded bug is found on its line, and nothing in the corrected kernels."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -370,3 +371,38 @@ def test_right_ptx_is_clean(name: str, engine: str) -> None:
     body, options = CLEAN_PTX[name]
     findings = watch(body, **options, engine=engine)
     assert not findings, said(findings)
+
+
+HEAP = """
+extern "C" __global__ void keeps(int *out, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int *own = (int *)malloc(16);
+    own[0] = i;
+    out[i < n ? i : 0] = own[0];
+    if (i % 4 == 0) free(own);
+}
+extern "C" __global__ void frees(int *out, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int *own = (int *)malloc(16);
+    own[0] = i;
+    out[i < n ? i : 0] = own[0];
+    free(own);
+}
+"""
+
+
+@pytest.mark.parametrize(("entry", "lost"), [("keeps", 24), ("frees", 0)])
+def test_memory_that_a_kernel_never_gives_back_is_found(tmp_path: Path, entry: str, lost: int) -> None:
+    (tmp_path / "heap.cu").write_text(HEAP)
+    kernel = ts.cuda_kernel(
+        tmp_path / "heap.cu", entry=entry, grid=1, block=32, outputs="out",
+        params={"out": ts.Array[ts.i32, "n"], "n": ts.Size[ts.i32, "n"]},
+    )  # fmt: skip
+    artifact = compiled(kernel)
+    sanitizer = Sanitizer()
+    loaded = EmulatorDevice(sanitizer=sanitizer).load(artifact.programs[0], ArtifactSource(artifact))
+    loaded.run([np.zeros(32, np.int32)], None)
+    assert sanitizer.findings == ()
+    sanitizer.finish()
+    found = [(f.kind, f.line, f.count, f.bytes) for f in sanitizer.findings]
+    assert found == ([("leak", 4, lost, 16)] if lost else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -237,9 +238,14 @@ KERNEL_COLUMNS = (
 
 
 def kernel_cells(binaries: Iterable[KernelBinary]) -> list[tuple[str, ...]]:
-    """Rows of that table."""
+    """Rows of that table; a name that several programs use for their kernels stands behind the program's."""
     machine = [b for b in binaries if b.format != "ptx"]
-    return [_cells(b, row) for b, row in zip(machine, kernel_rows(machine), strict=True)]
+    users = Counter(name for _, name in {(b.program, b.name) for b in machine})
+    rows = kernel_rows(machine)
+    for binary, row in zip(machine, rows, strict=True):
+        if users[binary.name] > 1:
+            row["name"] = f"{binary.program}: {binary.name}"
+    return [_cells(b, row) for b, row in zip(machine, rows, strict=True)]
 
 
 def _cells(binary: KernelBinary, row: dict[str, Any]) -> tuple[str, ...]:

@@ -82,6 +82,25 @@ def test_specs_can_be_given(tessera: Tessera, project: Path) -> None:
     assert tessera("compile", "f.py", "--arch", "sm_80", "--json").status == 0
 
 
+def test_kernels_of_one_name_are_told_apart(tessera: Tessera, project: Path) -> None:
+    (project / "f.cu").write_text(
+        "template <typename T> __global__ void f(T *x) { x[threadIdx.x] += T(1); }\n"
+    )
+    (project / "f.py").write_text(
+        """import tessera as ts
+
+def f(name, dtype):
+    return ts.cuda_kernel("f.cu", entry=f"f<{name}>", params={"x": ts.Array[dtype, 32]}, outputs="x",
+                          grid=1, block=32)
+
+wide, narrow = f("double", ts.f64), f("float", ts.f32)
+"""
+    )
+    shown = tessera("compile", "f.py", "--arch", "sm_80").out
+    assert "wide: f" in shown
+    assert "narrow: f" in shown
+
+
 @pytest.mark.parametrize("spec", ["x=f32[n]", "saxpy.x=f32[n]"])
 def test_spec_for_a_kernel_is_refused(tessera: Tessera, project: Path, spec: str) -> None:
     said = tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "--spec", spec)

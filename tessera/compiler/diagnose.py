@@ -47,6 +47,12 @@ class Remedy:
     hint: str
 
 
+_INDEXED = re.compile(
+    r">>> [gs]etitem\(array\(\w+, (?P<axes>\d+)d, \w+\), "
+    r"(?:UniTuple\([^\n]*? x (?P<same>\d+)\)|Tuple\((?P<others>(?:[^()\n]|\([^()\n]*\))*)\))"
+)
+"""Indices that do not fit, as Numba says it."""
+
 REMEDIES: tuple[Remedy, ...] = tuple(
     Remedy(re.compile(pattern, re.DOTALL), message, hint)
     for pattern, message, hint in (
@@ -237,6 +243,12 @@ def _message(text: str, place: SourceLocation | None) -> tuple[str, str]:
             f"an array has {', '.join(names)}" if names else f"{kind} has none"
         )
         return f"{kind} has no attribute {name!r}", hint
+    indexed = _INDEXED.search(text)
+    if indexed:
+        axes, count = int(indexed["axes"]), int(indexed["same"] or indexed["others"].count(",") + 1)
+        if count > axes:
+            axis = "axis is" if axes == 1 else "axes are"
+            return f"an array's {axes} {axis} indexed by {count} numbers", "one index for each axis"
     for remedy in REMEDIES:
         match = remedy.pattern.search(text)
         if match:

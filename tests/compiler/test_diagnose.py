@@ -129,6 +129,19 @@ def test_types_that_do_not_go_together_name_the_line():
     assert "x[0] +" in HERE.read_text().splitlines()[error.location.line - 1]
 
 
+def test_too_many_indices_are_counted():
+    def same(x, y):
+        y[0] = x[0, 1]
+
+    def mixed(x, y):
+        i = cuda.grid(1)
+        y[i, 0, 1] = x[i]
+
+    assert "an array's 1 axis is indexed by 2 numbers" in problem(same).message
+    assert "an array's 1 axis is indexed by 3 numbers" in problem(mixed).message
+    assert "one index for each axis" in problem(mixed).hint
+
+
 def test_plain_function_is_told_to_be_decorated():
     def kernel(x, y):
         y[0] = plain_helper(x[0])

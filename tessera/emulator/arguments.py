@@ -10,6 +10,7 @@ import numpy as np
 from tessera.emulator.ptx import TYPE_BYTES, Function, Immediate, Symbol, Variable
 from tessera.emulator.tensor_maps import encode_tensor_map
 from tessera.emulator.translate import Translation
+from tessera.program.arch import MAX_GRID
 from tessera.program.errors import DeviceError, KernelError
 from tessera.program.tensor_map import TensorMap
 
@@ -23,10 +24,13 @@ def check_sizes(grid: Sizes, block: Sizes) -> None:
     """Refuse sizes that no launch has.
 
     Raises:
-        KernelError: No blocks, no threads, or too many threads.
+        KernelError: No blocks, no threads, or too many of them.
     """
     if min(*grid, *block) < 1 or block[0] * block[1] * block[2] > 1024:
         raise KernelError(f"cannot launch a grid of {grid} blocks of {block} threads (1 to 1024 threads)")
+    for axis, size, limit in zip("xyz", grid, MAX_GRID, strict=True):
+        if size > limit:
+            raise KernelError(f"cannot launch a grid of {grid} blocks: a GPU takes {limit} along {axis}")
 
 
 def check_params(function: Function, params: Sequence[bytes]) -> None:
@@ -72,7 +76,8 @@ def raw_argument(value: Any, variable: Variable) -> bytes:
         return (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
     if isinstance(value, int | float) and variable.type in NAMES:
         return np.array(value, NAMES[variable.type]).tobytes()
-    if isinstance(value, float) and size in (4, 8):
+    # Code that Numba makes has bits for every number; an integer is never meant to hold a float's.
+    if isinstance(value, float) and size in (4, 8) and variable.type[0] == "b":
         return np.array(value, {4: np.float32, 8: np.float64}[size]).tobytes()
     raise KernelError(f"parameter {variable.name} ({variable.type}) cannot be a {type(value).__name__}")
 

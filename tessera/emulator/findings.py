@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
     "runaway": Kind(
         "run",
         "A kernel that does not end.",
-        "blocks may run one after the other: do not wait in a loop for another block",
+        "look at what ends the loop in this line; if the kernel is only long, check it with smaller sizes",
     ),
     "failed": Kind("run", "A kernel that stopped itself.", "the message says why"),
 }

@@ -194,6 +194,8 @@ DONE:
     ("grid", "block", "args", "shared", "words"),
     [
         (1, 2048, [0], 0, "1 to 1024 threads"),
+        ((1, 70000, 1), 32, [0], 0, "a GPU takes 65535 along y"),
+        (1, 32, [1.5], 0, r"out \(u64\) cannot be a float"),
         (0, 32, [0], 0, "cannot launch"),
         (1, 32, [], 0, "takes 1 arguments, 0 given"),
         (1, 32, [np.float32(1)], 0, "has 8 bytes, a float32 has 4"),

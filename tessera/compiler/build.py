@@ -100,12 +100,13 @@ class Builder:
         entry = item.entry
         if entry is None:
             assert item.code is not None  # noqa: S101 - one of the two is there
-            ptx = item.code.ptx.result()
+            made = item.code.cubin.result() if item.code.cubin is not None else None
+            ptx = made.ptx if made is not None else item.code.ptx.result()
             # With debug information the functions that a kernel calls stay modules of their own.
             files = {"ptx": "\0".join((ptx.text, *ptx.linked)).encode()}
             resources = Resources()
-            if item.code.cubin is not None:
-                files["cubin"], resources = item.code.cubin.result()
+            if made is not None:
+                files["cubin"], resources = made.data, made.resources
             entry = Entry(files=files, resources=resources)
             self._cache.put(item.key, entry)
         check_shared(

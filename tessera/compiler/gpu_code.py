@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from types import TracebackType
 from typing import Any, TypeVar
@@ -50,12 +50,21 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Cubin:
+    """Machine code, what it needs, and the PTX it was made from."""
+
+    data: bytes
+    resources: Resources
+    ptx: Ptx
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """What a kernel becomes for one target, when it is ready."""
 
     ptx: Future[Ptx]
-    cubin: Future[tuple[bytes, Resources]] | None
-    """Machine code and what it needs; None if none is wanted."""
+    cubin: Future[Cubin] | None
+    """Machine code; None if none is wanted."""
 
 
 @dataclass(slots=True)
@@ -115,14 +124,32 @@ class KernelCode:
         ptx = self._pool.submit(lambda: for_target(text.result(), options))
         return Code(ptx, self._pool.submit(self._link, ptx, options))
 
-    def _link(self, ptx: Future[Ptx], options: ToolOptions) -> tuple[bytes, Resources]:
+    def _link(self, ptx: Future[Ptx], options: ToolOptions) -> Cubin:
         text = ptx.result()
         try:
-            return self._timings.timed("cubin", lambda: ptx_to_cubin(text, self._kernel.name, options))
+            return self._without_spills(self._assembled(text, options), options)
         except TesseraError as error:
             if isinstance(self._kernel, CppKernel):
                 error.location = error.location or self._kernel.location
             raise
+
+    def _assembled(self, ptx: Ptx, options: ToolOptions) -> Cubin:
+        data, resources = self._timings.timed("cubin", lambda: ptx_to_cubin(ptx, self._kernel.name, options))
+        return Cubin(data, resources, ptx)
+
+    def _without_spills(self, made: Cubin, options: ToolOptions) -> Cubin:
+        """The better of both front ends for a generated kernel that spills.
+
+        Where all registers are in use, the order of instructions decides.
+        """
+        kernel = self._kernel
+        if not made.resources.spill_bytes or isinstance(kernel, CppKernel) or kernel.source is None:
+            return made
+        inferred = replace(kernel, source=None)
+        ir = self._guarded(lambda: self._timings.timed("front end", lambda: lower(inferred, options)))
+        text = self._guarded(lambda: for_target(shared_ptx(ir, inferred, options), options))
+        other = self._assembled(text, options)
+        return other if (other.resources.spill_bytes or 0) < made.resources.spill_bytes else made
 
     def _text(self, options: ToolOptions) -> Future[Ptx]:
         kernel = self._kernel

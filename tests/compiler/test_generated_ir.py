@@ -137,3 +137,19 @@ def test_hand_written_kernels_are_lowered_by_numba() -> None:
     kernel = CudaKernel("f", lambda: None, ())
     assert kernel.source is None
     assert dataclasses.replace(kernel, source="def f(): pass").source is not None
+
+
+def test_kernel_that_spills_gets_the_better_of_both_front_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register pressure: a large tile of bf16 with its epilogue on sm_80, where every register is in use."""
+    fn = ts.jit(lambda x, w, b: ts.relu(ts.matmul(x, w) + b), name="pressed")
+    shapes = (("n", 128), (128, 64), (64,))
+    specs = [ts.TensorSpec(shape, "bf16") for shape in shapes]
+    compiler = AOTCompiler(target_architectures=["sm_80"], cache=CompileCache.off())
+    both = compiler.compile(fn, specs).binaries
+    monkeypatch.setattr(ptx, "lower_generated", refuse)
+    inferred = compiler.compile(fn, specs).binaries
+    for mine, other in zip(both, inferred, strict=True):
+        if mine.format == "cubin":
+            assert mine.resources is not None
+            assert other.resources is not None
+            assert (mine.resources.spill_bytes or 0) <= (other.resources.spill_bytes or 0)

@@ -48,7 +48,7 @@ MANY_BLOCKS = 64
 """Blocks of a larger launch that are looked at closely."""
 JUMPS = 1 << 26
 """Jumps backwards that a block may make before it counts as runaway."""
-RUNAWAY_STEPS = 20_000
+RUNAWAY_STEPS = 4_000
 """Basic blocks for which the interpreter follows a block that did not end."""
 ONE_WORKER = 64
 """Blocks of a launch that run one after the other: what they do to each other is then always seen."""

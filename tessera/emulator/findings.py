@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
     "runaway": Kind(
         "run",
         "A kernel that does not end.",
-        "look at what ends the loop in this line; if the kernel is only long, check it with smaller sizes",
+        "look at what ends the loop in this line; if the kernel is only long: smaller sizes, or more --steps",
     ),
     "failed": Kind("run", "A kernel that stopped itself.", "the message says why"),
 }

@@ -40,8 +40,18 @@ class Checked:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run ends."""
+
+    findings: int
+    """Kinds and lines of findings."""
+    steps: int
+    """Basic blocks that one block of threads may execute."""
+
+
 def check_entry(
-    compiled: Compiled, index: int, given: Sequence[str], sizes: Mapping[str, int], seed: int, limit: int
+    compiled: Compiled, index: int, given: Sequence[str], sizes: Mapping[str, int], seed: int, limits: Limits
 ) -> Checked:
     """Run one entry of a file under the sanitizer.
 
@@ -51,7 +61,7 @@ def check_entry(
         given: Inputs from files, as `read_files` takes them.
         sizes: Symbolic sizes; names that this program has not are left out.
         seed: Of inputs drawn at random.
-        limit: Kinds and lines of findings after which the run ends.
+        limits: When the run ends.
 
     Raises:
         InputError: The inputs do not fit.
@@ -69,7 +79,7 @@ def check_entry(
     own = {name: value for name, value in sizes.items() if name in bound_symbols(program)}
     inputs = complete(program, read_files(program, given), own, seed, assume=default_sizes(program))
     values = InputReader(program).read([inputs.values])
-    sanitizer = Sanitizer(limit=limit)
+    sanitizer = Sanitizer(limit=limits.findings, block_steps=limits.steps)
     if entry.kind == "kernel":
         from tessera.workbench.shared_arrays import shared_arrays
 

@@ -63,6 +63,12 @@ def tolerance_of(dtype: str, result: Array) -> str:
 FLOAT_ORDER = ["bf16", "f16", "f32", "tf32", "f64"]
 
 
+def compiled_dtypes(case: Case) -> list[str]:
+    """One wide and one narrow dtype: generated code differs in how it loads and stores."""
+    preferred = [d for d in ("f32", "bf16", "i64", "u8", "f64", "i32", "bool") if d in case.dtypes]
+    return (preferred or list(case.dtypes))[:2]
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 def test_compiled_code_gives_numpys_answer(name: str) -> None:
     """On the CPU, and from PTX in the emulator, where the sanitizer finds nothing."""
@@ -70,7 +76,7 @@ def test_compiled_code_gives_numpys_answer(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n, case in BY_NAME.items() if len(case.dtypes) > 1])
+@pytest.mark.parametrize("name", [n for n, case in BY_NAME.items() if len(compiled_dtypes(case)) > 1])
 def test_compiled_code_of_a_second_dtype_gives_numpys_answer(name: str) -> None:
     check_compiled(name, compiled_dtypes(BY_NAME[name])[1])
 
@@ -84,9 +90,3 @@ def check_compiled(name: str, dtype: str) -> None:
     for device, results in compiled_results(fn, case.specs(dtype), operands):
         for found, expected in zip(results, exact, strict=True):
             close(found, expected, tolerance_of(dtype, found), case.slack, f"{name} {dtype} on {device}")
-
-
-def compiled_dtypes(case: Case) -> list[str]:
-    """One wide and one narrow dtype: generated code differs in how it loads and stores."""
-    preferred = [d for d in ("f32", "bf16", "i64", "u8", "f64", "i32", "bool") if d in case.dtypes]
-    return (preferred or list(case.dtypes))[:2]

@@ -32,6 +32,10 @@ def check(
         str, typer.Option("--arch", "-a", metavar="ARCH", help="GPU architecture to compile for.")
     ] = "sm_80",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Findings after which the run ends.")] = 100,
+    steps: Annotated[
+        int,
+        typer.Option("--steps", min=1, help="Jumps of one block of threads after which a kernel is endless."),
+    ] = 100_000,
     sarif: Annotated[
         Path | None, typer.Option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0.")
     ] = None,
@@ -40,7 +44,7 @@ def check(
 ) -> None:
     """Find memory errors and races, without a GPU."""
     from tessera.program.arch import is_cpu
-    from tessera.workbench.checking import check_entry, known_sizes, one_entry
+    from tessera.workbench.checking import Limits, check_entry, known_sizes, one_entry
     from tessera.workbench.compilation import compile_request, make_request
     from tessera.workbench.failure import UsageError
     from tessera.workbench.output import emit
@@ -58,7 +62,7 @@ def check(
     known_sizes([a.programs[0] for a in compiled.artifacts], sizes)
     results = []
     for index in range(len(compiled.entries)):
-        result = check_entry(compiled, index, inputs or (), sizes, seed, limit)
+        result = check_entry(compiled, index, inputs or (), sizes, seed, Limits(limit, steps))
         results.append(result)
         if not as_json:
             _print_result(result, seed)

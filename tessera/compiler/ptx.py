@@ -235,21 +235,13 @@ def shim_to_ptx(source: str, arch: str) -> str:
     Raises:
         ToolchainError: NVRTC refused it.
     """
-    from cuda.bindings import nvrtc
+    from tessera.emulator.nvrtc import NvrtcError, compile_cuda
 
-    options = [f"--gpu-architecture={arch}", "-rdc=true", *(f"-I{folder}" for folder in toolkit_folders())]
-    status, program = nvrtc.nvrtcCreateProgram(source.encode(), b"shim.cu", 0, [], [])
-    if status == nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
-    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        _, size = nvrtc.nvrtcGetProgramLogSize(program)
-        log = b" " * size
-        nvrtc.nvrtcGetProgramLog(program, log)
-        raise ToolchainError(f"NVRTC cannot compile a library function for {arch}: {log.decode().strip()}")
-    _, size = nvrtc.nvrtcGetPTXSize(program)
-    text = b" " * size
-    nvrtc.nvrtcGetPTX(program, text)
-    return str(text.decode().strip("\x00"))
+    flags = [f"--gpu-architecture={arch}", "-rdc=true", *(f"-I{folder}" for folder in toolkit_folders())]
+    try:
+        return compile_cuda(source, "shim.cu", flags).code.decode()
+    except NvrtcError as error:
+        raise ToolchainError(f"NVRTC cannot compile a library function for {arch}: {error.log}") from None
 
 
 def toolkit_folders() -> Sequence[str]:

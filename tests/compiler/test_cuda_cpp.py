@@ -298,9 +298,14 @@ def test_two_headers_of_one_name_are_refused(source: Path) -> None:
         AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
 
 
-def test_commented_include_is_none(source: Path) -> None:
-    source.write_text('/* #include "gone.h" */\n// #include "gone.h"\n' + SOURCE)
-    AOTCompiler(target_architectures=["sm_80"]).compile(scale(source))
+def test_header_that_only_comments_include_changes_nothing(source: Path, tmp_path: Path) -> None:
+    unused = source.parent / "unused.h"
+    unused.write_text("#define A 1\n")
+    source.write_text('/* #include "unused.h" */\n// #include "unused.h"\n' + SOURCE)
+    compiler = AOTCompiler(target_architectures=["sm_80"], cache=CompileCache(tmp_path / "cache"))
+    assert not any(b.cached for b in compiler.compile(scale(source)).binaries)
+    unused.write_text("#define A 2\n")
+    assert all(b.cached for b in compiler.compile(scale(source)).binaries)
 
 
 def test_wrong_arguments_are_named(source: Path) -> None:

@@ -185,3 +185,21 @@ def test_manual_shows_what_is_said(tessera: Tessera, folder: Path) -> None:
     # PTX lines depend on the toolchain.
     plain = [re.sub(r"PTX line \d+", "PTX line", text) for text in (said.out, shown)]
     assert plain[0].startswith(plain[1]), said.out
+
+
+def test_endless_kernel_ends_after_as_many_steps_as_asked_for(tessera: Tessera, project: Path) -> None:
+    (project / "endless.py").write_text(
+        "from numba import cuda\n\nimport tessera as ts\n\n\n"
+        "@ts.kernel(grid=1, block=32)\n"
+        'def endless(x: ts.Array[ts.i32, "n"]):\n'
+        "    k = x[0] & 1\n"
+        "    while k < 5:\n"
+        "        k = (k + 1) % 3\n"
+        "    x[0] = k\n"
+    )
+    said = tessera("check", "endless.py", "--steps", "700", "--json")
+    assert said.status == 1
+    (result,) = said.json["programs"]
+    (finding,) = result["findings"]
+    assert (finding["kind"], "after 700 basic blocks" in finding["message"]) == ("runaway", True)
+    assert "--steps" in finding["hint"]

@@ -1,6 +1,6 @@
 """Source to cubin: Tessera against numba-cuda, NVRTC, nvcc and Triton, in turns in one run.
 
-    .venv/bin/python benchmarks/compile.py [--runs 9] [--cold 3]
+    .venv/bin/python benchmarks/compile.py [--runs 9] [--cold 3] [--only warm]
 
 Three kernels (vector addition, row softmax, tiled matmul), each as every tool's users write it: a traced
 function (`@ts.jit`) and a Numba kernel (`@ts.kernel`) for Tessera, the same Numba kernel for numba-cuda,
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import linecache
+import resource
 import shutil
 import statistics
 import subprocess
@@ -287,6 +288,8 @@ TOOLS: dict[str, tuple[Callable[[str, float], bytes], str | None]] = {
     "Triton": (triton, "triton"),
 }
 """By name: what compiles a kernel, and the module it needs."""
+PARTS = ("warm", "cold", "more", "cached")
+"""What can be measured."""
 FOLDER = ""
 
 
@@ -354,35 +357,48 @@ def more_architectures(runs: int) -> None:
         print(f"  {kernel:<10} {statistics.median(shares):6.0%}")
 
 
+def process_ms(commands: dict[str, list[str]], runs: int) -> dict[str, float]:
+    """Median milliseconds of processor time (user and system) of a whole process, in turns, caches warm."""
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for run in range(-1, runs):
+        for name, command in commands.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, capture_output=True, cwd=FOLDER)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if run >= 0:
+                times[name].append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    return {name: statistics.median(t) * 1e3 for name, t in times.items()}
+
+
 def answered_from_cache(runs: int) -> None:
-    """`tessera compile` of a file that the cache knows: process time."""
-    source = Path(FOLDER) / "kernels.py"
-    source.write_text("import tessera as ts\n" + JIT["softmax"].replace("CONST", "1.5"))
-    command = [
-        sys.executable,
-        "-m",
-        "tessera",
-        "compile",
-        str(source),
-        "--arch",
-        ARCH,
-        "-o",
-        f"{FOLDER}/k.tsc",
-    ]
-    times = []
-    for run in range(runs + 1):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        if run:
-            times.append(time.perf_counter() - start)
-    plain = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import numpy"], check=True)
-        plain.append(time.perf_counter() - start)
-    answered, numpy = (statistics.median(t) * 1e3 for t in (times, plain))
-    print(f"\ntessera compile, answered from the cache: {answered:.0f} ms of wall time ", end="")
-    print(f"({answered / numpy:.1f} times python -c 'import numpy')")
+    """A whole process that asks for what was compiled before, beside Triton's and Python's own cost."""
+    arrays = ", ".join(f"{name}: ts.Array[ts.f32, 'n']" for name in "xyz")
+    text = NUMBA["vadd"].replace("x, y, z", arrays).replace("CONST", "1.5")
+    files = {
+        "jit": "import tessera as ts\n" + JIT["softmax"].replace("CONST", "1.5"),
+        "kernel": f"{_NUMBA_HEAD}import tessera as ts\n@ts.kernel(grid=1, block=256)\n{text.lstrip()}",
+        "model": "import os\nimport tessera as ts\n" + JIT["softmax"].replace("CONST", "1.5"),
+    }
+    for name, content in files.items():
+        Path(FOLDER, f"{name}_file.py").write_text(content)
+    time.sleep(0.1)
+
+    def compile_(name: str) -> list[str]:
+        words = ["compile", f"{name}_file.py", "--arch", ARCH, "-o", f"{name}.tsc"]
+        return [sys.executable, "-m", "tessera", *words]
+
+    commands = {
+        "tessera compile, @ts.jit": compile_("jit"),
+        "tessera compile, @ts.kernel": compile_("kernel"),
+        "tessera compile, a file that is run (import os)": compile_("model"),
+    }
+    if installed("Triton"):
+        commands["Triton, triton.compile"] = [sys.executable, __file__, "--one", "Triton", "softmax", "1.5"]
+    commands["python -c 'import numpy'"] = [sys.executable, "-c", "import numpy"]
+    commands["python -c pass"] = [sys.executable, "-c", "pass"]
+    print("\nanswered from the cache: processor time of a whole process, milliseconds")
+    for name, spent in process_ms(commands, runs).items():
+        print(f"  {name:<50} {spent:6.0f}")
 
 
 def main() -> None:
@@ -391,6 +407,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=9, help="warm compilations of each kernel")
     parser.add_argument("--cold", type=int, default=3, help="processes for each kernel; 0 leaves this out")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; all by default")
     parser.add_argument("--one", nargs=3, metavar=("TOOL", "KERNEL", "NUMBER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as FOLDER:
@@ -402,11 +419,15 @@ def main() -> None:
         for tool in TOOLS:
             if tool not in tools:
                 print(f"{tool} is not installed, so it is left out")
-        show("warm", {k: warm(tools, k, given.runs) for k in KERNELS}, tools)
-        if given.cold:
+        parts = given.only or PARTS
+        if "warm" in parts:
+            show("warm", {k: warm(tools, k, given.runs) for k in KERNELS}, tools)
+        if "cold" in parts and given.cold:
             show("cold process", {k: cold(tools, k, given.cold) for k in KERNELS}, tools)
-        more_architectures(3)
-        answered_from_cache(5)
+        if "more" in parts:
+            more_architectures(3)
+        if "cached" in parts:
+            answered_from_cache(5)
 
 
 if __name__ == "__main__":

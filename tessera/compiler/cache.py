@@ -7,10 +7,7 @@ folder. An entry that was damaged is found by its digest, dropped, and made anew
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,13 +18,12 @@ from typing import Any
 
 import msgspec
 
+from tessera.compiler.cache_file import default_folder, entry_path, read_entry, write_entry
 from tessera.compiler.fingerprint import digest, own_digest
 from tessera.compiler.numba_adapter import versions
 from tessera.compiler.options import ToolOptions
 from tessera.program.artifact import Resources
 
-_MAGIC = b"TESSERA-CACHE-1\n"
-_DIGEST_BYTES = 32
 DEFAULT_MAX_BYTES = 4 << 30
 """Size at which the least recently written entries go."""
 _PRUNE_INTERVAL_S = 86400
@@ -61,15 +57,7 @@ class CompileCache:
     @classmethod
     def default(cls) -> CompileCache:
         """`$TESSERA_CACHE_DIR`, else `$XDG_CACHE_HOME/tessera`, else `~/.cache/tessera`."""
-        chosen = os.environ.get("TESSERA_CACHE_DIR")
-        if chosen:
-            return cls(Path(chosen) / "kernels")
-        base = os.environ.get("XDG_CACHE_HOME")
-        try:
-            root = Path(base) if base else Path.home() / ".cache"
-        except RuntimeError:
-            return cls(None)
-        return cls(root / "tessera" / "kernels")
+        return cls(default_folder())
 
     @classmethod
     def off(cls) -> CompileCache:
@@ -79,45 +67,29 @@ class CompileCache:
     def get(self, key: str | None) -> Entry | None:
         """The entry under `key`, if it is there and whole."""
         path = self._path(key)
-        if path is None:
+        body = read_entry(path) if path is not None else None
+        if path is None or body is None:
             return None
         try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        entry = _decode(data)
-        if entry is None:
+            return msgspec.msgpack.decode(body, type=Entry)
+        except (msgspec.DecodeError, msgspec.ValidationError):
             with suppress(OSError):
                 path.unlink()
-        else:
-            # What is used stays: the time tells which entries go first.
-            with suppress(OSError):
-                os.utime(path)
-        return entry
+            return None
 
     def put(self, key: str | None, entry: Entry) -> None:
         """Keep `entry` under `key`. A folder that cannot be written is noted in `failure`, no more."""
         path = self._path(key)
         if path is None:
             return
-        body = msgspec.msgpack.encode(entry)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-                try:
-                    file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-                    file.flush()
-                    Path(file.name).replace(path)
-                except BaseException:
-                    # No space, or Ctrl-C.
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+            write_entry(path, msgspec.msgpack.encode(entry))
             self._prune_sometimes()
         except OSError as error:
             self.failure = f"the compile cache {self.folder} could not be written: {error}"
 
     def _path(self, key: str | None) -> Path | None:
-        return None if key is None or self.folder is None else self.folder / key[:2] / f"{key[2:]}.entry"
+        return None if key is None or self.folder is None else entry_path(self.folder, key)
 
     def _prune_sometimes(self) -> None:
         """Remove old entries when the folder has outgrown its limit; looks once a day."""
@@ -160,17 +132,6 @@ class CompileCache:
             total -= size
             removed += 1
         return removed
-
-
-def _decode(data: bytes) -> Entry | None:
-    head = len(_MAGIC) + _DIGEST_BYTES
-    body = data[head:]
-    if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : head]:
-        return None
-    try:
-        return msgspec.msgpack.decode(body, type=Entry)
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return None
 
 
 @cache

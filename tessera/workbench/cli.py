@@ -6,30 +6,20 @@ import contextlib
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from typing import Annotated, Any, TextIO
-
-import typer
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
 
 from tessera.program.errors import TesseraError
 from tessera.workbench.failure import (
+    INTERRUPTED,
     InterruptError,
-    UsageError,
     error_data,
     failure_of_machine,
     show_error,
     text_of,
     visible,
 )
-from tessera.workbench.output import emit, note, only_json_on_stdout
-from tessera.workbench.registry import COMMANDS
 from tessera.workbench.streams import flush_stdout, forget_stdout, make_usable
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
-
-_HELP = "Write GPU kernels in Python, compile them ahead of time without a GPU; run, package and serve them."
-_EPILOG = "Start with:\n  tessera new hello && cd hello && tessera compile kernels.py"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,17 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole_process = argv is None
     if whole_process:
         make_usable()
+        # Typer and the commands cost 40 ms: what is known already is said without them.
+        answered = _guarded(lambda: _known(arguments), as_json, debug)
+        if answered is not None:
+            return answered if flush_stdout() or answered else 1
+    from tessera.workbench.output import only_json_on_stdout
+
     only_json = only_json_on_stdout(to_the_end=whole_process) if as_json else contextlib.nullcontext()
     with warnings.catch_warnings(), only_json:
         warnings.showwarning = _show_warning
-        status = _guarded(arguments, as_json, debug)
+        status = _guarded(lambda: _run(arguments), as_json, debug) or 0
         return status if flush_stdout() or status else 1
 
 
-def _guarded(arguments: list[str], as_json: bool, debug: bool) -> int:
-    """The status of one command, its failure reported."""
+def _guarded(work: Callable[[], int | None], as_json: bool, debug: bool) -> int | None:
+    """The status that one command ends with, its failure reported."""
     try:
-        status = _run(arguments)
+        status = work()
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -76,66 +72,23 @@ def _guarded(arguments: list[str], as_json: bool, debug: bool) -> int:
         return _report_unexpected(error, as_json, debug)
 
 
-def workbench_main() -> int:
-    """Run the terminal app: `tessera-workbench [DIR]` is `tessera workbench [DIR]`."""
-    return main(["workbench", *sys.argv[1:]])
+def _known(arguments: list[str]) -> int | None:
+    if arguments[:1] != ["compile"]:
+        return None
+    from tessera.workbench.answers import answer
+
+    return answer(arguments)
 
 
 def _run(arguments: list[str]) -> int:
-    from tessera.workbench.group import build_group
+    from tessera.workbench.dispatch import run_command
 
-    command = build_group(
-        COMMANDS, name="tessera", help_text=_HELP, callback=_global_options, epilog=_EPILOG, completion=True
-    )
-    try:
-        result = command.main(arguments, prog_name="tessera", standalone_mode=False)
-    except typer.Abort:
-        raise KeyboardInterrupt from None
-    except SystemExit as stop:
-        # Typer ends this way on a closed pipe and after shell completion.
-        return stop.code if isinstance(stop.code, int) else 1
-    except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(str(error))
-            return 0
-        usage = _usage_error(error)
-        if usage is None:
-            raise
-        raise usage from None
-    if result == INTERRUPTED:
-        # What Typer makes of Ctrl-C.
-        raise KeyboardInterrupt
-    return result if isinstance(result, int) else 0
+    return run_command(arguments)
 
 
-def _usage_error(error: Exception) -> UsageError | None:
-    """Typer's own complaint about the arguments, in our form; None if `error` is something else."""
-    context = getattr(error, "ctx", None)
-    describe = getattr(error, "format_message", None)
-    if describe is None or not hasattr(error, "exit_code"):
-        return None
-    path = context.command_path if context is not None else "tessera"
-    message = str(describe()).rstrip(".")
-    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from tessera import __version__
-
-        print(f"tessera {__version__}")
-        raise typer.Exit(0)
-
-
-def _global_options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show Python's traceback of an error. May stand anywhere.")
-    ] = False,
-) -> None:
-    """What may stand before the command. `main` has taken --debug already: it is here for --help."""
+def workbench_main() -> int:
+    """Run the terminal app: `tessera-workbench [DIR]` is `tessera workbench [DIR]`."""
+    return main(["workbench", *sys.argv[1:]])
 
 
 def _options(arguments: list[str]) -> list[str]:
@@ -170,6 +123,8 @@ def _report_unexpected(error: Exception, as_json: bool, debug: bool) -> int:
 
 
 def _emitted(error: dict[str, Any]) -> bool:
+    from tessera.workbench.output import emit
+
     try:
         emit({"error": error})
     except (OSError, ValueError):
@@ -189,4 +144,6 @@ def _show_warning(
     file: TextIO | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
+    from tessera.workbench.output import note
+
     note(str(message), "warning")

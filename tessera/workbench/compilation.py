@@ -61,6 +61,8 @@ class Compiled:
     """One per entry."""
     seconds: float
     """Wall clock, loading the file included."""
+    whole_file: bool = True
+    """Whether all that was asked for was compiled: nothing was left out with a note."""
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -162,7 +164,8 @@ def compile_request(request: Request, *, single: bool = False) -> Compiled:
             f"{request.target} has {len(entries)} things to run: {names}",
             hint=f"name one: {request.target}:{entries[0].name}",
         )
-    entries = _with_specs(entries, request)
+    ready = _with_specs(entries, request)
+    whole, entries = len(ready) == len(entries), ready
     from tessera.deploy import AOTCompiler
 
     compiler: AOTCompiler = AOTCompiler(configuration(request))
@@ -175,7 +178,7 @@ def compile_request(request: Request, *, single: bool = False) -> Compiled:
         kernels = compiler.compile_each(
             [(e.subject, e.input_specs(request.specs_of(e.name)), e.name) for e in entries], progress=tell
         )
-    return Compiled(request, tuple(entries), tuple(kernels), time.perf_counter() - start)
+    return Compiled(request, tuple(entries), tuple(kernels), time.perf_counter() - start, whole)
 
 
 def _with_specs(entries: list[Entry], request: Request) -> list[Entry]:

@@ -11,6 +11,9 @@ from typing import Any, TextIO
 
 from tessera.program.errors import MissingDependencyError, SourceLocation, TesseraError
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
+
 _TAB = 4
 _CODES = {"red": "1;31", "blue": "1;34", "green": "1;32", "yellow": "1;33", "dim": "2"}
 

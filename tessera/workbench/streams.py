@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
 _STDOUT, _STDERR = 1, 2
 
@@ -69,6 +69,35 @@ def data_stream(*, to_the_end: bool) -> Iterator[TextIO]:
         if not to_the_end:
             os.dup2(saved, _STDOUT)
         os.close(saved)
+
+
+class Copy:
+    """A stream that keeps what goes through it; all else about it is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.text = ""
+        """All that was written."""
+
+    def write(self, text: str) -> int:
+        """Write and keep `text`."""
+        self.text += text
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def copied(name: Literal["stdout", "stderr"]) -> Iterator[Copy]:
+    """Keep what the block writes to `sys.stdout` or `sys.stderr`."""
+    stream = getattr(sys, name)
+    copy = Copy(stream)
+    setattr(sys, name, copy)
+    try:
+        yield copy
+    finally:
+        setattr(sys, name, stream)
 
 
 def _writer(descriptor: int) -> TextIO:

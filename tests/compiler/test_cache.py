@@ -138,16 +138,13 @@ def test_damaged_entry_is_found_and_made_anew(tmp_path, warm, damage):
 
 
 def test_entry_of_a_newer_form_is_not_misread(tmp_path):
-    import hashlib
-
-    from tessera.compiler.cache import _MAGIC
+    from tessera.compiler.cache_file import write_entry
 
     cache = CompileCache(tmp_path)
     key = entry_key(ToolOptions("sm_80"), {"name": "x"})
     cache.put(key, Entry(files={"ptx": b"text"}))
     (path,) = tmp_path.glob("??/*.entry")
-    body = b"\xc1 not msgpack"
-    path.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
+    write_entry(path, b"\xc1 not msgpack")
     assert cache.get(key) is None
     assert not path.exists()
 

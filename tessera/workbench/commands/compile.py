@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tessera.workbench.output import JsonOption
+from tessera.workbench.streams import copied
 
 if TYPE_CHECKING:
     from tessera.workbench.compilation import Compiled
@@ -42,8 +44,10 @@ def compile_(
     as_json: JsonOption = False,
 ) -> None:
     """Compile, save if asked, and show what every kernel needs."""
+    from tessera.workbench.answers import keep
     from tessera.workbench.compilation import compile_request, kernel_rows, make_request, write_outputs
     from tessera.workbench.output import emit
+    from tessera.workbench.source import split_target
 
     request = make_request(
         target, arch, spec, optimization_level=optimization_level, fast_math=fast_math, lineinfo=lineinfo
@@ -51,31 +55,43 @@ def compile_(
     compiled = compile_request(request)
     place = out or request.project.out()
     written = write_outputs(compiled, place) if place else []
+    rows = kernel_rows(compiled.binaries())
     if as_json:
-        data: dict[str, Any] = {"kernels": kernel_rows(compiled.binaries()), "seconds": compiled.seconds}
+        data: dict[str, Any] = {"kernels": rows, "seconds": compiled.seconds}
         if timings:
             data["stages"] = dict(compiled.kernels[0].seconds)
         emit(data)
+        if compiled.whole_file:
+            again = {"kernels": [{**row, "cached": True} for row in rows]}
+            keep(split_target(target)[0], request.project.file, written, data=again)
         return
-    _show(compiled, written)
+    shown = _show(compiled, written)
+    if compiled.whole_file:
+        keep(split_target(target)[0], request.project.file, written, shown=shown)
     if timings:
         spent = compiled.kernels[0].seconds
         print("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in spent.items() if seconds))
 
 
-def _show(compiled: Compiled, written: list[Path]) -> None:
+def _show(compiled: Compiled, written: list[Path]) -> tuple[str, str, str]:
+    """Show it all; what the cache will say another time: text before and after the seconds, and notes."""
     from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells
     from tessera.workbench.failure import short_path, visible
     from tessera.workbench.output import note, print_table
 
-    print_table(KERNEL_COLUMNS, kernel_cells(compiled.binaries()))
+    with copied("stdout") as table:
+        print_table(KERNEL_COLUMNS, kernel_cells(compiled.binaries()))
     machine = [b for b in compiled.binaries() if b.format != "ptx"]
     cached = sum(b.cached for b in machine)
     origin = "" if not cached else ", all cached" if cached == len(machine) else f", {cached} cached"
-    things = "binary" if len(machine) == 1 else "binaries"
-    print(f"{len(machine)} {things} in {compiled.seconds:.2f} s{origin}")
-    for path in written[:1]:
-        more = f" and {len(written) - 1} files beside it" if len(written) > 1 else ""
-        print(f"wrote {visible(short_path(str(path)))}{more}")
-    for text in dict.fromkeys(n for artifact in compiled.artifacts for n in artifact.notes):
-        note(text)
+    things = f"{len(machine)} {'binary' if len(machine) == 1 else 'binaries'} in "
+    print(f"{things}{compiled.seconds:.2f} s{origin}")
+    with copied("stdout") as places:
+        for path in written[:1]:
+            more = f" and {len(written) - 1} files beside it" if len(written) > 1 else ""
+            print(f"wrote {visible(short_path(str(path)))}{more}")
+    sys.stdout.flush()
+    with copied("stderr") as notes:
+        for text in dict.fromkeys(n for artifact in compiled.artifacts for n in artifact.notes):
+            note(text)
+    return table.text + things, f", all cached\n{places.text}", notes.text

@@ -16,6 +16,7 @@ from tessera.program.program import Plan, Program
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.cuda_driver import Call, Driver, Function, Stream, open_driver
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant, pointer_of
+from tessera.runtime.launches import launched
 from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, Schedule, make_setup
@@ -64,7 +65,7 @@ class CudaDevice:
                 self._upload_weight(constant.name, load_constant(constant, source))
             persistent = driver.allocate(plan.persistent_bytes) if plan.persistent_bytes else None
             self._own_bytes += plan.persistent_bytes
-            code = GpuCode(f"{target} {kind}", functions, self._weights, persistent)
+            code = GpuCode(self.name, f"{target} {kind}", functions, self._weights, persistent)
             return CudaExecutable(program, plan, driver, self._pool, code)
 
     def memory_usage(self) -> dict[str, int]:
@@ -158,12 +159,16 @@ class CudaFrame(Frame):
         self.stream = stream
         self.launches: list[tuple[str, Call]] = []
         """Kernel and body of each launch, in order."""
+        self.kernels = [call.kernel for call in schedule.calls if not isinstance(call, GemmCall)]
+        """Kernels of the launches."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuCode:
     """What a plan needs on the GPU."""
 
+    device: str
+    """`cuda:0`."""
     target: str
     """`sm_90 cubin`."""
     functions: Mapping[str, Function]
@@ -228,6 +233,7 @@ class CudaExecutable(Executable[CudaFrame]):
                 self._driver.download(pointer_of(value), address, value.nbytes, frame.stream)
 
     def _launch(self, frame: CudaFrame, recorder: Recorder | None) -> None:
+        launched(self.program.name, frame.kernels, self._code.device)
         if recorder is None:
             for _, launch in frame.launches:
                 launch()

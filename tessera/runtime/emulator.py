@@ -20,6 +20,7 @@ from tessera.program.errors import CompileError, DeviceError, OutOfMemoryError
 from tessera.program.program import Buffer, Plan, Program
 from tessera.runtime.emulator_engine import CheckedEngine, CompiledEngine, Engine, has_llvm
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
+from tessera.runtime.launches import launched
 from tessera.runtime.memory import ALIGNMENT
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, LaunchCall, Schedule, make_setup
@@ -278,6 +279,7 @@ class EmulatedProgram(Executable[Frame]):
                     hint="compile the program again",
                 )
             launches += 1
+            launched(self.program.name, (call.kernel,), "emulator")
             start = time.perf_counter_ns()
             self._launch(call, frame.cells.address(launches))
             if recorder is not None:

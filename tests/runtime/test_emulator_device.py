@@ -206,3 +206,23 @@ def test_what_threads_print_comes_out_in_the_order_of_blocks(
     for _ in range(2):
         runtime.execute(np.array([7, 8, 9, 5], np.int32))
         assert capsys.readouterr().out == "thread 0 7\nthread 1 8\nthread 2 9\nthread 3 5\n"
+
+
+def test_launches_are_told_to_observers_until_forgotten(engine: str, rng: np.random.Generator) -> None:
+    from tessera.runtime import launches
+
+    heard: list[tuple[str, str, str]] = []
+
+    def note(program: str, kernel: str, device: str) -> None:
+        heard.append((program, kernel, device))
+
+    launches.observe(note)
+    try:
+        test_kernel_updates_its_output_and_leaves_its_input(engine, rng)
+    finally:
+        launches.forget(note)
+    told = list(heard)
+    test_kernel_updates_its_output_and_leaves_its_input(engine, rng)
+    assert told
+    assert {device for _, _, device in told} == {"emulator"}
+    assert heard == told

@@ -1,0 +1,1 @@
+"""What GPUs do right now, by NVML: sampled, marked, recorded, replayed, exported."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from tessera.program.arch import is_cpu
 from tessera.program.artifact import Artifact, KernelBinary
 from tessera.program.codec import encode
-from tessera.program.dim import format_dim, format_shape
+from tessera.program.dim import Dim, align, format_dim, format_shape
+from tessera.program.lifetimes import buffer_lives, peak_bytes
 from tessera.program.occupancy import limiter_of
 from tessera.program.program import Choice, Gemm, Launch, Plan, Port, Program, Step
 from tessera.workbench.compilation import KERNEL_COLUMNS, kernel_cells, kernel_rows
 from tessera.workbench.failure import visible
-from tessera.workbench.output import bytes_text, print_table
+from tessera.workbench.output import bytes_text, print_table, terminal_width
 
 if TYPE_CHECKING:
+    from tessera.compiler.explain import GraphReport
     from tessera.package import Package
 
 
@@ -128,19 +131,85 @@ def ptx_texts(contents: Contents) -> list[tuple[KernelBinary, str]]:
     return [(b, b.data.decode("utf-8", "replace")) for b in contents.binaries if b.format == "ptx"]
 
 
-def graph_text(program: Program) -> str:
-    """The operators of a program, one a line."""
+def graph_texts(program: Program) -> list[str]:
+    """For each kind of target: the graph before and after, what each pass did, and the kernels."""
+    from tessera.compiler.explain import report_text
+
     if program.graph is None:
-        return f"{program.name}: a kernel written by hand has no graph"
-    return str(program.graph)
+        return [f"{program.name}: a kernel written by hand has no graph"]
+    width = terminal_width()
+    return [report_text(report, width=width) for report in graph_reports(program)]
+
+
+def graph_reports(program: Program) -> list[GraphReport]:
+    """What the compiler makes of a program's graph, for each kind of its targets."""
+    from tessera.compiler.explain import explain_graph
+
+    if program.graph is None:
+        return []
+    kinds: list[Literal["cuda", "cpu"]] = ["cuda", "cpu"]
+    wanted = {"cpu" if is_cpu(target) else "cuda" for target in program.targets}
+    return [explain_graph(program.graph, kind=kind) for kind in kinds if kind in wanted]
 
 
 def plan_text(program: Program, plan: Plan) -> str:
     """What a plan launches, one step a line."""
     lines = [f"plan {program.name} for {', '.join(plan.targets)}"]
     lines += [f"  at load: {line}" for step in plan.setup for line in _step_lines(step)]
-    lines += [f"  {line}" for step in plan.steps for line in _step_lines(step)]
-    return "\n".join([*lines, f"  arena: {format_dim(plan.arena_bytes)} bytes"])
+    for number, step in enumerate(plan.steps):
+        first, *rest = _step_lines(step)
+        lines += [f"  {number}: {first}", *(f"     {line}" for line in rest)]
+    return "\n".join([*lines, *_memory_lines(plan)])
+
+
+def _memory_lines(plan: Plan) -> list[str]:
+    """Where each temporary tensor lies and from which step to which, and what memory that takes."""
+    lives = buffer_lives(plan)
+    rows = [
+        (life.name, format_dim(life.offset_bytes), format_dim(life.bytes), f"{life.first}-{life.last}")
+        for life in lives
+    ]
+    lines = [f"  arena: {format_dim(plan.arena_bytes)} bytes"]
+    if rows:
+        heads = ("buffer", "offset", "bytes", "steps")
+        widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+        lines += ["    " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
+    memory = memory_data(plan)
+    if memory["peak_bytes"] is not None:
+        lines.append(
+            f"  in use at once: {memory['peak_bytes']} bytes at most; "
+            f"without sharing: {memory['separate_bytes']} bytes"
+        )
+    if plan.persistent:
+        lines.append(f"  made at load: {plan.persistent_bytes} bytes in {len(plan.persistent)} tensors")
+    return lines
+
+
+def memory_data(plan: Plan) -> dict[str, Any]:
+    """The memory plan for `--json`; what depends on symbols is text, and null where it is a maximum."""
+    lives = buffer_lives(plan)
+    fixed = all(isinstance(life.bytes, int) for life in lives)
+    return {
+        "targets": list(plan.targets),
+        "arena_bytes": _dim_data(plan.arena_bytes),
+        "peak_bytes": peak_bytes(plan, {}) if fixed else None,
+        "separate_bytes": sum(align(life.bytes, 256) for life in lives) if fixed else None,
+        "buffers": [
+            {
+                "name": life.name,
+                "offset_bytes": _dim_data(life.offset_bytes),
+                "bytes": _dim_data(life.bytes),
+                "first_step": life.first,
+                "last_step": life.last,
+            }
+            for life in lives
+        ],
+        "persistent_bytes": plan.persistent_bytes,
+    }
+
+
+def _dim_data(size: Dim) -> int | str:
+    return size if isinstance(size, int) else format_dim(size)
 
 
 def program_json(program: Program) -> Any:

@@ -13,6 +13,7 @@ from tessera.compiler.passes.common_subexpressions import merge_common_subexpres
 from tessera.compiler.passes.constants import load_time_nodes
 from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
+from tessera.compiler.passes.fold_numbers import fold_numbers
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
 from tessera.compiler.passes.sink_reshapes import sink_reshapes
@@ -218,3 +219,50 @@ def test_random_graphs_compute_the_same_after_all_passes(data, seed):
 def separate_outputs_of(graph):
     # The reference knows no `copy`: all passes but the one that adds it.
     return remove_dead_code(merge_common_subexpressions(simplify(remove_dead_code(graph))))
+
+
+def test_numbers_alone_are_computed_once_and_for_all():
+    g = Maker()
+    total = g.binary("mul", g.binary("add", g.scalar(1.5), g.scalar(2.0)), g.scalar(2.0))
+    graph = remove_dead_code(fold_numbers(g.graph(g.binary("add", g.input("x", (3,)), total))))
+    assert ops(graph) == ["scalar", "input", "add"]
+    assert graph.nodes[0].attrs["value"] == 7.0
+
+
+def test_numbers_that_no_literal_holds_are_left_to_the_kernel():
+    g = Maker()
+    graph = g.graph(g.binary("add", g.input("x", (3,)), g.unary("log", g.scalar(0.0))))
+    assert fold_numbers(graph) == graph
+
+
+SIMPLER = {
+    "minus zero": (lambda g, x: g.binary("sub", x, g.scalar(0.0)), []),
+    "plus negative zero": (lambda g, x: g.binary("add", g.scalar(-0.0), x), []),
+    "times minus one": (lambda g, x: g.binary("mul", x, g.scalar(-1.0)), ["neg"]),
+    "over a power of two": (lambda g, x: g.binary("div", x, g.scalar(-8.0)), ["mul"]),
+    "over three": (lambda g, x: g.binary("div", x, g.scalar(3.0)), ["div"]),
+    "larger of one": (lambda g, x: g.binary("maximum", x, x), []),
+    "either way": (lambda g, x: g.where(g.compare("lt", x, g.scalar(0.0)), x, x), []),
+}
+
+
+@pytest.mark.parametrize("name", SIMPLER)
+def test_arithmetic_becomes_simpler_and_gives_the_same_bits(name, rng):
+    make, left = SIMPLER[name]
+    g = Maker()
+    graph = g.graph(g.unary("abs", make(g, g.input("x", (8, 6)))))
+    simple = remove_dead_code(simplify(graph))
+    assert [op for op in ops(simple) if op not in ("input", "scalar")] == [*left, "abs"]
+    values = {"x": random_array(rng, (8, 6))}
+    values["x"][0] = [0.0, -0.0, np.nan, np.inf, 1e-45, -3e38]
+    before, after = (run_graph(each, values, {})["output"] for each in (graph, simple))
+    assert before.tobytes() == after.tobytes()
+
+
+def test_a_sum_is_the_same_in_either_order():
+    g = Maker()
+    x, y = g.input("x", (3,)), g.input("y", (3,))
+    graph = g.graph(
+        g.binary("add", x, y), g.binary("add", y, x), g.binary("sub", x, y), g.binary("sub", y, x)
+    )
+    assert len(merge_common_subexpressions(graph).nodes) == 2 + 1 + 2

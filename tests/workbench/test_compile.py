@@ -199,6 +199,22 @@ def test_inspect_shows_ptx_graph_and_plan(tessera: Tessera, project: Path) -> No
     assert data["kernels"][0]["limited_by"] == "warps"
 
 
+def test_inspect_tells_passes_and_memory(tessera: Tessera, project: Path) -> None:
+    text = tessera("inspect", "kernels.py:linear_relu", "--graph", "--arch", "cpu,sm_80").out
+    assert "passes for cuda" in text
+    assert "passes for cpu" in text
+    assert "simplify" in text
+    shown = tessera("inspect", "kernels.py:linear_relu", "--plan", "--arch", "cpu").out
+    assert "arena: 256*cdiv(16*batch, 256) bytes" in shown
+    words = ["inspect", "kernels.py:linear_relu", "--graph", "--plan", "--arch", "cpu", "--json"]
+    data = tessera(*words).json
+    assert data["passes"]["linear_relu"][0]["launches"] == 2
+    (memory,) = data["memory"]["linear_relu"]
+    assert memory["buffers"][0]["first_step"] == 0
+    assert memory["buffers"][0]["last_step"] == 1
+    assert memory["peak_bytes"] is None
+
+
 def test_inspect_lists_what_a_file_defines(tessera: Tessera, project: Path) -> None:
     said = tessera("inspect", "kernels.py")
     assert "a: f32, x: f32(n), y: f32(n)" in said.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tessera.compiler.operators import check_supported
@@ -9,26 +11,80 @@ from tessera.compiler.passes.attention import expand_attention
 from tessera.compiler.passes.common_subexpressions import merge_common_subexpressions
 from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
+from tessera.compiler.passes.fold_numbers import fold_numbers
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
 from tessera.compiler.passes.sink_reshapes import sink_reshapes
 from tessera.program.graph import Graph
 
+Kind = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A rewrite and what it is for."""
+
+    name: str
+    does: str
+    """In a few words."""
+    rewrite: Callable[[Graph, Kind], Graph] = field(repr=False)
+    optional: bool = True
+    """Whether `enable_graph_optimization=False` leaves it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassStep:
+    """One pass over one graph."""
+
+    by: Pass
+    before: Graph
+    after: Graph
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("dead code", "leave out what no output needs", lambda g, _: remove_dead_code(g), optional=False),
+    Pass("attention", "take attention apart where no kernel does it", expand_attention, optional=False),
+    Pass(
+        "cpu products",
+        "bring products into the form of a BLAS",
+        lambda g, kind: widen_cpu_matmuls(g) if kind == "cpu" else g,
+        optional=False,
+    ),
+    Pass("numbers", "compute what numbers alone make", lambda g, _: fold_numbers(g)),
+    Pass("simplify", "identities, casts and views that cancel", lambda g, _: simplify(g)),
+    Pass("reshapes", "compute before a reshape rather than behind it", lambda g, _: sink_reshapes(g)),
+    Pass("simplify", "identities, casts and views that cancel", lambda g, _: simplify(g)),
+    Pass("common", "compute equal things once", lambda g, _: merge_common_subexpressions(g)),
+    Pass("dead code", "leave out what no output needs", lambda g, _: remove_dead_code(g)),
+    Pass("outputs", "memory of its own for each output", lambda g, _: separate_outputs(g), optional=False),
+)
+"""All passes, in order."""
+
 
 def optimize_graph(
-    graph: Graph, *, kind: Literal["cuda", "cpu"], enable_graph_optimization: bool = True
+    graph: Graph,
+    *,
+    kind: Kind,
+    enable_graph_optimization: bool = True,
+    watch: Callable[[PassStep], None] | None = None,
 ) -> Graph:
     """The graph that is lowered for a kind of target: what `inspect --graph` shows.
+
+    Args:
+        graph: As traced.
+        kind: Kind of target.
+        enable_graph_optimization: Whether optional passes run.
+        watch: Called after each pass.
 
     Raises:
         CompileError: An operator cannot be lowered.
     """
     check_supported(graph)
-    graph = remove_dead_code(graph)
-    graph = expand_attention(graph, kind)
-    if kind == "cpu":
-        graph = widen_cpu_matmuls(graph)
-    if enable_graph_optimization:
-        graph = simplify(sink_reshapes(simplify(graph)))
-        graph = remove_dead_code(merge_common_subexpressions(graph))
-    return separate_outputs(graph)
+    for each in PASSES:
+        if each.optional and not enable_graph_optimization:
+            continue
+        after = each.rewrite(graph, kind)
+        if watch is not None:
+            watch(PassStep(each, graph, after))
+        graph = after
+    return graph

@@ -24,4 +24,9 @@ def merge_common_subexpressions(graph: Graph) -> Graph:
 def _key(node: Node) -> Any:
     # repr tells 1 from 1.0 and True, and 0.0 from -0.0, which compare equal.
     attrs = tuple(sorted((name, repr(value)) for name, value in node.attrs.items()))
-    return node.op, node.inputs, attrs, node.shape, node.dtype
+    # a + b is b + a to the last bit.
+    inputs = tuple(sorted(node.inputs)) if node.op in _COMMUTATIVE else node.inputs
+    return node.op, inputs, attrs, node.shape, node.dtype
+
+
+_COMMUTATIVE = frozenset({"add", "mul", "eq", "ne"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -116,16 +117,17 @@ def _twice_is_once(rewriter: Rewriter, node: Node) -> int | None:
     return node.inputs[0] if rewriter.operand(node).op == node.op else None
 
 
-def _neutral(number: float, positions: tuple[int, ...], *, integers_only: bool = False) -> Rule:
-    """The other operand, where one of `positions` holds `number` and the shape stays."""
+def _neutral(*numbers: float, positions: tuple[int, ...], floats: bool = True) -> Rule:
+    """The other operand, where one of `positions` holds one of `numbers` and the shape stays."""
+    # Adding 0.0 turns -0.0 into 0.0, adding -0.0 changes nothing: repr tells them apart.
+    wanted = {repr(number) for number in numbers}
 
     def rule(rewriter: Rewriter, node: Node) -> int | None:
-        # Adding 0.0 turns -0.0 into 0.0: only integers may leave it out.
-        if node.dtype == bool_ or (integers_only and node.dtype.is_float):
+        if node.dtype == bool_ or (node.dtype.is_float and not floats):
             return None
         for position in positions:
             operand, other = rewriter.operand(node, position), node.inputs[1 - position]
-            is_number = operand.op == "scalar" and operand.attrs["value"] == number
+            is_number = operand.op == "scalar" and repr(operand.attrs["value"]) in wanted
             if is_number and rewriter.nodes[other].shape == node.shape:
                 return other
         return None
@@ -133,16 +135,60 @@ def _neutral(number: float, positions: tuple[int, ...], *, integers_only: bool =
     return rule
 
 
+def _same_operands(first: int, second: int) -> Rule:
+    """An operand, where two are one and the shape stays: the larger of x and x, x or else x."""
+
+    def rule(rewriter: Rewriter, node: Node) -> int | None:
+        index = node.inputs[first]
+        same = index == node.inputs[second] and rewriter.nodes[index].shape == node.shape
+        return index if same else None
+
+    return rule
+
+
+def _minus_one(rewriter: Rewriter, node: Node) -> int | None:
+    for position in (0, 1):
+        operand, other = rewriter.operand(node, position), node.inputs[1 - position]
+        is_number = operand.op == "scalar" and operand.attrs["value"] == -1
+        if is_number and node.dtype.kind in ("float", "int") and rewriter.nodes[other].shape == node.shape:
+            return rewriter.add(msgspec.structs.replace(node, op="neg", inputs=(other,)))
+    return None
+
+
+def _by_power_of_two(rewriter: Rewriter, node: Node) -> int | None:
+    """A product instead of a quotient, where the reciprocal is exact."""
+    divisor = rewriter.operand(node, 1)
+    if divisor.op != "scalar" or not node.dtype.is_float:
+        return None
+    value = float(str(divisor.attrs["value"]))
+    # Exponents that every float but those of 8 bits has.
+    power = abs(math.frexp(value)[0]) == 0.5 and 2**-13 <= abs(value) <= 2**13
+    if node.dtype.bits < 16 or not power:
+        return None
+    number = rewriter.add(msgspec.structs.replace(divisor, attrs={"value": 1 / value}))
+    return rewriter.add(msgspec.structs.replace(node, op="mul", inputs=(node.inputs[0], number)))
+
+
+def _expand_of_expand(rewriter: Rewriter, node: Node) -> int | None:
+    inner = rewriter.operand(node)
+    if inner.op != "expand":
+        return None
+    return rewriter.add(msgspec.structs.replace(node, inputs=inner.inputs))
+
+
 _RULES: dict[str, tuple[Rule, ...]] = {
     "cast": (_cast_to_itself, _cast_number, _cast_back),
     "reshape": (_same_shape, _reshape_of_reshape),
-    "expand": (_same_shape,),
+    "expand": (_same_shape, _expand_of_expand),
     "transpose": (_transpose_in_order, _transpose_of_transpose),
     "neg": (_twice_is_none,),
     "relu": (_twice_is_once,),
     "abs": (_twice_is_once,),
-    "mul": (_neutral(1, (0, 1)),),
-    "div": (_neutral(1, (1,)),),
-    "sub": (_neutral(0, (1,), integers_only=True),),
-    "add": (_neutral(0, (0, 1), integers_only=True),),
+    "mul": (_neutral(1, 1.0, positions=(0, 1)), _minus_one),
+    "div": (_neutral(1, 1.0, positions=(1,)), _by_power_of_two),
+    "sub": (_neutral(0, 0.0, positions=(1,)),),
+    "add": (_neutral(0, positions=(0, 1), floats=False), _neutral(-0.0, positions=(0, 1))),
+    "maximum": (_same_operands(0, 1),),
+    "minimum": (_same_operands(0, 1),),
+    "where": (_same_operands(1, 2),),
 }

@@ -26,8 +26,14 @@ def inspect(
     sass: Annotated[
         bool, typer.Option("--sass", help="Show the machine code of every kernel, with source lines.")
     ] = False,
-    graph: Annotated[bool, typer.Option("--graph", help="Show the operators.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what is launched, step by step.")] = False,
+    graph: Annotated[
+        bool,
+        typer.Option("--graph", help="Show the operators before and after, what each pass did, the kernels."),
+    ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Show what is launched, step by step, and where memory lies."),
+    ] = False,
     arch: Arch = None,
     spec: Spec = None,
     as_json: JsonOption = False,
@@ -69,7 +75,14 @@ def _contents(target: str, arch: list[str] | None, spec: list[str] | None, *, li
 
 
 def _data(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> dict[str, Any]:
-    from tessera.workbench.contents import contents_data, program_json, ptx_texts
+    from tessera.compiler.explain import report_data
+    from tessera.workbench.contents import (
+        contents_data,
+        graph_reports,
+        memory_data,
+        program_json,
+        ptx_texts,
+    )
 
     data = contents_data(contents)
     if ptx:
@@ -77,20 +90,25 @@ def _data(contents: Contents, *, ptx: bool, graph: bool, plan: bool) -> dict[str
     documents = [program_json(p) for p in contents.programs]
     if graph:
         data["graphs"] = {d["name"]: d.get("graph") for d in documents}
+        data["passes"] = {
+            p.name: [report_data(report) for report in graph_reports(p)] for p in contents.programs
+        }
     if plan:
         data["plans"] = {d["name"]: d.get("plans", []) for d in documents}
+        data["memory"] = {p.name: [memory_data(plan) for plan in p.plans] for p in contents.programs}
     return data
 
 
 def _print(contents: Contents, *, ptx: bool, graph: bool, plan: bool, target: str) -> None:
-    from tessera.workbench.contents import graph_text, plan_text, print_contents
+    from tessera.workbench.contents import graph_texts, plan_text, print_contents
     from tessera.workbench.failure import visible
 
     if not (ptx or graph or plan):
         print_contents(contents)
     if graph:
         for program in contents.programs:
-            print(visible(graph_text(program)))
+            for text in graph_texts(program):
+                print(visible(text))
     if plan:
         for program in contents.programs:
             for one in program.plans:

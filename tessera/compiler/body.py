@@ -28,6 +28,8 @@ class Body:
         """Parameter of every tensor read so far, by the node that owns its memory."""
         self.results: dict[int, Name] = {}
         """The value of a core, where a template has computed it at the position in hand."""
+        self.bounds: dict[Name, tuple[int, int]] = {}
+        """Coordinates that lie between two numbers, the second excluded, wherever text is written now."""
         self.shared_bytes = 0
         """Static shared memory asked for so far."""
         self._members = members

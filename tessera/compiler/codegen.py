@@ -30,6 +30,9 @@ _MATH_CALL = re.compile(
     r"\b((?:floor|ceil|rint|trunc|exp2|expm1|log2|log1p|sin|cos|pow|fmod)_f(?:32|64)"
     r"|(?:floordiv|mod|pow)_i64)\("
 )
+_VECTOR_CALL = re.compile(r"\b((?:tanh|log|log2|log1p|erf|expm1)_f32)\(")
+"""What a CPU has in a form that loops around it are run in vectors with."""
+_FOLD_CALL = re.compile(r"\b((?:add|mul|max|min)_f(?:32|64)|strip_\w+)\(")
 _MAX_NAME = 56
 
 
@@ -92,7 +95,13 @@ class LoweredGroup:
     def _imports(self, body: str) -> list[str]:
         used = set(re.findall(r"\b[a-z_]\w*", body))
         numba = [name for name in _NUMBA_NAMES if name in used]
-        own = {"device": _DEVICE_CALL.findall(body), "device_math": _MATH_CALL.findall(body)}
+        vectors = set(_VECTOR_CALL.findall(body)) if self.kind == "cpu" else set()
+        own = {
+            "cpu_folds": _FOLD_CALL.findall(body) if self.kind == "cpu" else [],
+            "cpu_math": sorted(vectors),
+            "device": _DEVICE_CALL.findall(body),
+            "device_math": sorted(set(_MATH_CALL.findall(body)) - vectors),
+        }
         lines = ["import math", ""] if "math" in used else []
         if self.kind == "cuda":
             numba.insert(0, "cuda")
@@ -109,9 +118,10 @@ class LoweredGroup:
 
 
 def _library_calls(body: str, kind: Literal["cuda", "cpu"]) -> str:
-    """`exp_f32` and `exp_f64` as the target computes them best."""
-    # A GPU's own exp is inlined; a CPU's is a call, which keeps loops from being vectorized.
-    return re.sub(r"\bexp_f64\(" if kind == "cpu" else r"\bexp_f(32|64)\(", "math.exp(", body)
+    """`exp_f32`, `tanh_f64` and the like as the target computes them best."""
+    # A GPU's own are inlined; a CPU's are calls, which keep loops from being vectorized.
+    kept = "64" if kind == "cpu" else "(?:32|64)"
+    return re.sub(rf"\b(exp|log|tanh|erf)_f{kept}\(", r"math.\1(", body)
 
 
 def lower_group(graph: Graph, group: Group, grouping: Grouping, kind: Literal["cuda", "cpu"]) -> LoweredGroup:

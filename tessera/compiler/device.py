@@ -183,7 +183,7 @@ f8e5m2_to_f32 = make_intrinsic("f8e5m2_to_f32", types.float32, (types.uint8,), _
 f32_to_f8e5m2 = make_intrinsic("f32_to_f8e5m2", types.uint8, (types.float32,), _narrow(F8E5M2))
 
 
-def _exp_f32(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
+def exp_of_f32(builder: Any, x: Any) -> Any:
     """`e**x` without a branch or a call, so that LLVM vectorizes the loop around it; within 2 ulp.
 
     `x = n*ln 2 + r`, a polynomial for `e**r`, and `2**n` put together in two factors, so that results
@@ -194,7 +194,6 @@ def _exp_f32(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
     def number(value: float) -> Any:
         return ir.Constant(_F32, value)
 
-    x = values[0]
     # Comparisons with NaN are false: it passes, and comes out of the polynomial.
     x = builder.select(builder.fcmp_ordered(">", x, number(89.0)), number(89.0), x)
     x = builder.select(builder.fcmp_ordered("<", x, number(-104.0)), number(-104.0), x)
@@ -219,7 +218,9 @@ def _exp_f32(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
 _EXP_TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
               5.0000001201e-1)  # fmt: skip
 
-exp_f32 = make_intrinsic("exp_f32", types.float32, (types.float32,), _exp_f32)
+exp_f32 = make_intrinsic(
+    "exp_f32", types.float32, (types.float32,), lambda _c, builder, v: exp_of_f32(builder, v[0])
+)
 """`e**x` for CPUs; a GPU has its own."""
 
 udiv = make_intrinsic(

@@ -24,6 +24,10 @@ class Values(Protocol):
     def writer(self) -> Writer:
         """The text."""
 
+    @property
+    def bounds(self) -> dict[Name, tuple[int, int]]:
+        """Coordinates that lie between two numbers, the second excluded, wherever text is written now."""
+
     def value(self, node: int, index: Index, *, rounded: bool = True) -> Name:
         """The number that a node has at an index."""
 
@@ -44,9 +48,20 @@ def _when(body: Values, node: Node, condition: str, read: Callable[[], Name]) ->
     return found
 
 
+def _known(body: Values, at: Name, low: Dim, high: Dim) -> bool | None:
+    """Whether a coordinate lies between two sizes; None where that is not known here."""
+    if at not in body.bounds or not isinstance(low, int) or not isinstance(high, int):
+        return None
+    least, end = body.bounds[at]
+    if low <= least and end <= high:
+        return True
+    return False if end <= low or high <= least else None
+
+
 def _concat(body: Values, node: Node, index: Index) -> Name:
     writer, axis = body.writer, _axis(node)
-    at, found = index.axis(axis), writer.let("g", scalar_math.literal(0, node.dtype))
+    at = index.axis(axis)
+    found: Name | None = None
     begin: Dim = 0
     for position, operand in enumerate(node.inputs):
         shape = body.graph.nodes[operand].shape
@@ -55,11 +70,16 @@ def _concat(body: Values, node: Node, index: Index) -> Name:
         def place(_: Writer, a: int, i: Name, __: Dim, low: Name = low) -> Name:
             return i if a != axis or low == "0" else writer.integer("z", f"{i} - {low}", i, low)
 
-        with writer.block(f"if {low} <= {at} < {high}"):
-            value = body.value(operand, index.mapped(("concat", axis, position), shape, place))
-            writer.line(f"{found} = {value}")
+        known = _known(body, at, begin, begin + shape[axis])
+        if known:
+            return body.value(operand, index.mapped(("concat", axis, position), shape, place))
+        if known is None:
+            found = found or writer.let("g", scalar_math.literal(0, node.dtype))
+            with writer.block(f"if {low} <= {at} < {high}"):
+                value = body.value(operand, index.mapped(("concat", axis, position), shape, place))
+                writer.line(f"{found} = {value}")
         begin = begin + shape[axis]
-    return found
+    return found or writer.let("g", scalar_math.literal(0, node.dtype))
 
 
 def _pad(body: Values, node: Node, index: Index) -> Name:
@@ -74,7 +94,14 @@ def _pad(body: Values, node: Node, index: Index) -> Name:
     inside = index.mapped(("pad", before, mode, node.shape), shape, place)
     if mode == "constant":
         outside = body.value(fill, Index.flat(writer, (), ZERO))
-        conditions = [f"0 <= {inside.axis(axis)} < {writer.size(shape[axis])}" for axis in padded]
+        asked = {
+            axis: _known(body, index.axis(axis), before[axis], before[axis] + shape[axis]) for axis in padded
+        }
+        if False in asked.values():
+            return outside
+        conditions = [
+            f"0 <= {inside.axis(axis)} < {writer.size(shape[axis])}" for axis in padded if not asked[axis]
+        ]
     else:
         outside = Name(scalar_math.literal(0, node.dtype))
         conditions = [
@@ -114,7 +141,7 @@ _PLACES: dict[str, Callable[[Writer, Name, int, Dim], Name]] = {
 """By the mode of a pad, where in the operand an element is."""
 
 
-def _looked_up(body: Values, positions: int, index: Index, size: Dim) -> Name:
+def looked_up(body: Values, positions: int, index: Index, size: Dim) -> Name:
     """The position that a tensor holds: counted from the end if negative, and brought back inside."""
     writer = body.writer
     held, whole = body.value(positions, index), writer.size(size)
@@ -138,7 +165,7 @@ def _take(body: Values, node: Node, index: Index) -> Name:
     def read() -> Name:
         writer = body.writer
         where = Index(writer, places, ((len(places), index.span(axis, end)),))
-        at = _looked_up(body, positions, where, shape[axis])
+        at = looked_up(body, positions, where, shape[axis])
         parts = ((axis, index.span(0, axis)), (1, at), (rest, index.span(end, end + rest)))
         return body.value(source, Index(writer, shape, parts))
 
@@ -150,7 +177,7 @@ def _take_along(body: Values, node: Node, index: Index) -> Name:
     axis, shape = _axis(node), body.graph.nodes[source].shape
 
     def read() -> Name:
-        at = _looked_up(body, positions, index, shape[axis])
+        at = looked_up(body, positions, index, shape[axis])
         axes = tuple(at if a == axis else index.axis(a) for a in range(len(shape)))
         return body.value(source, Index.of_axes(body.writer, shape, axes))
 
@@ -169,7 +196,7 @@ def _scatter(body: Values, node: Node, index: Index) -> Name:
         step = Name(r, writer.depth)
         axes = tuple(step if a == axis else index.axis(a) for a in range(len(places)))
         where = Index.of_axes(writer, places, axes)
-        at = _looked_up(body, positions, where, node.shape[axis])
+        at = looked_up(body, positions, where, node.shape[axis])
         with writer.block(f"if {at} == {here}"):
             update = body.value(updates, where)
             if node.op == "scatter_add":

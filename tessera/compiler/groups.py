@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tessera.compiler.lower_scatter import scatters_in_place
 from tessera.compiler.operators import (
     CORES,
     GATHERS,
@@ -27,7 +28,7 @@ from tessera.compiler.operators import (
 from tessera.compiler.passes.constants import load_time_nodes
 from tessera.compiler.passes.cpu_matmul import is_blas_matmul
 from tessera.program.dim import product
-from tessera.program.graph import Graph, attr_ints
+from tessera.program.graph import Graph, Node, attr_ints
 
 MAX_MEMBERS = 48
 """Operators in one kernel: more make it slow to compile and short of registers."""
@@ -102,6 +103,13 @@ class _Fusion:
     """Nodes whose memory is an output's."""
     aliases: dict[int, int] = field(default_factory=dict)
 
+    def is_core(self, node: Node) -> bool:
+        """Whether a template computes the operator."""
+        return node.op in CORES or self._in_place(node)
+
+    def _in_place(self, node: Node) -> bool:
+        return self.kind == "cpu" and scatters_in_place(node)
+
     def visit(self, index: int) -> None:
         """Place one node; its users are placed already."""
         node = self.graph.nodes[index]
@@ -120,7 +128,7 @@ class _Fusion:
 
     def _can_inline(self, index: int) -> bool:
         node = self.graph.nodes[index]
-        if node.op in ORDERS:
+        if node.op in ORDERS or self._in_place(node):
             return False
         if not self.fuse or index in self.outputs or index in self.demanded or not self.users[index]:
             return False
@@ -220,7 +228,7 @@ class _Fusion:
         node = self.graph.nodes[index]
         self.homes[index] = _Home({index})
         self.inside[index] = frozenset({index})
-        if node.op in CORES:
+        if self.is_core(node):
             self.homes[index].core = index
         if node.op in POINTWISE:
             self.aligned.add(index)

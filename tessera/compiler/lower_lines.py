@@ -10,6 +10,7 @@ from tessera.compiler import scalar_math
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import THREADS, Geometry
 from tessera.compiler.index import Index
+from tessera.compiler.lower_scatter import scatter_cpu
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, ceildiv, product
 from tessera.program.graph import Node
@@ -277,5 +278,7 @@ LINES: dict[tuple[str, Literal["cuda", "cpu"]], Template] = {
     ("cumsum", "cpu"): cumsum_cpu,
     ("argsort", "cuda"): argsort_cuda,
     ("argsort", "cpu"): argsort_cpu,
+    ("scatter", "cpu"): scatter_cpu,
+    ("scatter_add", "cpu"): scatter_cpu,
 }
 """Templates by operator and kind of target."""

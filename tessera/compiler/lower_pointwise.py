@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import CPU_CHUNK, THREADS, Geometry
 from tessera.compiler.index import Index
 from tessera.compiler.writer import Name
-from tessera.program.dim import ceildiv, product
+from tessera.program.dim import Dim, ceildiv, product
+from tessera.program.graph import attr_ints
 
 _PER_THREAD = 4
 """Elements of one GPU thread: enough loads in flight to hide their latency."""
@@ -34,6 +37,27 @@ def pointwise_cpu(body: Body, root: int) -> Geometry:
     return Geometry((ceildiv(total, CPU_CHUNK), 1, 1))
 
 
+_MOST_EDGES = 4
+"""Loops that one row may be cut into: each holds the kernel's text again."""
+
+
+def _edges(body: Body, root: int, axis: int) -> list[int]:
+    """Columns at which a row's elements come from elsewhere: loops between them need no conditions."""
+    graph = body.graph
+    found: list[Dim] = []
+    for index, node in enumerate(graph.nodes):
+        if not body.computes(index) or node.shape != graph.nodes[root].shape:
+            continue
+        sizes = [graph.nodes[operand].shape for operand in node.inputs]
+        if node.op == "concat" and node.attrs["axis"] == axis:
+            found += itertools.accumulate(shape[axis] for shape in sizes[:-1])
+        elif node.op == "pad" and node.attrs["mode"] == "constant":
+            before = attr_ints(node, "before")[axis]
+            found += [before, before + sizes[0][axis]] if node.shape[axis] != sizes[0][axis] else []
+    fixed = sorted(edge for edge in set(found) if isinstance(edge, int) and edge > 0)
+    return fixed if all(isinstance(edge, int) for edge in found) and len(fixed) <= _MOST_EDGES else []
+
+
 def pointwise_cpu_rows(body: Body, root: int) -> Geometry:
     """Chunks of elements, row by row: coordinates change in step with the loop, without divisions."""
     writer, shape = body.writer, body.graph.nodes[root].shape
@@ -47,9 +71,18 @@ def pointwise_cpu_rows(body: Body, root: int) -> Geometry:
         writer.line(f"first = i - row * {columns}")
         writer.line(f"last = min({columns}, first + stop - i)")
         row = Name("row", writer.depth)
-        with writer.block("for column in range(first, last)"):
-            column = Name("column", writer.depth)
-            parts = ((split, row), (len(shape) - split, column))
-            body.store(root, Index(writer, shape, parts))
+        edges = [0, *_edges(body, root, split)]
+        whole = product(shape[split:])
+        size = whole if isinstance(whole, int) else None
+        for low, high in zip(edges, [*edges[1:], None], strict=True):
+            start = f"max(first, {low})" if low else "first"
+            end = "last" if high is None else f"min(last, {high})"
+            with writer.block(f"for column in range({start}, {end})"):
+                column = Name("column", writer.depth)
+                until = size if high is None else high
+                body.bounds = {} if until is None else {column: (low, until)}
+                parts = ((split, row), (len(shape) - split, column))
+                body.store(root, Index(writer, shape, parts))
+        body.bounds = {}
         writer.line("i += last - first")
     return Geometry((ceildiv(total, CPU_CHUNK), 1, 1))

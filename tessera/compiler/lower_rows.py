@@ -14,6 +14,7 @@ from typing import Literal
 
 from tessera.compiler import scalar_math
 from tessera.compiler.body import Body
+from tessera.compiler.cpu_rows import Strip, fold_row, position_row, position_strip, softmax_strip, strips
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.index import Index
 from tessera.compiler.operators import GATHERS, POSITIONS, REDUCTIONS
@@ -58,6 +59,19 @@ class Fold:
         return product(self.shape[self.bounds[1] :]) if self.adjacent else 1
 
     @property
+    def runs(self) -> tuple[Dim, Dim]:
+        """Elements of the folded axes before the last neighbours among them, and of those."""
+        before, last = self._split
+        return product(self.shape[axis] for axis in before), product(self.shape[axis] for axis in last)
+
+    @property
+    def _split(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        first = len(self.axes)
+        while first > 0 and self.axes[first - 1] == self.axes[-1] - (len(self.axes) - first):
+            first -= 1
+        return self.axes[:first], self.axes[first:]
+
+    @property
     def _kept(self) -> tuple[Dim, ...]:
         return tuple(size for axis, size in enumerate(self.shape) if axis not in self.axes)
 
@@ -68,7 +82,12 @@ class Fold:
             parts = ((start, team.outer), (stop - start, r), (len(self.shape) - stop, team.inner))
             return Index(body.writer, self.shape, parts)
         kept = Index.flat(body.writer, self._kept, team.outer)
-        folded = Index.flat(body.writer, tuple(self.shape[axis] for axis in self.axes), r)
+        sizes = tuple(self.shape[axis] for axis in self.axes)
+        if team.parallel:
+            folded = Index.flat(body.writer, sizes, r)
+        else:
+            before, last = self._split
+            folded = Index(body.writer, sizes, ((len(before), team.before), (len(last), r)))
         coordinates = [ZERO] * len(self.shape)
         for position, axis in enumerate(a for a in range(len(self.shape)) if a not in self.axes):
             coordinates[axis] = kept.axis(position)
@@ -102,6 +121,8 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
     fold = fold_of(node, body.graph.nodes[node.inputs[0]].shape)
     if target == "cpu" and node.op in REDUCTIONS - POSITIONS and fold.inner != 1:
         return _reduce_columns_cpu(body, root, core, fold)
+    if target == "cpu" and fold.inner != 1:
+        return _rewrite_columns_cpu(body, root, core, fold)
     team = choose_team(target, body, fold.outer, fold.length, fold.inner)
     row = _Row(body, root, core, fold, team)
     with team.rows():
@@ -156,6 +177,28 @@ def _fold_columns(body: Body, root: int, core: int, fold: Fold, outer: Name, col
         row.finish(row.narrowed(op, total))
 
 
+def _rewrite_columns_cpu(body: Body, root: int, core: int, fold: Fold) -> Geometry:
+    """Softmax and positions of extremes down columns, a strip of neighbouring ones to a work item."""
+    node = body.graph.nodes[core]
+
+    def write(strip: Strip) -> None:
+        row = _Row(body, root, core, fold, strip.team)
+        if node.op in POSITIONS:
+            places = position_strip(strip, row.x, row.dtype, node.op)
+            with strip.columns() as c:
+                row.finish(body.writer.let("found", f"{places}[{c}]"))
+            return
+
+        def store(text: str, index: Index) -> None:
+            body.results[core] = body.writer.let("y", text)
+            body.store(root, index)
+
+        log = node.op == "log_softmax"
+        softmax_strip(strip, row.x, row.dtype, log=log, store=store)
+
+    return strips(body, fold.outer, fold.length, fold.inner, write)
+
+
 Rewrite = Callable[[Name, Index], str]
 """The new value of an element, from the old one and its position."""
 
@@ -191,6 +234,11 @@ class _Row:
         text = scalar_math.cast(value, self.body.graph.nodes[source].dtype, self.dtype, rounded=False)
         return (value if text == value else self.body.writer.let("v", text)), index
 
+    def at(self, before: Name, r: Name) -> Name:
+        """Element `r` of the last folded axes, at a place in those before them."""
+        self.team.before = before
+        return self.x(r)[0]
+
     def sum_kind(self, op: str) -> str:
         """Type to fold in; a CPU adds in one long chain: in float64 that costs little and loses nothing."""
         wide = not self.team.parallel and op == "sum" and self.kind != "int64"
@@ -213,6 +261,8 @@ class _Row:
 
     def folded(self, op: str, term: Callable[[Name], str]) -> Name:
         """Fold `term` of every element of the row."""
+        if not self.team.parallel:
+            return fold_row(self.body, self.fold.runs, op, self.dtype, lambda b, r: term(self.at(b, r)))
         total = self.begin(op)
         with self.team.elements() as r:
             self.fold_in(op, total, term(self.x(r)[0]))
@@ -228,6 +278,10 @@ class _Row:
     def position(self) -> None:
         """Write where the row's extreme is first: once it is known, the least of its places."""
         writer = self.body.writer
+        if not self.team.parallel:
+            op, dtype = self.node.op, self.dtype
+            self.finish(position_row(self.body, self.fold.length, op, dtype, lambda r: self.x(r)[0]))
+            return
         top = self.folded("max" if self.node.op == "argmax" else "min", str)
         length = writer.size(self.fold.length)
         found = writer.let("found", f"int64({length})")
@@ -268,7 +322,7 @@ class _Row:
         """`x - max` less the logarithm of the sum of `exp(x - max)`."""
         top = self.folded("max", str)
         total = self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind))
-        less = self.body.writer.let("less", f"math.log({total})")
+        less = self.body.writer.let("less", scalar_math.logarithm(total, self.kind))
         return lambda x, _: f"{x} - {top} - {less}"
 
     def layernorm(self) -> Rewrite:

@@ -44,12 +44,12 @@ _FLOAT_UNARY = {
     "neg": "-{x}",
     "abs": "abs({x})",
     "exp": "exp_{d}({x})",
-    "log": "math.log({x})",
+    "log": "log_{d}({x})",
     "sqrt": "math.sqrt({x})",
     "rsqrt": "div_{d}({F}(1.0), math.sqrt({x}))",
-    "tanh": "math.tanh({x})",
+    "tanh": "tanh_{d}({x})",
     "sigmoid": "div_{d}({F}(1.0), {F}(1.0) + exp_{d}(-{x}))",
-    "erf": "math.erf({x})",
+    "erf": "erf_{d}({x})",
     # NaN stays NaN, as NumPy's maximum has it.
     "relu": "{F}(0.0) if {x} <= {F}(0.0) else {x}",
     "silu": "div_{d}({x}, {F}(1.0) + exp_{d}(-{x}))",
@@ -61,9 +61,9 @@ _FLOAT_UNARY |= {
     "sign": "{F}(1.0) if {x} > {F}(0.0) else ({F}(-1.0) if {x} < {F}(0.0) else {x})",
 }
 _GELU = {
-    "none": "{F}(0.5) * {x} * ({F}(1.0) + math.erf({x} * {F}(0.7071067811865476)))",
+    "none": "{F}(0.5) * {x} * ({F}(1.0) + erf_{d}({x} * {F}(0.7071067811865476)))",
     # Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
-    "tanh": "{F}(0.5) * {x} * ({F}(1.0) + math.tanh("
+    "tanh": "{F}(0.5) * {x} * ({F}(1.0) + tanh_{d}("
     "{F}(0.7978845608028654) * ({x} + {F}(0.044715) * {x} * {x} * {x})))",
 }
 _Template = str | tuple[str, ...]
@@ -225,6 +225,11 @@ def divide(a: str, b: str, kind: str) -> str:
 def exponential(x: str, kind: str) -> str:
     """`e**x` of a float of a compute type."""
     return f"exp_{'f64' if kind == 'float64' else 'f32'}({x})"
+
+
+def logarithm(x: str, kind: str) -> str:
+    """The natural logarithm of a float of a compute type."""
+    return f"log_{'f64' if kind == 'float64' else 'f32'}({x})"
 
 
 def combine(op: str, a: str, b: str, kind: str) -> str:

@@ -27,6 +27,8 @@ class Team(ABC):
     """Position of the row in the outer axes."""
     inner: Name = ZERO
     """Position of the row in the inner axes."""
+    before: Name = ZERO
+    """Place in the folded axes before the last ones, where a loop of its own goes over them."""
 
     def __init__(self, body: Body, outer: Dim, length: Dim, inner: Dim) -> None:
         self.body = body

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tessera.compiler.cpp_types import (
+    PROBE,
+    PROBE_SOURCE,
+    CppType,
+    declared_as,
+    dtypes_of,
+    kernel_types,
+)
 from tessera.compiler.cuda_includes import Headers, find_headers, meaning, read_source
 from tessera.compiler.job import Job
 from tessera.compiler.options import ToolOptions
@@ -48,6 +57,8 @@ class CppKernel:
     """`f32*` for each pointer, `i32` for each number."""
     declared: tuple[str, ...]
     """The parameters' names."""
+    outputs: tuple[str, ...] = ()
+    """Those that the kernel writes."""
     flags: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     """Where headers are looked for."""
@@ -71,14 +82,21 @@ class CppKernel:
             *(["-G"] if options.debug else []),
             *self.flags,
         ]
+        probe = f"{PROBE}<decltype(&{self.entry})>"
         try:
             made = compile_cuda(
-                self.text, self.path.name, flags, headers=self.headers.texts, names=[self.entry]
+                self.text + PROBE_SOURCE,
+                self.path.name,
+                flags,
+                headers=self.headers.texts,
+                names=[self.entry, probe],
             )
         except NvrtcError as error:
             raise self._explained(str(error.fields.get("log", "")) or error.message, options) from None
         text = one_entry(made.code.decode(), made.lowered[self.entry], self.name)
-        self._check_parameters(text)
+        types = kernel_types(made.lowered[probe])
+        self._check_sizes(text, types or ())
+        self._check_types(types)
         text = virtual_lines(text, {})
         if options.max_registers is not None:
             text = with_register_limit(text, options.max_registers)
@@ -95,17 +113,20 @@ class CppKernel:
             "headers": {name: layout(text) for name, text in self.headers.texts.items()},
             "entry": self.entry,
             "kinds": self.kinds,
+            "outputs": self.outputs,
             "flags": self.flags,
         }
 
-    def _check_parameters(self, ptx: str) -> None:
+    def _check_sizes(self, ptx: str, types: Sequence[CppType]) -> None:
         from tessera.emulator.parser import parse_ptx
         from tessera.emulator.ptx import TYPE_BYTES
 
         params = parse_ptx(ptx).functions[self.name].params
         found = [TYPE_BYTES[p.type] * p.count for p in params]
         wanted = [_bytes_of(kind) for kind in self.kinds]
-        if found == wanted and not any(p.count > 1 for p in params):
+        # A half by value is an array of bytes in PTX, as structures are.
+        numbers = {i for i, t in enumerate(types) if t.name in ("__half", "__nv_bfloat16")}
+        if found == wanted and not any(p.count > 1 and i not in numbers for i, p in enumerate(params)):
             return
         place = self.location or SourceLocation(str(self.path), 1)
         given = ", ".join(f"{n} {k} ({w})" for n, k, w in zip(self.declared, self.kinds, wanted, strict=True))
@@ -116,6 +137,27 @@ class CppKernel:
             "structs by value cannot be passed",
             location=place,
         )
+
+    def _check_types(self, types: Sequence[CppType] | None) -> None:
+        if types is None:
+            return
+        place = self.location or SourceLocation(str(self.path), 1)
+        for name, kind, found in zip(self.declared, self.kinds, types, strict=True):
+            if not declared_as(kind, found):
+                fits = " or ".join(f"ts.{dtype}" for dtype in dtypes_of(found))
+                raise KernelError(
+                    f"{self.entry} in {self.path.name} takes {name} as {found}, "
+                    f"declared is {_declared(kind)}",
+                    hint=f"declare {name} with {fits}" if fits else f"make it {_declared(kind)} in C++ too",
+                    location=place,
+                )
+            if name in self.outputs and found.constant:
+                raise KernelError(
+                    f"{self.entry} in {self.path.name} only reads {name}, which is {found}, "
+                    "but outputs names it",
+                    hint=f"take {name} out of outputs, or const out of the C++",
+                    location=place,
+                )
 
     def _explained(self, log: str, options: ToolOptions) -> CompileError:
         """NVRTC's first complaint, with its line in the user's file."""
@@ -208,6 +250,7 @@ def cpp_job(kernel: CudaKernel, kinds: tuple[str, ...], *, lines: bool) -> tuple
         entry=source.entry,
         kinds=kinds,
         declared=tuple(p.name for p in kernel.params),
+        outputs=tuple(kernel.outputs),
         flags=source.options,
         folders=(source.path.parent, *source.include_dirs),
         location=kernel.location,
@@ -285,6 +328,10 @@ def _indent(line: str) -> int:
 
 def _bytes_of(kind: str) -> int:
     return 8 if kind.endswith("*") else as_dtype(kind).itemsize
+
+
+def _declared(kind: str) -> str:
+    return f"a pointer to ts.{kind[:-1]}" if kind.endswith("*") else f"a number of ts.{kind}"
 
 
 def _listing(sizes: list[int]) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 import tessera as ts
 from tessera.compiler.cache import CompileCache
+from tessera.compiler.cpp_types import kernel_types
 from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget, DeploymentPackage
 from tessera.program.errors import CompileError, InputError, KernelError, ToolchainError
 
@@ -331,3 +332,89 @@ def test_size_of_a_numba_kernel_is_filled_in() -> None:
     y[:] = 0
     iota[1, 32](y)
     assert y.tolist() == [5, 6, 7, 8, 9, 0, 0, 0, 0, 0]
+
+
+TYPED = """
+#include <cuda_fp16.h>
+#include <cuda_bf16.h>
+struct Pair { float a, b; };
+template <class T> struct Box { T held; };
+extern "C" __global__ void typed(const float4* __restrict__ x, __half2* h, unsigned short* b, const Pair* p,
+                                 Box<Pair>* q, void* v, unsigned long long n, float s) { h[0].x = b[0]; }
+extern "C" __global__ void reads(const float* x, const float* y, int n) {}
+extern "C" __global__ void copy(const float* x, float* y, float s) {}
+namespace ns { template <class T, int N> __global__ void copy(const T* x, T* y, T s) { y[N] = x[N] * s; } }
+"""
+
+
+def typed(path: Path, entry: str, outputs: str, **params: Any) -> Any:
+    path.write_text(TYPED)
+    kernel = ts.cuda_kernel(path, entry=entry, grid=1, outputs=outputs, params=params)
+    return AOTCompiler(target_architectures=["sm_80"]).compile(kernel)
+
+
+def test_vectors_bits_and_structures_hold_their_elements(tmp_path: Path) -> None:
+    array = {"x": ts.f32, "h": ts.f16, "b": ts.bf16, "p": ts.f32, "q": ts.f32, "v": ts.i8}
+    params = {name: ts.Array[dtype, "n"] for name, dtype in array.items()}
+    assert typed(tmp_path / "t.cu", "typed", "h", **params, n=ts.i64, s=ts.f32)
+
+
+F32, F16, F64 = (ts.Array[dtype, "n"] for dtype in (ts.f32, ts.f16, ts.f64))
+
+
+@pytest.mark.parametrize(
+    ("entry", "outputs", "params", "match", "hint"),
+    [
+        ("reads", "y", {"x": F64, "y": F32, "k": ts.i32},
+         r"takes x as const float\*, declared is a pointer to ts.f64", "ts.f32"),
+        ("copy", "y", {"x": F32, "y": F32, "s": ts.i32}, "takes s as float, declared is a number of ts.i32",
+         "ts.f32"),
+        ("reads", "y", {"x": F32, "y": F32, "k": ts.i32}, r"only reads y, which is const float\*",
+         "out of outputs"),
+        ("ns::copy<half, 2>", "y", {"x": F32, "y": F16, "s": ts.f16}, r"takes x as const __half\*", "ts.f16"),
+        ("ns::copy<double, 0>", "y", {"x": F64, "y": F64, "s": ts.i64}, "takes s as double", "ts.f64"),
+    ],
+)  # fmt: skip
+def test_type_that_cpp_does_not_take_is_named(
+    tmp_path: Path, entry: str, outputs: str, params: dict[str, Any], match: str, hint: str
+) -> None:
+    with pytest.raises(KernelError, match=match) as caught:
+        typed(tmp_path / "t.cu", entry, outputs, **params)
+    assert hint in str(caught.value.hint)
+    assert caught.value.location is not None
+
+
+@pytest.mark.parametrize("flag", ["-G", "-lineinfo"])
+def test_types_are_checked_in_code_for_debuggers_too(source: Path, flag: str) -> None:
+    config = AOTConfig(targets=[CompilationTarget("sm_80", [flag])])
+    assert AOTCompiler(config).compile(scale(source)).binaries
+    with pytest.raises(KernelError, match="takes x as"):
+        AOTCompiler(config).compile(scale(source, ts.i32))
+
+
+def test_half_by_value_reaches_the_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "t.cu"
+    path.write_text(TYPED)
+    kernel = ts.cuda_kernel(
+        path,
+        entry="ns::copy<half, 2>",
+        grid=1,
+        block=1,
+        outputs="y",
+        params={"x": F16, "y": F16, "s": ts.f16},
+    )
+    x, y = np.arange(4, dtype=np.float16), np.zeros(4, np.float16)
+    kernel(x, y, 1.5)
+    np.testing.assert_array_equal(y, [0, 0, 3, 0])
+
+
+def test_names_of_types_are_read_as_they_are_mangled() -> None:
+    probe = "_Z19tessera_kernel_typeI{}Evv".format(
+        "PFvPN2ns1QIfLi4EEEPKS2_PNS2_2InEP1ZINS1_IiLin2EEEEPS8_IfEPPfPVKxmbE"
+    )
+    assert [str(t) for t in kernel_types(probe) or ()] == [
+        "ns::Q<float, 4>*", "const ns::Q<float, 4>*", "ns::Q<float, 4>::In*", "Z<ns::Q<int, -2>>*",
+        "Z<float>*", "float**", "const long long*", "unsigned long", "bool",
+    ]  # fmt: skip
+    assert kernel_types("_Z5scalePf") is None
+    assert kernel_types(probe.replace("x", "Dh")) is None

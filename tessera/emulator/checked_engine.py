@@ -177,7 +177,7 @@ class CheckedEmulator(Emulator):
 
     def launch(
         self,
-        ptx: str | LoadedModule,
+        ptx: str | bytes | LoadedModule,
         entry: str,
         grid: Sequence[int] | int,
         block: Sequence[int] | int,
@@ -194,7 +194,7 @@ class CheckedEmulator(Emulator):
             KernelError: Arguments or sizes that the kernel cannot be launched with.
             TooManyFindingsError: The sanitizer's limit is reached.
         """
-        module = self.load(ptx) if isinstance(ptx, str) else ptx
+        module = ptx if isinstance(ptx, LoadedModule) else self.load(ptx)
         with self._bound(module.entry(entry), args, ALIGNMENT) as params:
             return self.launch_params(
                 module, entry, grid, block, params, shared_bytes,

@@ -24,10 +24,12 @@ from tessera.program.arch import (
     SM_LIMITS,
     Architecture,
 )
-from tessera.program.errors import ArchitectureError, DeviceError
+from tessera.program.errors import ArchitectureError, DeviceError, ResourceError
 from tessera.program.occupancy import occupancy, resident_blocks
 
 _CONSTANT_BYTES = 65536
+STATIC_SHARED_BYTES = 48 << 10
+"""Shared memory that a kernel may declare. Source: CUDA C++ Programming Guide, "Shared Memory"."""
 _USED = re.compile(r"Used (\d+) registers")
 _STACK = re.compile(r"(\d+) bytes stack frame")
 
@@ -78,7 +80,7 @@ class Device:
             "MAX_THREADS_PER_BLOCK": MAX_BLOCK_THREADS,
             **{f"MAX_BLOCK_DIM_{axis}": n for axis, n in zip("XYZ", MAX_BLOCK, strict=True)},
             **{f"MAX_GRID_DIM_{axis}": n for axis, n in zip("XYZ", MAX_GRID, strict=True)},
-            "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
+            "MAX_SHARED_MEMORY_PER_BLOCK": STATIC_SHARED_BYTES,
             "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": sm.shared_optin_bytes,
             "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": sm.shared_bytes,
             "RESERVED_SHARED_MEMORY_PER_BLOCK": sm.shared_reserved_bytes,
@@ -164,11 +166,23 @@ class DeviceModule:
 
         Raises:
             DeviceError: There is none.
+            ResourceError: It declares more shared memory than ptxas takes.
         """
         function = self.loaded.module.functions.get(name)
         if function is None or not function.is_entry:
             raise DeviceError(f"the module has no kernel {name!r}")
-        return DeviceKernel(self, name)
+        kernel = DeviceKernel(self, name)
+        if kernel.shared_bytes > STATIC_SHARED_BYTES:
+            raise ResourceError(
+                f"{name} declares {kernel.shared_bytes} bytes of shared memory, "
+                f"ptxas takes {STATIC_SHARED_BYTES}",
+                hint="declare cuda.shared.array(0, dtype) and give the bytes in the launch: "
+                "kernel[grid, block, stream, bytes]",
+                resource="shared memory",
+                required=kernel.shared_bytes,
+                limit=STATIC_SHARED_BYTES,
+            )
+        return kernel
 
 
 _kernel_handles = itertools.count(0x9000, 16)

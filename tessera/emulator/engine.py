@@ -31,10 +31,10 @@ from tessera.emulator.counters import Counters
 from tessera.emulator.device_runtime import ARRIVED, ARRIVED_BYTES, add_device_runtime
 from tessera.emulator.geometry import cluster_size, three
 from tessera.emulator.layout import CONTEXT, CONTEXT_BYTES
+from tessera.emulator.link import read_ptx
 from tessera.emulator.loaded import Kernel, LaunchResult, LoadedModule, Shape
 from tessera.emulator.memory import ALIGNMENT, Memory
 from tessera.emulator.native import compile_ir
-from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import Function, Module
 from tessera.emulator.report import fault_error
 from tessera.emulator.services import Heap, Services
@@ -101,7 +101,7 @@ class Emulator:
         self.step_budget = step_budget or DEFAULT_STEPS
         self.level = level
         self.memory = memory or Memory(memory_bytes)
-        self._texts: dict[str, LoadedModule] = {}
+        self._texts: dict[str | bytes, LoadedModule] = {}
         self.heap = Heap(self.memory)
         self.printed: list[str] = []
         """What `printf` of kernels wrote and nobody has taken yet, call by call."""
@@ -129,7 +129,7 @@ class Emulator:
 
     # -- modules --------------------------------------------------------------------------------
 
-    def load(self, ptx: str) -> LoadedModule:
+    def load(self, ptx: str | bytes) -> LoadedModule:
         """Parse a module and put its variables into device memory.
 
         Raises:
@@ -137,7 +137,7 @@ class Emulator:
         """
         with self._lock:
             if ptx not in self._texts:
-                self._texts[ptx] = self._place(parse_ptx(ptx))
+                self._texts[ptx] = self._place(read_ptx(ptx))
             return self._texts[ptx]
 
     def _place(self, module: Module) -> LoadedModule:
@@ -187,7 +187,7 @@ class Emulator:
 
     def launch(
         self,
-        ptx: str | LoadedModule,
+        ptx: str | bytes | LoadedModule,
         entry: str,
         grid: Sequence[int] | int,
         block: Sequence[int] | int,
@@ -200,7 +200,7 @@ class Emulator:
         """Run a kernel to its end.
 
         Args:
-            ptx: PTX text or a module from `load`.
+            ptx: PTX or a module from `load`.
             entry: Name of the kernel.
             grid: Blocks by axis, one to three.
             block: Threads by axis, one to three.
@@ -213,9 +213,10 @@ class Emulator:
         Raises:
             CompileError: PTX that the emulator does not know; names the line.
             DeviceError: A bad access, a deadlock, a trap, or a kernel that does not end.
-            KernelError: Arguments or sizes that the kernel cannot be launched with.
+            KernelError: Arguments or sizes that the kernel cannot be launched with, or an array that it
+                wrote although it is read-only.
         """
-        module = self.load(ptx) if isinstance(ptx, str) else ptx
+        module = ptx if isinstance(ptx, LoadedModule) else self.load(ptx)
         kernel, spent = self.kernel(module, entry)
         # Sectors are counted from addresses: arrays must begin where they would on a GPU.
         alignment = ALIGNMENT if self.count else kernel.translation.alignment

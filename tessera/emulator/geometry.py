@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -93,12 +94,17 @@ def three(sizes: Sequence[int] | int) -> Point:
     """Sizes along x, y and z.
 
     Raises:
-        KernelError: There are none, or more than three.
+        KernelError: There are none, more than three, or one that is not a whole number.
     """
     given = tuple(sizes) if isinstance(sizes, Sequence) else (sizes,)
     if not 1 <= len(given) <= 3:
         raise KernelError(f"sizes have one to three axes, not {len(given)}")
-    x, y, z = (*(int(v) for v in given), 1, 1)[:3]
+    try:
+        x, y, z = (*(operator.index(v) for v in given), 1, 1)[:3]
+    except TypeError:
+        raise KernelError(
+            f"a grid or block of {sizes!r} is not made of whole numbers", hint="round up: -(-n // 256)"
+        ) from None
     return x, y, z
 
 

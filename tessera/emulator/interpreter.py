@@ -15,9 +15,9 @@ from tessera.emulator.geometry import Geometry, cluster_size
 from tessera.emulator.grid_run import GridRun
 from tessera.emulator.instructions import GLOBAL_BASE
 from tessera.emulator.lanes import Array
+from tessera.emulator.link import read_ptx
 from tessera.emulator.lockstep import BlockRun
 from tessera.emulator.machine import Machine, Memory, size_of
-from tessera.emulator.parser import parse_ptx
 from tessera.emulator.ptx import Function
 from tessera.emulator.recorder import Recorder
 from tessera.emulator.sanitizer import Sanitizer
@@ -119,13 +119,13 @@ class Interpreter:
         loaded.printed.clear()
         return text
 
-    def load(self, ptx: str) -> Machine:
+    def load(self, ptx: str | bytes) -> Machine:
         """A module with its variables in memory.
 
         Raises:
             CompileError: The PTX does not parse; names the line.
         """
-        machine = Machine(parse_ptx(ptx), self.memory, self.sanitizer)
+        machine = Machine(read_ptx(ptx), self.memory, self.sanitizer)
         self.describe_variables(machine)
         return machine
 

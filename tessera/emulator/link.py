@@ -15,6 +15,27 @@ _PRIVATE = re.compile(
 )
 
 
+def read_ptx(ptx: str | bytes) -> Module:
+    """The module of PTX as compilers write it: text or bytes, parts and ends marked by NUL.
+
+    Raises:
+        CompileError: It is not PTX, does not parse, or two parts define the same function.
+    """
+    if isinstance(ptx, (bytes, bytearray, memoryview)):
+        try:
+            ptx = bytes(ptx).decode()
+        except UnicodeDecodeError:
+            raise CompileError(
+                "this is not PTX but other bytes, such as a cubin's",
+                hint="the emulator runs the PTX that a compiler makes before the cubin",
+            ) from None
+    if not isinstance(ptx, str):
+        raise CompileError(
+            f"PTX is text or bytes, not {type(ptx).__name__}", hint="pass the text of a .ptx file"
+        )
+    return link_ptx([part for part in ptx.split("\x00") if part.strip()] or [""])
+
+
 def link_ptx(texts: Sequence[str]) -> Module:
     """One module of several texts.
 

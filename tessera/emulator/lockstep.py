@@ -20,8 +20,8 @@ from tessera.emulator.frame import Frame
 from tessera.emulator.geometry import Geometry, cluster_size, three
 from tessera.emulator.grid_run import GridRun
 from tessera.emulator.lanes import Array
+from tessera.emulator.link import read_ptx
 from tessera.emulator.machine import Machine, Memory, size_of
-from tessera.emulator.parser import parse_ptx
 from tessera.emulator.polls import waited_at
 from tessera.emulator.ptx import (
     TYPE_BYTES,
@@ -32,7 +32,7 @@ from tessera.emulator.ptx import (
     ParamList,
     Symbol,
 )
-from tessera.program.errors import CompileError, DeviceError
+from tessera.program.errors import CompileError, DeviceError, KernelError
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters
@@ -48,10 +48,10 @@ STUBBORN = 64
 
 
 def launch(
-    ptx: str | Module,
+    ptx: str | bytes | Module,
     entry: str,
-    grid: Sequence[int],
-    block: Sequence[int],
+    grid: Sequence[int] | int,
+    block: Sequence[int] | int,
     args: Sequence[Array | np.generic],
     shared_bytes: int = 0,
     *,
@@ -63,7 +63,7 @@ def launch(
     """Run a kernel to its end.
 
     Args:
-        ptx: PTX text or a parsed module.
+        ptx: PTX or a parsed module.
         entry: Name of the kernel.
         grid: Blocks by axis, one to three.
         block: Threads by axis, one to three.
@@ -82,7 +82,7 @@ def launch(
         DeviceError: An access outside memory, a deadlock, or a kernel that does not end.
         KernelError: Sizes that the kernel cannot be launched with.
     """
-    module = parse_ptx(ptx) if isinstance(ptx, str) else ptx
+    module = ptx if isinstance(ptx, Module) else read_ptx(ptx)
     function = module.functions.get(entry)
     if function is None or not function.is_entry:
         raise CompileError(f"no kernel is called {entry!r}", hint="kernels: " + ", ".join(module.functions))
@@ -104,7 +104,11 @@ def launch(
 
     GridRun(begin, geometry, resident=resident).run()
     for address, array in arrays:
-        array[...] = machine.memory.load(address, array)
+        after = machine.memory.load(address, array)
+        if array.flags.writeable:
+            array[...] = after
+        elif after.tobytes() != array.tobytes():
+            raise KernelError(f"{entry} wrote an array that is read-only", hint="pass a copy: numpy.array(x)")
     if machine.recorder is None:
         return None
     return machine.recorder.counters(module, entry, math.prod(shape), geometry.threads)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tessera.program.errors import DeviceError, OutOfMemoryError
+from tessera.program.errors import DeviceError, KernelError, OutOfMemoryError
 
 ALIGNMENT = 256
 RED_ZONE = 256
@@ -142,6 +142,9 @@ class Memory:
 
         Arrays that are not contiguous, not writable, not aligned to `alignment` bytes, or that overlap
         others, are copied in, and back out at the end.
+
+        Raises:
+            KernelError: A kernel wrote an array that is not writable.
         """
         addresses: list[int] = []
         added: list[int] = []
@@ -155,9 +158,17 @@ class Memory:
                 addresses.append(known[key])
             yield addresses
             for address, array in copies:
-                if array.flags.writeable and array.nbytes:
+                if array.nbytes:
                     held = (ctypes.c_char * array.nbytes).from_address(address)
-                    array[...] = np.frombuffer(memoryview(held), array.dtype).reshape(array.shape)
+                    after = np.frombuffer(memoryview(held), array.dtype).reshape(array.shape)
+                    if array.flags.writeable:
+                        array[...] = after
+                    elif after.tobytes() != array.tobytes():
+                        name = next(n for a, n in arrays if a is array)
+                        raise KernelError(
+                            f"the kernel wrote {name}, an array that is read-only",
+                            hint="pass a copy: numpy.array(x)",
+                        )
         finally:
             for address in added:
                 self._remove(address)

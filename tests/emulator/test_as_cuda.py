@@ -20,7 +20,7 @@ pytest.importorskip("numba.cuda")
 from numba import cuda, float32, int32, vectorize, void
 
 from tessera.emulator import as_cuda
-from tessera.program.errors import ArchitectureError, DeviceError
+from tessera.program.errors import ArchitectureError, DeviceError, ResourceError
 
 
 @pytest.fixture(params=["llvm", "lockstep"])
@@ -412,3 +412,17 @@ def test_pytest_plugin_runs_tests_of_kernels_without_a_gpu(tmp_path: Path) -> No
     assert "1 passed" in _pytest(tmp_path).stdout
     wrong = _pytest(tmp_path, "--tessera-cuda-cc", "eight")
     assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
+
+
+@cuda.jit
+def much_shared(x):
+    tile = cuda.shared.array(16384, float32)
+    tile[cuda.threadIdx.x] = x[0]
+    cuda.syncthreads()
+    x[cuda.threadIdx.x] = tile[0]
+
+
+def test_more_static_shared_memory_than_ptxas_takes_is_refused(device) -> None:
+    with pytest.raises(ResourceError, match="65536 bytes of shared memory, ptxas takes 49152") as caught:
+        much_shared[1, 32](np.ones(32, np.float32))
+    assert "shared.array(0" in str(caught.value.hint)

@@ -240,7 +240,7 @@ class CheckedEmulator(Emulator):
                 self._refused.add(id(function))
             else:
                 return self._run_checked(launch, kernel, spent)
-        run_blocks(launch, self._view, self.sanitizer)
+        run_blocks(launch, self._view, self.sanitizer, printed=self.printed)
         return LaunchResult(0.0, 0.0)
 
     def _run_checked(self, launch: Launch, kernel: Kernel, spent: float) -> LaunchResult:

@@ -53,15 +53,28 @@ class Launch:
 
 
 def run_blocks(
-    launch: Launch, view: HostView, sanitizer: Sanitizer, only: Sequence[int] | None = None
+    launch: Launch,
+    view: HostView,
+    sanitizer: Sanitizer,
+    only: Sequence[int] | None = None,
+    *,
+    printed: list[str] | None = None,
 ) -> None:
     """Run a launch, or some of its clusters, by number; what is wrong goes to the sanitizer.
+
+    Args:
+        launch: What to run.
+        view: Its memory.
+        sanitizer: Gets the findings.
+        only: The clusters; None: all.
+        printed: Gets what `printf` writes, call by call.
 
     Raises:
         CompileError: An instruction that the interpreter does not know; names the line.
         TooManyFindingsError: The sanitizer's limit is reached.
     """
     machine = Machine(launch.module.module, view, sanitizer, symbols=launch.module.symbols)
+    machine.printed = [] if printed is None else printed
     params = bound_params(launch.function, launch.params)
     first = Geometry(launch.grid, launch.block, (0, 0, 0), launch.cluster, launch.explicit)
 

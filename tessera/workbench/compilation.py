@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessera.program.arch import is_cpu, resolve_target
 from tessera.program.artifact import Artifact, KernelBinary
+from tessera.program.errors import TesseraError
 from tessera.program.occupancy import limiter_of
 from tessera.program.spec import TensorSpec
 from tessera.workbench.failure import UsageError
@@ -63,6 +64,8 @@ class Compiled:
     """Wall clock, loading the file included."""
     whole_file: bool = True
     """Whether all that was asked for was compiled: nothing was left out with a note."""
+    failures: tuple[tuple[str, TesseraError], ...] = ()
+    """Names of what did not compile, and why, where the others were to be compiled all the same."""
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -146,12 +149,14 @@ def configuration(request: Request) -> AOTConfig:
     )
 
 
-def compile_request(request: Request, *, single: bool = False) -> Compiled:
+def compile_request(request: Request, *, single: bool = False, keep_going: bool = False) -> Compiled:
     """Compile what the request names, with a progress bar where it takes long.
 
     Args:
         request: What to compile.
         single: Whether it must name one thing.
+        keep_going: Whether what does not compile is left out, as one of the failures, if it is not the
+            only thing.
 
     Raises:
         TesseraError: Whatever is wrong with the file, a name, a spec or a kernel.
@@ -175,10 +180,24 @@ def compile_request(request: Request, *, single: bool = False) -> Compiled:
             advance(len(entries) * done / max(1, total), f"compiled {label}")
 
         advance(0, f"compiling {', '.join(entry.name for entry in entries)}")
-        kernels = compiler.compile_each(
-            [(e.subject, e.input_specs(request.specs_of(e.name)), e.name) for e in entries], progress=tell
-        )
-    return Compiled(request, tuple(entries), tuple(kernels), time.perf_counter() - start, whole)
+        wanted = [(e.subject, e.input_specs(request.specs_of(e.name)), e.name) for e in entries]
+        failures: list[tuple[str, TesseraError]] = []
+        try:
+            kernels = compiler.compile_each(wanted, progress=tell)
+        except TesseraError:
+            if not keep_going or len(entries) == 1:
+                raise
+            kernels, entries = [], []
+            for entry, item in zip(ready, wanted, strict=True):
+                try:
+                    kernels += compiler.compile_each([item])
+                except TesseraError as error:
+                    failures.append((entry.name, error))
+                else:
+                    entries.append(entry)
+    return Compiled(
+        request, tuple(entries), tuple(kernels), time.perf_counter() - start, whole, tuple(failures)
+    )
 
 
 def _with_specs(entries: list[Entry], request: Request) -> list[Entry]:

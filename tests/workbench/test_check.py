@@ -203,3 +203,36 @@ def test_endless_kernel_ends_after_as_many_steps_as_asked_for(tessera: Tessera, 
     (finding,) = result["findings"]
     assert (finding["kind"], "after 700 basic blocks" in finding["message"]) == ("runaway", True)
     assert "--steps" in finding["hint"]
+
+
+MIXED = SOURCE + """
+
+@ts.kernel(grid=1, block=32)
+def speaks(x: ts.Array[ts.f32, 32]):
+    i = cuda.grid(1)
+    if i < 2:
+        print("lane", i)
+    x[i] = 1
+
+
+@ts.kernel(grid=1, block=32)
+def broken(x: ts.Array[ts.f32, 32]):
+    x[0] = x[1].colour
+"""
+
+
+def test_kernel_that_does_not_compile_leaves_the_others_checked(tessera: Tessera, folder: Path) -> None:
+    (folder / "bugs.py").write_text(MIXED)
+    said = tessera("check", "bugs.py")
+    assert said.status == 1
+    assert "broken: float32 has no attribute 'colour'" in said.err
+    assert "lane 0\nlane 1\n" in said.out
+    assert "reverse: 1 finding" in said.out
+    assert "double: nothing found" in said.out
+    data = tessera("check", "bugs.py", "--json").json
+    assert [(f["name"], f["location"]["line"]) for f in data["not_compiled"]] == [("broken", 42)]
+    assert data["ok"] is False
+    assert {p["name"] for p in data["programs"]} == {"unguarded", "reverse", "double", "scores", "speaks"}
+    alone = tessera("check", "bugs.py:broken")
+    assert alone.status == 1
+    assert alone.out == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
     from tessera.emulator.findings import Finding
+    from tessera.program.errors import TesseraError
     from tessera.workbench.checking import Checked
 
 _EXAMPLE = "tessera check kernels.py"
@@ -46,7 +48,7 @@ def check(
     from tessera.program.arch import is_cpu
     from tessera.workbench.checking import Limits, check_entry, known_sizes, one_entry
     from tessera.workbench.compilation import compile_request, make_request
-    from tessera.workbench.failure import UsageError
+    from tessera.workbench.failure import UsageError, show_error
     from tessera.workbench.output import emit
     from tessera.workbench.source import is_package
     from tessera.workbench.specs import parse_sizes
@@ -57,12 +59,17 @@ def check(
     request = make_request(target, [arch], spec, lineinfo=True)
     if any(is_cpu(name) for name in request.arch):
         raise UsageError(f"--arch {arch}: check runs GPU code", hint="--arch sm_80")
-    compiled = compile_request(request)
+    compiled = compile_request(request, keep_going=True)
     one_entry(compiled, inputs or ())
     known_sizes([a.programs[0] for a in compiled.artifacts], sizes)
+    if not as_json:
+        for _, error in compiled.failures:
+            show_error(error)
     results = []
     for index in range(len(compiled.entries)):
-        result = check_entry(compiled, index, inputs or (), sizes, seed, Limits(limit, steps))
+        # What kernels print is no part of the data.
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            result = check_entry(compiled, index, inputs or (), sizes, seed, Limits(limit, steps))
         results.append(result)
         if not as_json:
             _print_result(result, seed)
@@ -72,16 +79,20 @@ def check(
 
         write_sarif(sarif, findings)
     if as_json:
-        emit(_data(results, seed, sarif))
+        emit(_data(results, compiled.failures, seed, sarif))
     elif sarif is not None:
         print(f"wrote {sarif}")
-    if findings:
+    if findings or compiled.failures:
         raise typer.Exit(1)
 
 
-def _data(results: Sequence[Checked], seed: int, sarif: Path | None) -> dict[str, Any]:
+def _data(
+    results: Sequence[Checked], failures: Sequence[tuple[str, TesseraError]], seed: int, sarif: Path | None
+) -> dict[str, Any]:
+    from tessera.workbench.failure import error_data
+
     return {
-        "ok": not any(r.findings for r in results),
+        "ok": not failures and not any(r.findings for r in results),
         "seed": seed,
         "programs": [
             {
@@ -96,6 +107,7 @@ def _data(results: Sequence[Checked], seed: int, sarif: Path | None) -> dict[str
             }
             for r in results
         ],
+        "not_compiled": [{"name": name, **error_data(error)} for name, error in failures],
         "written": [str(sarif)] if sarif else [],
     }
 

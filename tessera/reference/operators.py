@@ -63,6 +63,8 @@ def log_softmax(x: Array, axis: int) -> Array:
 
 def layernorm(x: Array, *affine: Array, eps: float) -> Array:
     """`(x - mean) / sqrt(variance + eps)` over the last axis, times weight, plus bias."""
+    if x.size == 0:
+        return x
     centered = x - np.mean(x, axis=-1, keepdims=True)
     variance = np.mean(centered * centered, axis=-1, keepdims=True)
     result: Array = centered / np.sqrt(variance + np.asarray(eps, x.dtype))
@@ -73,6 +75,8 @@ def layernorm(x: Array, *affine: Array, eps: float) -> Array:
 
 def rmsnorm(x: Array, *weight: Array, eps: float) -> Array:
     """`x / sqrt(mean(x²) + eps)` over the last axis, times weight."""
+    if x.size == 0:
+        return x
     power = np.mean(x * x, axis=-1, keepdims=True)
     result: Array = x / np.sqrt(power + np.asarray(eps, x.dtype))
     return result * weight[0] if weight else result

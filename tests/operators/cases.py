@@ -10,13 +10,17 @@ import numpy as np
 
 import tessera as ts
 from tessera.program.dim import evaluate
+from tessera.program.dtype import DTYPES
+from tessera.program.errors import TesseraError
 from tessera.program.size_text import parse_size
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOATS = ("f64", "f32", "f16", "bf16")
 INTEGERS = ("i64", "i32", "i16", "i8", "u8")
 
-TOLERANCE = {"f64": 1e-12, "f32": 3e-6, "tf32": 3e-6, "f16": 3e-3, "bf16": 2e-2}
+TOLERANCE = {
+    "f64": 1e-12, "f32": 3e-6, "tf32": 3e-6, "f16": 3e-3, "bf16": 2e-2, "f8e4m3": 7e-2, "f8e5m2": 1.4e-1,
+}  # fmt: skip
 """Largest error relative to the largest result: the rounding of inputs' and results' dtype, and sums of some
 hundred terms in float32."""
 
@@ -45,12 +49,36 @@ class Case:
     make: Callable[[np.random.Generator, Sequence[tuple[int, ...]]], Sequence[Array]] | None = None
     """The operands, where random numbers will not do."""
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is made of matrix products, which may round operands of tf32 to 10 bits."""
+        return self.name.startswith(("matmul", "linear", "conv", "einsum", "lstm", "gru"))
+
     def specs(self, dtype: str) -> list[ts.TensorSpec]:
         """Of the operands."""
         return [ts.TensorSpec(shape, self.dtype_of(i, dtype)) for i, shape in enumerate(self.shapes)]
 
     def dtype_of(self, position: int, dtype: str) -> str:
         return (self.fixed or {}).get(position, dtype)
+
+    def claimed(self) -> list[str]:
+        """The dtypes that the language takes for the operands that vary."""
+        found = []
+        for dtype in DTYPES:
+            try:
+                self.traced(dtype).trace(self.specs(dtype))
+            except TesseraError:
+                continue
+            found.append(dtype)
+        return found
+
+    def traced(self, dtype: str) -> Any:
+        """The call as a tensor function of the operands."""
+        # Parameters that lambdas hold by default are Python's own, not inputs.
+        names = ", ".join(f"x{i}" for i in range(len(self.shapes)))
+        return ts.jit(
+            eval(f"lambda {names}: call({names})", {"call": self.call}), name=f"{self.name}_{dtype}"
+        )
 
     def symbols(self) -> list[str]:
         return sorted({s for shape in self.shapes for s in shape if isinstance(s, str) and s.isidentifier()})

@@ -18,10 +18,19 @@ def compiled_results(
     fn: Any, specs: Sequence[ts.TensorSpec], operands: Sequence[Array]
 ) -> Iterator[tuple[str, list[Array]]]:
     """Name of each device and the outputs there."""
+    for device, _, results in compiled_runs(fn, specs, [operands]):
+        yield device, results
+
+
+def compiled_runs(
+    fn: Any, specs: Sequence[ts.TensorSpec], runs: Sequence[Sequence[Array]]
+) -> Iterator[tuple[str, int, list[Array]]]:
+    """Name of each device, number of the run and the outputs there; compiled and loaded once."""
     artifact = AOTCompiler(target_architectures=["sm_80", "cpu"]).compile(fn, list(specs)).artifact
     (program,) = artifact.programs
     sanitizer = Sanitizer()
     for name, device in (("cpu", CpuDevice()), ("emulator", EmulatorDevice(sanitizer=sanitizer))):
         loaded = device.load(program, ArtifactSource(artifact))
-        yield name, list(loaded.run(list(operands), None))
+        for number, operands in enumerate(runs):
+            yield name, number, list(loaded.run(list(operands), None))
     assert sanitizer.findings == ()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tessera as ts
+from tessera.program.dtype import DTYPES
 from tessera.reference import run_graph
-from tests.operators import attention_cases, convolution_cases, elementwise_cases, movement_cases
+from tests.operators import attention_cases, basic_cases, convolution_cases, elementwise_cases, movement_cases
 from tests.operators.cases import Array, Case, close
 from tests.operators.running import compiled_results
 
 CASES = [
+    *basic_cases.CASES,
     *elementwise_cases.CASES,
     *movement_cases.CASES,
     *convolution_cases.CASES,
@@ -24,13 +24,6 @@ CASES = [
 ]
 BY_NAME = {case.name: case for case in CASES}
 assert len(BY_NAME) == len(CASES), "names must be unique"
-
-
-def traced(case: Case, dtype: str) -> Any:
-    # Parameters that lambdas hold by default are Python's own, not inputs.
-    names = [f"x{i}" for i in range(len(case.shapes))]
-    function = eval(f"lambda {', '.join(names)}: call({', '.join(names)})", {"call": case.call})
-    return ts.jit(function, name=case.name)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -42,7 +35,7 @@ def test_reference_gives_numpys_answer(name: str, data: st.DataObject, seed: int
     sizes = {s: data.draw(st.integers(case.least, 7), label=s) for s in case.symbols()}
     rng = np.random.default_rng(seed)
     operands = case.operands(dtype, sizes, rng)
-    trace = traced(case, dtype).trace(case.specs(dtype))
+    trace = case.traced(dtype).trace(case.specs(dtype))
     inputs = dict(zip(trace.graph.leaves("input"), operands, strict=True))
     exact = case.exact(operands)
     double = run_graph(trace.graph, inputs, trace.constants, precision="f64")
@@ -54,13 +47,12 @@ def test_reference_gives_numpys_answer(name: str, data: st.DataObject, seed: int
 
 def tolerance_of(dtype: str, result: Array) -> str:
     """The dtype that rounds most: that of the operands or of the result."""
-    kinds = [
-        k for k in (dtype, {2: "f16", 4: "f32", 8: "f64"}.get(result.dtype.itemsize)) if k in FLOAT_ORDER
-    ]
+    names = {d.numpy_name: d.name for d in DTYPES.values() if d.name != "tf32"}
+    kinds = [k for k in (dtype, names[result.dtype.name]) if k in FLOAT_ORDER]
     return min(kinds, key=FLOAT_ORDER.index, default="f64")
 
 
-FLOAT_ORDER = ["bf16", "f16", "f32", "tf32", "f64"]
+FLOAT_ORDER = ["f8e5m2", "f8e4m3", "bf16", "f16", "f32", "tf32", "f64"]
 
 
 def compiled_dtypes(case: Case) -> list[str]:
@@ -83,7 +75,7 @@ def test_compiled_code_of_a_second_dtype_gives_numpys_answer(name: str) -> None:
 
 def check_compiled(name: str, dtype: str) -> None:
     case = BY_NAME[name]
-    fn = traced(case, dtype)
+    fn = case.traced(dtype)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     operands = case.operands(dtype, {s: max(5, case.least) for s in case.symbols()}, rng)
     exact = case.exact(operands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tessera.deploy import AOTCompiler
-from tests.operators.test_against_numpy import BY_NAME, compiled_dtypes, traced
+from tests.operators.test_against_numpy import BY_NAME, compiled_dtypes
 
 ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 
@@ -16,7 +16,7 @@ def test_no_kernel_spills_on_any_architecture(name: str) -> None:
     case = BY_NAME[name]
     for dtype in compiled_dtypes(case):
         compiler = AOTCompiler(target_architectures=ARCHITECTURES)
-        artifact = compiler.compile(traced(case, dtype), case.specs(dtype)).artifact
+        artifact = compiler.compile(case.traced(dtype), case.specs(dtype)).artifact
         cubins = [binary for binary in artifact.binaries if binary.format == "cubin"]
         assert {binary.target for binary in cubins} >= set(ARCHITECTURES)
         for binary in cubins:

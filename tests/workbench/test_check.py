@@ -205,7 +205,9 @@ def test_endless_kernel_ends_after_as_many_steps_as_asked_for(tessera: Tessera, 
     assert "--steps" in finding["hint"]
 
 
-MIXED = SOURCE + """
+MIXED = (
+    SOURCE
+    + """
 
 @ts.kernel(grid=1, block=32)
 def speaks(x: ts.Array[ts.f32, 32]):
@@ -219,6 +221,7 @@ def speaks(x: ts.Array[ts.f32, 32]):
 def broken(x: ts.Array[ts.f32, 32]):
     x[0] = x[1].colour
 """
+)
 
 
 def test_kernel_that_does_not_compile_leaves_the_others_checked(tessera: Tessera, folder: Path) -> None:

@@ -46,7 +46,10 @@ def _unary(
     if op in ("neg", "relu", "sign"):
         refuse_bool(op, x.dtype)
     dtype = float_of(x.dtype) if floats else x.dtype
-    return builder.add(op, (x.node(builder, dtype),), x.shape, dtype, **settings)
+    index = x.node(builder, dtype)
+    if op == "abs" and dtype == bool_:
+        return index
+    return builder.add(op, (index,), x.shape, dtype, **settings)
 
 
 def _rounding(op: str, builder: GraphBuilder, operands: Sequence[Operand]) -> int:

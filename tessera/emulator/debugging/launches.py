@@ -66,13 +66,13 @@ class LaunchList(Interpreter):
         self.codes: list[Code] = []
         """Their code."""
 
-    def load(self, ptx: str) -> Machine:
+    def load(self, ptx: str | bytes) -> Machine:
         """A module of one PTX text, or of several parted by NUL characters.
 
         Raises:
             CompileError: The PTX does not parse; names the line.
         """
-        code = load_code(ptx)
+        code = load_code(ptx.decode() if isinstance(ptx, bytes) else ptx)
         machine = Machine(code.module, self.memory, self.sanitizer)
         for function in code.module.functions.values():
             if function.body:

@@ -84,9 +84,23 @@ def _shared_memory(sums: Sums) -> dict[str, float]:
     groups: tuple[tuple[str, tuple[Operation, ...]], ...] = (
         ("ld", ("ld",)), ("st", ("st",)), ("atom", ("atom", "red")),
     )  # fmt: skip
+    # A GPU counts `ldmatrix` among the wavefronts of loads but not among their instructions, and what
+    # `cp.async` stores among neither.
+    copies, matrices = (_only(sums, word) for word in ("cp", "ldmatrix"))
+    own = Sums(tuple(i for i in sums.instructions if not i.mnemonic.startswith("cp.")))
     for name, operations in groups:
-        access = sums.memory("shared", *operations)
-        found[f"smsp__inst_executed_op_shared_{name}.sum"] = access.requests
+        access = own.memory("shared", *operations)
+        less = matrices.memory("shared", "ld").requests if name == "ld" else 0
+        found[f"smsp__sass_inst_executed_op_shared_{name}.sum"] = access.requests - less
         found[f"l1tex__data_pipe_lsu_wavefronts_mem_shared_op_{name}.sum"] = access.passes
         found[f"l1tex__data_bank_conflicts_pipe_lsu_mem_shared_op_{name}.sum"] = access.excess
+    found["smsp__sass_inst_executed_op_ldsm.sum"] = matrices.memory("shared", "ld").requests
+    found["smsp__sass_l1tex_data_pipe_lsu_wavefronts_mem_shared_op_ldsm.sum"] = matrices.memory(
+        "shared", "ld"
+    ).passes
+    found["smsp__sass_inst_executed_op_ldgsts.sum"] = copies.memory("shared", "st").requests
     return found
+
+
+def _only(sums: Sums, opcode: str) -> Sums:
+    return Sums(tuple(i for i in sums.instructions if i.mnemonic.split(".")[0] == opcode))

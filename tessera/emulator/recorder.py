@@ -210,11 +210,18 @@ def _cost(space: Space, addresses: Array, lanes: Array, size: int, *, atomic: bo
     if space == "shared":
         return _wavefronts(at, lane, size, atomic=atomic)
     if space == "global":
-        sectors = len(np.unique(at // 32))
+        sectors = _turns(at) if atomic else len(np.unique(at // 32))
     else:
         # The same word of eight threads side by side is one sector of local memory.
         sectors = len(np.unique(at // 4 * 4 + lane // 8)) * max(size // 4, 1)
     return sectors, min(sectors, -(-len(at) * size // 32))
+
+
+def _turns(at: Array) -> int:
+    """Sectors of atomics: lanes that meet at one place take turns, and each turn touches its sectors anew."""
+    places, met = np.unique(at, return_counts=True)
+    sectors, first = np.unique(places // 32, return_index=True)
+    return int(np.maximum.reduceat(met, first).sum()) if len(sectors) else 0
 
 
 def _wavefronts(at: Array, lane: Array, size: int, *, atomic: bool) -> tuple[int, int]:

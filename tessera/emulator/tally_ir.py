@@ -6,7 +6,8 @@ address of each lane, and which lanes are active. What most accesses are (side b
 shared memory) takes a few vector instructions; all others a loop over what is distinct.
 
 Source: CUDA C++ Programming Guide, "Compute Capability 5.x" to "9.x" on global and shared memory; Nsight
-Compute, Kernel Profiling Guide, "Memory Tables".
+Compute, Kernel Profiling Guide, "Memory Tables". That atomics touch a sector once a turn was measured on an
+H200 (`benchmarks/gpu_counters.py`).
 """
 
 # ruff: noqa: E501 - a call in LLVM IR is one line
@@ -62,6 +63,44 @@ loop:
   %n1 = add i64 %n, 1
   %done = icmp eq i32 %m1, 0
   br i1 %done, label %end, label %loop
+end:
+  ret i64 %n1
+}}
+"""
+
+_TURNS = f"""
+; Sectors of atomics: lanes that meet at one place take turns, and each turn touches its sectors anew.
+define internal i64 @turns({V64} %a, {V64} %v, i32 %mask) noinline {{
+  %at = alloca {V64}, align 64
+  store {V64} %a, ptr %at, align 64
+  br label %turn
+turn:
+  %m = phi i32 [ %mask, %0 ], [ %m1, %touch ]
+  %n = phi i64 [ 0, %0 ], [ %n1, %touch ]
+  br label %loop
+loop:
+  %rest = phi i32 [ %m, %turn ], [ %rest1, %loop ]
+  %first = phi i32 [ 0, %turn ], [ %first1, %loop ]
+  %lane = call i32 @llvm.cttz.i32(i32 %rest, i1 true)
+  %bit = shl i32 1, %lane
+  %first1 = or i32 %first, %bit
+  %p = getelementptr i64, ptr %at, i32 %lane
+  %x = load i64, ptr %p
+  %one = insertelement {V64} poison, i64 %x, i32 0
+  %all = shufflevector {V64} %one, {V64} poison, {_SPLAT}
+  %eq = icmp eq {V64} %a, %all
+  %same = bitcast <{WARP} x i1> %eq to i32
+  %others = xor i32 %same, -1
+  %rest1 = and i32 %rest, %others
+  %none = icmp eq i32 %rest1, 0
+  br i1 %none, label %touch, label %loop
+touch:
+  %own = call i64 @distinct({V64} %v, i32 %first1)
+  %n1 = add i64 %n, %own
+  %taken = xor i32 %first1, -1
+  %m1 = and i32 %m, %taken
+  %done = icmp eq i32 %m1, 0
+  br i1 %done, label %end, label %turn
 end:
   ret i64 %n1
 }}
@@ -151,8 +190,9 @@ def _least(size: int) -> str:
 """
 
 
-def _global(name: str, size: int, linkage: str = "") -> str:
+def _global(name: str, size: int, linkage: str = "", *, atomic: bool = False) -> str:
     """Different sectors of 32 bytes; one subtraction where lanes are side by side without a gap."""
+    call = f"@turns({V64} %a, {V64} %v" if atomic else f"@distinct({V64} %v"
     steps = vector_text([lane * size for lane in range(WARP)], 64)
     return f"""{_head(name, linkage)}
   %back = mul i64 %f64, {size}
@@ -184,7 +224,7 @@ side:
   br label %put
 apart:
   %v = lshr {V64} %a, {vector_text([5] * WARP, 64)}
-  %n2 = call i64 @distinct({V64} %v, i32 %mask)
+  %n2 = call i64 {call}, i32 %mask)
   br label %put
 put:
   %sectors = phi i64 [ %n1, %side ], [ %n2, %apart ]{_least(size)}"""
@@ -302,7 +342,7 @@ define void @{name}(ptr %s, {V64} %a, i32 %mask) {{
   call void @in_local(ptr %s2, {V64} %a, i32 %m2)
   ret void
 }}
-{_global("in_global", size, "internal ")}{_shared("in_shared", size, "internal ", atomic=atomic)}{_local("in_local", size, "internal ")}"""
+{_global("in_global", size, "internal ", atomic=atomic)}{_shared("in_shared", size, "internal ", atomic=atomic)}{_local("in_local", size, "internal ")}"""
 
 
 def tally_name(space: str, size: int, *, atomic: bool) -> str:
@@ -311,9 +351,9 @@ def tally_name(space: str, size: int, *, atomic: bool) -> str:
     Args:
         space: `global`, `shared`, `local` or `generic`.
         size: Bytes, a power of two.
-        atomic: Whether lanes that meet at one place of shared memory take turns.
+        atomic: Whether lanes that meet at one place take turns.
     """
-    return f"tally_{space}_{size}{'_atomic' if atomic and space in ('shared', 'generic') else ''}"
+    return f"tally_{space}_{size}{'_atomic' if atomic and space != 'local' else ''}"
 
 
 def tally_text(space: str, size: int, *, atomic: bool) -> str:
@@ -322,8 +362,9 @@ def tally_text(space: str, size: int, *, atomic: bool) -> str:
     unit = max(size, 4)
     banks = _banks(WARP if unit == 4 else LINE_BYTES // unit, atomic=atomic)
     if space == "generic":
-        return _DECLARED + _ADD + _DISTINCT + banks + _generic(name, size, atomic=atomic)
+        return _DECLARED + _ADD + _DISTINCT + _TURNS + banks + _generic(name, size, atomic=atomic)
     if space == "shared":
         return _DECLARED + _ADD + banks + _shared(name, size, atomic=atomic)
-    maker = _global if space == "global" else _local
-    return _DECLARED + _ADD + _DISTINCT + maker(name, size)
+    if space == "local":
+        return _DECLARED + _ADD + _DISTINCT + _local(name, size)
+    return _DECLARED + _ADD + _DISTINCT + _TURNS + _global(name, size, atomic=atomic)

@@ -1,6 +1,9 @@
 """Matrix products of Tessera on this machine's GPU against cuBLAS through CuPy: TFLOP/s and their ratio.
 
-    python benchmarks/gpu_matmul.py [--dtype f16] [--repeats 20] [MxNxK …]
+    python benchmarks/gpu_matmul.py [--dtype f16] [--layout nt] [--repeats 20] [MxNxK …]
+
+Layouts: `nn` is `a @ b`; `nt` is `a @ b.T`, as a linear layer's weight of shape (out, in) lies. Operands of 8
+bits are `nt` only: `i8` gives i32; `f8e4m3` gives bf16, and is compared with cuBLASLt through PyTorch.
 
 Both work on the same device memory, one after the other in each round, timed by events on one stream; the
 median of the rounds counts. Results are compared with each other first. Needs a GPU, CuPy and Tessera's
@@ -18,19 +21,20 @@ from typing import Any
 SHAPES = ("4096x4096x4096", "8192x8192x8192", "2048x2048x2048", "1024x1024x1024", "128x4096x4096",
           "16x4096x4096", "64x64x16384", "4097x4093x4095")  # fmt: skip
 WARM_UP = 3
-DEFAULT_SHARED_BYTES = 48 << 10
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description="matrix products against cuBLAS")
     arguments.add_argument("shapes", nargs="*", default=SHAPES, metavar="MxNxK")
-    arguments.add_argument("--dtype", default="f16", choices=("f16", "bf16", "tf32"))
+    arguments.add_argument("--dtype", default="f16", choices=("f16", "bf16", "tf32", "i8", "f8e4m3"))
+    arguments.add_argument("--layout", default=None, choices=("nn", "nt"), help="nn, but nt for 8 bits")
     arguments.add_argument("--repeats", type=int, default=20)
     arguments.add_argument("--wgmma", default=None, help="wgmma_config, such as m64n256k16")
     arguments.add_argument("--save", metavar="PKG", help="compile only, and write the package")
     arguments.add_argument("--arch", default=None, help="with --save: sm_90 and the like")
     arguments.add_argument("--package", metavar="PKG", help="measure this package")
     chosen = arguments.parse_args()
+    chosen.layout = chosen.layout or ("nt" if chosen.dtype in ("i8", "f8e4m3") else "nn")
     if chosen.save:
         compiled(chosen, chosen.arch or "sm_90").save(chosen.save)
         return 0
@@ -39,7 +43,7 @@ def main() -> int:
         print("needs a GPU: no CUDA device with CuPy here", file=sys.stderr)
         return 2
     device = cupy.cuda.runtime.getDeviceProperties(0)
-    print(f"{device['name'].decode()}, {chosen.dtype}, median of {chosen.repeats}")
+    print(f"{device['name'].decode()}, {chosen.dtype} {chosen.layout}, median of {chosen.repeats}")
     print(f"{'m × n × k':>22}  {'kernel':<28}{'Tessera':>9}{'cuBLAS':>9}{'ratio':>7}{'difference':>12}")
     for shape in chosen.shapes:
         measure(cupy, *(int(part) for part in shape.split("x")), chosen)
@@ -56,21 +60,21 @@ def gpu() -> Any:
 
 
 def measure(cupy: Any, m: int, n: int, k: int, chosen: argparse.Namespace) -> None:
-    dtype = {"f16": cupy.float16, "bf16": cupy.float16, "tf32": cupy.float32}[chosen.dtype]
     random = cupy.random.default_rng(0)
-    a, b = (random.standard_normal(s, dtype=cupy.float32) for s in ((m, k), (k, n)))
-    a, b = bits(cupy, a, chosen.dtype, dtype), bits(cupy, b, chosen.dtype, dtype)
-    out = cupy.zeros((m, n), dtype)
+    shapes = ((m, k), (k, n) if chosen.layout == "nn" else (n, k))
+    a, b = (made(cupy, random, shape, chosen.dtype) for shape in shapes)
+    out = cupy.zeros((m, n), RESULTS.get(chosen.dtype) or a.dtype)
     steps = tessera_steps(cupy, (m, n, k), chosen, a, b, out)
-    reference = cublas(cupy, chosen.dtype)
-    theirs = reference(a, b)
+    theirs = cupy.zeros_like(out)
+    reference = scaled(a, b, theirs) if chosen.dtype == "f8e4m3" else cublas(chosen, a, b, theirs)
+    reference()
     steps.launch()
     cupy.cuda.Device().synchronize()
     wide = widened(cupy, out, chosen.dtype), widened(cupy, theirs, chosen.dtype)
     difference = float(cupy.abs(wide[0] - wide[1]).max() / cupy.abs(wide[1]).max())
     ours_ms, theirs_ms = [], []
     for round_number in range(WARM_UP + chosen.repeats):
-        mine, other = timed(cupy, steps.launch), timed(cupy, lambda: reference(a, b, out=theirs))
+        mine, other = timed(cupy, steps.launch), timed(cupy, reference)
         if round_number >= WARM_UP:
             ours_ms.append(mine)
             theirs_ms.append(other)
@@ -82,15 +86,26 @@ def measure(cupy: Any, m: int, n: int, k: int, chosen: argparse.Namespace) -> No
     )
 
 
-def bits(cupy: Any, values: Any, name: str, dtype: Any) -> Any:
-    """Values in memory; bfloat16 as its bits, which CuPy has no type for."""
-    if name != "bf16":
-        return values.astype(dtype)
-    return (values.view(cupy.uint32) >> 16).astype(cupy.uint16).view(cupy.float16)
+RESULTS = {"i8": "int32", "f8e4m3": "float16"}
+"""Types of results in memory, where they are not the operands'; bfloat16 as its bits."""
+
+
+def made(cupy: Any, random: Any, shape: tuple[int, int], name: str) -> Any:
+    """Random values in memory; types that CuPy has not, as their bits."""
+    if name == "i8":
+        return random.integers(-128, 128, shape, dtype=cupy.int8)
+    values = random.standard_normal(shape, dtype=cupy.float32)
+    if name == "f8e4m3":
+        import torch
+
+        return cupy.from_dlpack(torch.from_dlpack(values).to(torch.float8_e4m3fn).view(torch.uint8))
+    if name == "bf16":
+        return (values.view(cupy.uint32) >> 16).astype(cupy.uint16).view(cupy.float16)
+    return values.astype(cupy.float32 if name == "tf32" else cupy.float16)
 
 
 def widened(cupy: Any, values: Any, name: str) -> Any:
-    if name != "bf16":
+    if name not in ("bf16", "f8e4m3"):
         return values.astype(cupy.float64)
     return (values.view(cupy.uint16).astype(cupy.uint32) << 16).view(cupy.float32).astype(cupy.float64)
 
@@ -105,26 +120,44 @@ def timed(cupy: Any, work: Any) -> float:
     return float(cupy.cuda.get_elapsed_time(start, stop))
 
 
-def cublas(cupy: Any, name: str) -> Any:
-    """`cublasGemmEx` with float32 sums; row-major operands are its column-major ones the other way round."""
+def cublas(chosen: argparse.Namespace, a: Any, b: Any, out: Any) -> Any:
+    """`cublasGemmEx` with 32-bit sums; row-major operands are its column-major ones the other way round."""
+    import numpy as np
     from cupy.cuda import cublas as library
     from cupy.cuda import device
 
-    kind = {"f16": 2, "bf16": 14, "tf32": 0}[name]  # CUDA_R_16F, CUDA_R_16BF, CUDA_R_32F
-    compute = {"f16": 68, "bf16": 68, "tf32": 77}[name]  # CUBLAS_COMPUTE_32F, …_32F_FAST_TF32
-    import numpy as np
+    # CUDA_R_16F, CUDA_R_16BF, CUDA_R_32F, CUDA_R_8I.
+    kind = {"f16": 2, "bf16": 14, "tf32": 0, "i8": 3}[chosen.dtype]
+    result = 10 if chosen.dtype == "i8" else kind
+    # CUBLAS_COMPUTE_32F, …_32F_FAST_TF32, …_32I.
+    compute = {"f16": 68, "bf16": 68, "tf32": 77, "i8": 72}[chosen.dtype]
+    scale = np.int32 if chosen.dtype == "i8" else np.float32
+    one, zero = np.ones(1, scale), np.zeros(1, scale)
+    (m, k), n = a.shape, out.shape[1]
+    transposed, ldb = (0, n) if chosen.layout == "nn" else (1, k)
+    handle = device.get_cublas_handle()
 
-    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-
-    def multiply(a: Any, b: Any, out: Any = None) -> Any:
-        (m, k), n = a.shape, b.shape[1]
-        out = cupy.empty((m, n), a.dtype) if out is None else out
-        handle = device.get_cublas_handle()
+    def multiply() -> None:
         library.gemmEx(
-            handle, 0, 0, n, m, k, one.ctypes.data, b.data.ptr, kind, n, a.data.ptr, kind, k,
-            zero.ctypes.data, out.data.ptr, kind, n, compute, -1,
+            handle, transposed, 0, n, m, k, one.ctypes.data, b.data.ptr, kind, ldb, a.data.ptr, kind, k,
+            zero.ctypes.data, out.data.ptr, result, n, compute, -1,
         )  # fmt: skip
-        return out
+
+    return multiply
+
+
+def scaled(a: Any, b: Any, out: Any) -> Any:
+    """8-bit floats by cuBLASLt, as PyTorch calls it, on the same stream."""
+    import torch
+
+    one = torch.ones((), device="cuda")
+    left, right = (torch.from_dlpack(x).view(torch.float8_e4m3fn) for x in (a, b))
+    target = torch.from_dlpack(out.view("uint16")).view(torch.bfloat16)
+
+    def multiply() -> None:
+        torch._scaled_mm(  # noqa: SLF001 - PyTorch has no public name for it
+            left, right.t(), one, one, out_dtype=torch.bfloat16, out=target, use_fast_accum=True
+        )
 
     return multiply
 
@@ -132,29 +165,27 @@ def cublas(cupy: Any, name: str) -> Any:
 class Steps:
     """The launches of a program for one shape, on given memory."""
 
-    def __init__(self, launches: list[Any], name: str, arena: Any) -> None:
+    def __init__(self, launches: list[Any], name: str, *kept: Any) -> None:
         self.name = name
         self._launches = launches
-        # CuPy would give its memory to the next array.
-        self._arena = arena
+        # CuPy would give their memory to the next array.
+        self._kept = kept
 
     def launch(self) -> None:
         """Start them, in order."""
-        for function, grid, block, args, shared in self._launches:
-            function(grid, block, args, shared_mem=shared)
+        for launch in self._launches:
+            launch()
 
 
 def tessera_steps(
     cupy: Any, sizes: tuple[int, int, int], chosen: argparse.Namespace, a: Any, b: Any, out: Any
 ) -> Steps:
-    """Compile `ts.matmul` for this GPU and prepare its launches."""
-    import numpy as np
-    from cupy_backends.cuda.api import driver
-
+    """Compile the product for this GPU and prepare its launches as the runtime does."""
     from tessera.package import Package
     from tessera.program.bind import bind_symbols
-    from tessera.program.dim import evaluate
-    from tessera.program.program import Choice, Extent, Pointer
+    from tessera.runtime.cells import ArgumentCells
+    from tessera.runtime.cuda_driver import CupyDriver
+    from tessera.runtime.schedule import make_schedule
 
     if chosen.package:
         package = Package.load(chosen.package)
@@ -164,39 +195,22 @@ def tessera_steps(
     (program,) = package.programs.values()
     m, n, k = sizes
     names = [port.name for port in program.inputs]
-    symbols = bind_symbols(program, dict(zip(names, ((m, k), (k, n)), strict=True)))
+    shapes = (m, k), (k, n) if chosen.layout == "nn" else (n, k)
     (plan,) = program.plans
-    arena = cupy.empty(max(evaluate(plan.arena_bytes, symbols), 1), cupy.uint8)
-    where = {buffer.name: evaluate(buffer.offset_bytes, symbols) for buffer in plan.buffers}
-
-    def argument(arg: Any) -> Any:
-        if isinstance(arg, Extent):
-            return evaluate(arg.value, symbols)
-        assert isinstance(arg, Pointer)
-        if arg.space == "buffer":
-            return arena.data.ptr + where[arg.name]
-        return {names[0]: a, names[1]: b}.get(arg.name, out).data.ptr
-
-    (step,) = plan.steps
-    taken = [step]
-    if isinstance(step, Choice):
-        option = next(o for o in step.options if all(holds(c, symbols) for c in o.guard))
-        taken = list(option.steps)
+    schedule = make_schedule(program, plan, bind_symbols(program, dict(zip(names, shapes, strict=True))))
+    arena = cupy.empty(max(schedule.arena_bytes, 1), cupy.uint8)
+    driver = CupyDriver(0)
+    bases = [*(("input", name) for name in names), ("output", program.outputs[0].name), ("arena", "")]
+    cells = ArgumentCells(schedule, bases, lambda _: 0, {}, driver.encode_map)
+    cells.bind([x.data.ptr for x in (a, b, out, arena)], ())
     launches = []
-    for launch in taken:
-        binary = package.binary(program.name, launch.kernel, plan.targets[0], "cubin")
+    for index, call in enumerate(schedule.calls):
+        binary = package.binary(program.name, call.kernel, plan.targets[0], "cubin")
         assert binary is not None
-        module = cupy.cuda.function.Module()
-        module.load(bytes(binary.data))
-        function = module.get_function(launch.kernel)
-        shared = evaluate(launch.shared_bytes, symbols)
-        if shared > DEFAULT_SHARED_BYTES:
-            most = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            driver.funcSetAttribute(function.ptr, most, shared)
-        grid = tuple(evaluate(d, symbols) for d in launch.grid)
-        args = tuple(np.uint64(argument(arg)) for arg in launch.args)
-        launches.append((function, grid, launch.block, args, shared))
-    return Steps(launches, taken[0].kernel.removeprefix("product_0_matmul_"), arena)
+        function = driver.load(bytes(binary.data), call.kernel)
+        stream = cupy.cuda.Stream.null
+        launches.append(driver.launcher(function, call, cells.address(index), stream))
+    return Steps(launches, schedule.calls[0].kernel.removeprefix("product_0_matmul_"), arena, cells)
 
 
 def compiled(chosen: argparse.Namespace, arch: str) -> Any:
@@ -208,16 +222,17 @@ def compiled(chosen: argparse.Namespace, arch: str) -> Any:
     target = CompilationTarget(
         arch, enable_hopper_features=hopper, wgmma_config=chosen.wgmma if hopper else None
     )
-    fn = ts.jit(lambda x, w: ts.matmul(x, w), name="product")
-    specs = [ts.TensorSpec(s, chosen.dtype) for s in (("m", "k"), ("k", "n"))]
-    return AOTCompiler(AOTConfig(targets=[target])).compile(fn, specs)
+    wide = {"i8": ts.i32, "f8e4m3": ts.bf16}.get(chosen.dtype)
 
+    def product(x: Any, w: Any) -> Any:
+        w = w if chosen.layout == "nn" else ts.transpose(w, (1, 0))
+        return ts.matmul(x, w) if wide is None else ts.matmul(ts.cast(x, wide), ts.cast(w, wide))
 
-def holds(compare: Any, symbols: dict[str, int]) -> bool:
-    from tessera.program.dim import evaluate
-
-    lhs, rhs = evaluate(compare.lhs, symbols), evaluate(compare.rhs, symbols)
-    return rhs % lhs == 0 if compare.op == "divides" else lhs <= rhs
+    specs = [
+        ts.TensorSpec(s, chosen.dtype)
+        for s in (("m", "k"), ("k", "n") if chosen.layout == "nn" else ("n", "k"))
+    ]
+    return AOTCompiler(AOTConfig(targets=[target])).compile(ts.jit(product), specs)
 
 
 if __name__ == "__main__":

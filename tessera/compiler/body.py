@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tessera.compiler import scalar_math
 from tessera.compiler.gathers import GATHERS
 from tessera.compiler.index import Index
+from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.operators import BINARY, COMPARISONS, TESTS, UNARY
 from tessera.compiler.views import VIEWS
 from tessera.compiler.writer import Name, Writer
@@ -26,6 +27,8 @@ class Body:
         self.writer = Writer()
         self.reads: dict[int, Name] = {}
         """Parameter of every tensor read so far, by the node that owns its memory."""
+        self.maps: dict[OperandMap, Name] = {}
+        """Parameter of every tensor map asked for so far."""
         self.results: dict[int, Name] = {}
         """The value of a core, where a template has computed it at the position in hand."""
         self.bounds: dict[Name, tuple[int, int]] = {}
@@ -84,6 +87,10 @@ class Body:
         """The parameter that points at the memory of a tensor that is read."""
         owner = node if node == WORKSPACE else self._owner(node)
         return self.reads.setdefault(owner, Name(f"in{len(self.reads)}"))
+
+    def tensor_map(self, found: OperandMap) -> Name:
+        """The parameter that holds a tensor map: its address."""
+        return self.maps.setdefault(found, Name(f"map{len(self.maps)}"))
 
     def shared(self, shape: tuple[int, ...], kind: str) -> Name:
         """A new array in the block's shared memory, of a compute type."""

@@ -17,6 +17,7 @@ from tessera.compiler.lower_lines import LINES
 from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
 from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
 from tessera.compiler.lower_rows import rows_kernel
+from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.operators import LEAVES, VIEWS
 from tessera.program.dim import Dim
 from tessera.program.dtype import DType
@@ -59,6 +60,8 @@ class LoweredGroup:
     """Lowest architecture that has its instructions."""
     to_workspace: bool = False
     """Whether it writes the memory between the group's kernels, not the root's."""
+    maps: tuple[OperandMap, ...] = ()
+    """Tensor maps, after the pointers."""
 
     @property
     def key(self) -> object:
@@ -69,6 +72,7 @@ class LoweredGroup:
         """The kernel called `name`; `note` says what was chosen for it."""
         body = _library_calls("\n".join(f"    {_with_colon(text)}" for text, _ in self.lines), self.kind)
         parameters = [f"in{i}" for i in range(len(self.reads))] + ["out"]
+        parameters += [f"map{i}" for i in range(len(self.maps))]
         parameters += [f"n{i}" for i in range(len(self.sizes))]
         if self.kind == "cpu":
             parameters += ["begin", "end"]
@@ -180,7 +184,12 @@ def _lowered(
         ops=tuple(body.graph.nodes[node].op for node in group.members),
         reads=tuple(body.reads),
         sizes=tuple(body.writer.sizes),
-        args=(*map(scalar_math.pointer_kind, pointers), *("i64",) * len(body.writer.sizes)),
+        args=(
+            *map(scalar_math.pointer_kind, pointers),
+            *("tensor_map",) * len(body.maps),
+            *("i64",) * len(body.writer.sizes),
+        ),
+        maps=tuple(body.maps),
         lines=tuple(body.writer.finish()),
         geometry=geometry,
         shared_bytes=body.shared_bytes,

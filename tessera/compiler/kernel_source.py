@@ -33,8 +33,9 @@ SCALARS: dict[str, str] = {
     "i8": "int8",
     "u8": "uint8",
     "bool": "uint8",
+    "tensor_map": "uint64",
 }
-"""Numba type of each kind of argument passed by value."""
+"""Numba type of each kind of argument passed by value; a tensor map as its address: see `map_parameters`."""
 
 
 @dataclass(frozen=True, slots=True)

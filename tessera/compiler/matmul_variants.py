@@ -10,6 +10,7 @@ from tessera.compiler.codegen import LoweredGroup, lower_with
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_mma import LARGE, SMALL, Tile, mma_kernel
+from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, tma_kernel
 from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies, wgmma_kernel
 from tessera.compiler.matmul_operand import Matrices, find_matrices
 from tessera.compiler.matrix_units import MatrixUnits
@@ -64,7 +65,7 @@ def matmul_variants(
 class _Candidate:
     guard: tuple[Compare, ...]
     """What must hold of the sizes."""
-    make: _Maker | _WarpgroupMaker
+    make: _Maker | _WarpgroupMaker | _TmaMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,33 @@ class _WarpgroupMaker:
         text = (
             f"tensor cores (wgmma.m64n{tile.columns}k{depth}.{kind.name}), tiles of {tile.rows} × "
             f"{tile.columns}, {tile.stages} stages, asynchronous copies"
+        )
+        return Variant((kernel,), guard, text=text)
+
+
+@dataclass(frozen=True, slots=True)
+class _TmaMaker:
+    """The same with bulk tensor copies."""
+
+    family: _Family
+    ring: Ring
+
+    def variant(self, guard: tuple[Compare, ...]) -> Variant:
+        """The kernel."""
+        family, ring = self.family, self.ring
+        kernel = lower_with(
+            family.graph,
+            family.group,
+            family.grouping,
+            lambda body: tma_kernel(body, family.group.root, family.matrices, ring),
+            label=f"tma{ring.rows}x{ring.columns}",
+            least_cc=(9, 0, "a"),
+        )
+        kind = family.matrices.product
+        depth = 32 // kind.dtype.itemsize
+        text = (
+            f"tensor cores (wgmma.m64n{ring.columns}k{depth}.{kind.name}), tiles of {ring.rows} × "
+            f"{ring.columns}, {ring.stages} stages, bulk tensor copies by a warpgroup of their own"
         )
         return Variant((kernel,), guard, text=text)
 
@@ -181,7 +209,12 @@ class _Family:
             warpgroups = self._warpgroup_tiles()
             for tile in warpgroups:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(tile))
-                found.append(_Candidate((*aligned, full), _WarpgroupMaker(self, tile)))
+                if isinstance(tile, Ring):
+                    # A tensor map has no size of 0.
+                    some = Compare(lhs=1, op="<=", rhs=self._depth)
+                    found.append(_Candidate((*aligned, full, some), _TmaMaker(self, tile)))
+                else:
+                    found.append(_Candidate((*aligned, full), _WarpgroupMaker(self, tile)))
             if not warpgroups and large is not None:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(large))
                 found.append(_Candidate((*aligned, full), _Maker(self, large)))
@@ -189,23 +222,32 @@ class _Family:
         found.append(_Candidate((), _Maker(self, SMALL, copied=False)))
         return found
 
-    def _warpgroup_tiles(self) -> list[WarpgroupTile]:
+    @property
+    def _depth(self) -> Dim:
+        return self.graph.nodes[self.matrices.operands[0]].shape[-1]
+
+    def _warpgroup_tiles(self) -> list[WarpgroupTile | Ring]:
         """Tiles of warpgroup products, widest first, where the target has them and they fit the operands."""
         if not self.units.warpgroups or not multiplies(self.matrices):
             return []
         widths = WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
-        tiles = (choose_tile(columns, self.units.shared_bytes) for columns in widths)
+        tiles = (self._ring(columns) or choose_tile(columns, self.units.shared_bytes) for columns in widths)
         return [tile for tile in tiles if tile is not None]
 
-    def _tiles(self, tile: Tile | WarpgroupTile) -> Dim:
+    def _ring(self, columns: int) -> Ring | None:
+        """The tiles for bulk tensor copies, where both operands can have tensor maps."""
+        ring = choose_ring(columns, self.units.shared_bytes)
+        left, right = (self.graph.nodes[operand].shape for operand in self.matrices.operands)
+        return ring if ring is not None and find_maps((left, right), self.matrices, ring) else None
+
+    def _tiles(self, tile: Tile | WarpgroupTile | Ring) -> Dim:
         shape = self.graph.nodes[self.matrices.core].shape
         down, across = ceildiv(shape[-2], tile.rows), ceildiv(shape[-1], tile.columns)
         return product(shape[:-2]) * down * across
 
     def _split(self) -> tuple[Compare, ...]:
-        depth = self.graph.nodes[self.matrices.operands[0]].shape[-1]
         return (
-            Compare(lhs=SPLIT_DEPTH, op="<=", rhs=depth),
+            Compare(lhs=SPLIT_DEPTH, op="<=", rhs=self._depth),
             Compare(lhs=self._tiles(SMALL), op="<=", rhs=SPLIT_TILES),
         )
 

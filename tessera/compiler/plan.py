@@ -167,6 +167,7 @@ class _Planner:
             between if node == WORKSPACE else self._place(node, places) for node in lowered.reads
         ]
         args.append(between if lowered.to_workspace else places[group.root])
+        args += [found.argument(self._place(found.node, places)) for found in lowered.maps]
         args += [Extent(value=size) for size in lowered.sizes]
         return Launch(
             kernel=source.name,

@@ -14,6 +14,7 @@ from tessera.compiler import abi
 from tessera.compiler.debug_variables import MARK, give_places
 from tessera.compiler.generated_module import lower_generated
 from tessera.compiler.generated_values import UnknownConstructError
+from tessera.compiler.map_parameters import with_maps, with_one_block
 from tessera.compiler.numba_adapter import (
     CudaIR,
     Function,
@@ -159,6 +160,7 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     except NvvmError as error:
         raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
     main, *others = (virtual_lines(text, kernel.locations) for text in texts)
+    main = with_one_block(with_maps(main, kernel.name, kernel.kinds))
     shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
     if options.debug:
         # Each module has its own debug sections, so they stay apart.

@@ -58,11 +58,16 @@ def _fragment_sum(rows: int, columns: int, number: int) -> str:
 def place_tile(writer: Writer, tiles: list[Dim], rows: int, columns: int, batch: Dim, splits: int) -> Name:
     """Write `first_row` and `first_column` of the block's tile, and `part` of several; the batch's number."""
     writer.line("tile = int64(cuda.blockIdx.x)")
-    down, across = (writer.size(count) for count in tiles)
-    tile = Name("tile")
     if splits > 1:
         writer.line(f"part = tile % {splits}")
         writer.line(f"tile = tile // {splits}")
+    return place_numbered(writer, tiles, rows, columns, batch)
+
+
+def place_numbered(writer: Writer, tiles: list[Dim], rows: int, columns: int, batch: Dim) -> Name:
+    """Write `first_row` and `first_column` of the tile of number `tile`; the batch's number."""
+    down, across = (writer.size(count) for count in tiles)
+    tile = Name("tile")
     each = writer.let("each", f"{down} * {across}")
     one = batch == 1
     number = Name("int64(0)") if one else writer.let("number", f"udiv({tile}, {each})")

@@ -26,7 +26,7 @@ from tessera.profiler.sizes import choose_sizes
 from tessera.program.artifact import Artifact, Resources
 from tessera.program.dim import evaluate, format_dim, format_shape
 from tessera.program.occupancy import limiter_of
-from tessera.program.program import Choice, Gemm, Launch, Plan, Pointer, Program, Step
+from tessera.program.program import BoxMap, Choice, Gemm, Launch, Plan, Pointer, Program, Step
 
 if TYPE_CHECKING:
     from tessera.package import Package
@@ -220,6 +220,7 @@ def _buffers_of(step: Step) -> set[str]:
     if isinstance(step, Choice):
         return {name for option in step.options for inner in option.steps for name in _buffers_of(inner)}
     args = (step.a, step.b, step.c) if isinstance(step, Gemm) else step.args
+    args = tuple(arg.tensor if isinstance(arg, BoxMap) else arg for arg in args)
     return {arg.name for arg in args if isinstance(arg, Pointer) and arg.space == "buffer"}
 
 

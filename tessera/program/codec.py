@@ -10,7 +10,7 @@ import msgspec
 from tessera.program.dim import Dim, Expr, from_data, to_data
 from tessera.program.dtype import DTYPES, DType
 from tessera.program.errors import ProgramError
-from tessera.program.program import SCHEMA_MAJOR, Program
+from tessera.program.program import SCHEMA, SCHEMA_MAJOR, SCHEMA_MINOR, Program
 
 
 class _Head(msgspec.Struct):
@@ -32,19 +32,30 @@ def program_from_json(data: bytes | str) -> Program:
 
     Raises:
         ProgramError: The document is no JSON, of an unknown major schema version, or malformed;
-            the message and `fields["path"]` name the field.
+            the message and `fields["path"]` name the field. A document of a later minor version that
+            holds something unknown here is said to be one.
     """
     from tessera.program.validate import validate
 
     head = _decode(data, _Head)
-    check_schema(head.schema)
-    program: Program = _decode(data, Program)
+    minor = check_schema(head.schema)
+    try:
+        program: Program = _decode(data, Program)
+    except ProgramError as error:
+        if minor > SCHEMA_MINOR:
+            raise ProgramError(
+                f"{error.message}; the document is of schema {head.schema}, "
+                f"this Tessera reads up to {SCHEMA}",
+                hint="pip install --upgrade tessera",
+                path=error.fields.get("path"),
+            ) from None
+        raise
     validate(program)
     return program
 
 
-def check_schema(schema: str) -> None:
-    """Accept any minor version of the schema this Tessera knows.
+def check_schema(schema: str) -> int:
+    """The minor version of a schema whose major this Tessera knows.
 
     Raises:
         ProgramError: Another major version, or no version at all.
@@ -56,6 +67,7 @@ def check_schema(schema: str) -> None:
             hint="pip install --upgrade tessera, or compile the program again",
             path="schema",
         )
+    return int(match[2])
 
 
 def _decode(data: bytes | str, kind: type[Any]) -> Any:

@@ -22,9 +22,12 @@ import msgspec
 from tessera.program.dim import Dim, format_dim, format_shape
 from tessera.program.dtype import DType, i64
 from tessera.program.graph import Graph
+from tessera.program.tensor_map import ElementName
 
 SCHEMA_MAJOR = 1
-SCHEMA = "1.0"
+SCHEMA_MINOR = 1
+"""1: arguments may be tensor maps."""
+SCHEMA = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 """Schema version that this Tessera writes. A reader accepts every minor of its major."""
 
 
@@ -110,7 +113,34 @@ class ScalarInput(msgspec.Struct, frozen=True, kw_only=True, tag="scalar"):
         return self.name
 
 
-Arg = Pointer | Extent | Immediate | ScalarInput
+class BoxMap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tensor_map"):
+    """How bulk tensor copies find boxes of a tensor: 128 bytes by value, which the device encodes.
+
+    Dimensions begin with the innermost one. What may be asked for is what `tensor_map.TensorMap` takes;
+    sm_90 and later.
+    """
+
+    tensor: Pointer
+    """Where the tensor begins: at a multiple of 16 bytes."""
+    element: ElementName
+    """Type of the elements; `tf32` rounds float32 on the way."""
+    sizes: tuple[Dim, ...]
+    """Elements along one to five dimensions."""
+    strides_bytes: tuple[Dim, ...] = ()
+    """From one element to the next along each dimension but the first: multiples of 16."""
+    box: tuple[int, ...]
+    """Elements of a box along each dimension."""
+    swizzle: Literal[0, 32, 64, 128] = 0
+    """Pieces of 16 bytes change places within rows of so many bytes; 0: none do."""
+    l2_promotion: Literal[0, 64, 128, 256] = 0
+    """Bytes that are fetched at least; 0: no more than needed."""
+
+    def __str__(self) -> str:
+        box = " × ".join(map(str, reversed(self.box)))
+        return f"map of {self.tensor}, boxes of {box} {self.element}"
+
+
+Arg = Pointer | Extent | Immediate | ScalarInput | BoxMap
 """One kernel argument."""
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 
 from tessera.program.arch import MAX_BLOCK_THREADS, is_cpu, resolve_target
 from tessera.program.dim import Dim, as_symbol, symbols_of
-from tessera.program.errors import ArchitectureError, ProgramError
+from tessera.program.errors import ArchitectureError, KernelError, ProgramError
 from tessera.program.graph import Graph
 from tessera.program.program import (
     Arg,
+    BoxMap,
     Choice,
     Extent,
     Gemm,
@@ -21,6 +22,7 @@ from tessera.program.program import (
     ScalarInput,
     Step,
 )
+from tessera.program.tensor_map import TensorMap
 
 _LEAF_ATTRS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "input": ("name", str),
@@ -146,6 +148,8 @@ def _check_step(
             f"{step.block} is {threads} threads; allowed are 1 to {1 if cpu else MAX_BLOCK_THREADS}",
         )
     for i, arg in enumerate(step.args):
+        if cpu and isinstance(arg, BoxMap):
+            _fail(f"{path}.args[{i}]", "a CPU kernel takes no tensor map")
         _check_arg(f"{path}.args[{i}]", arg, spaces, scalars, known)
 
 
@@ -158,8 +162,30 @@ def _check_arg(
         _check_symbols(path, (arg.offset_bytes,), known)
     elif isinstance(arg, Extent):
         _check_symbols(path, (arg.value,), known)
+    elif isinstance(arg, BoxMap):
+        _check_map(path, arg)
+        _check_arg(f"{path}.tensor", arg.tensor, spaces, scalars, known)
+        _check_symbols(path, (*arg.sizes, *arg.strides_bytes), known)
     elif isinstance(arg, ScalarInput) and arg.name not in scalars:
         _fail(path, f"no scalar input is called {arg.name!r}")
+
+
+def _check_map(path: str, arg: BoxMap) -> None:
+    """What can be seen before sizes are known; the rest `TensorMap` sees at the launch."""
+    rank = len(arg.sizes)
+    for name, count, wanted in (
+        ("box", len(arg.box), rank),
+        ("strides_bytes", len(arg.strides_bytes), max(rank - 1, 0)),
+    ):
+        if count != wanted:
+            _fail(f"{path}.{name}", f"{count} numbers for {rank} dimensions, not {wanted}")
+    # A multiple of 16 for every address and stride stands for those that are open.
+    strides = tuple(s if isinstance(s, int) else 16 for s in arg.strides_bytes)
+    sizes = tuple(s if isinstance(s, int) else 1 for s in arg.sizes)
+    try:
+        TensorMap(arg.element, 0, sizes, strides, arg.box, swizzle=arg.swizzle, l2_promotion=arg.l2_promotion)
+    except KernelError as error:
+        _fail(path, error.message)
 
 
 def _check_graph(graph: Graph) -> None:

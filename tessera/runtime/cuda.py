@@ -13,6 +13,7 @@ from tessera.program.artifact import BinaryFormat
 from tessera.program.dim import format_shape
 from tessera.program.errors import DeviceError
 from tessera.program.program import Plan, Program
+from tessera.program.tensor_map import TensorMap
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.cuda_driver import Call, Driver, Function, Stream, open_driver
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant, pointer_of
@@ -260,6 +261,9 @@ class CudaExecutable(Executable[CudaFrame]):
             launch = self._driver.launcher(function, call, frame.cells.address(index), frame.stream)
             frame.launches.append((call.kernel, launch))
         return frame
+
+    def _encode_map(self, tensor_map: TensorMap) -> bytes:
+        return self._driver.encode_map(tensor_map)
 
     def _fixed_address(self, address: Address) -> int:
         if address.space == "null":

@@ -11,7 +11,9 @@ from typing import Any, NoReturn, Protocol
 
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import DeviceError, MissingDependencyError, OutOfMemoryError
+from tessera.program.tensor_map import TensorMap
 from tessera.runtime.cuda_cluster import cluster_launcher
+from tessera.runtime.cuda_tensor_map import encode_tensor_map
 from tessera.runtime.memory import Block
 from tessera.runtime.schedule import LaunchCall
 
@@ -58,6 +60,9 @@ class Driver(Protocol):
 
     def launcher(self, function: Function, call: LaunchCall, params: int, stream: Stream) -> Call:
         """What launches the kernel with the argument array at host address `params`."""
+
+    def encode_map(self, tensor_map: TensorMap) -> bytes:
+        """The 128 bytes that a kernel takes for a tensor map; raises `DeviceError`."""
 
     def stream(self) -> Stream:
         """A stream to work on."""
@@ -223,6 +228,14 @@ class CupyDriver:
             return cluster_launcher(function.ptr, call, call.cluster, params, stream.ptr)
         shape = (*call.grid, *call.block, call.shared_bytes)
         return partial(self._driver.launchKernel, function.ptr, *shape, stream.ptr, params, 0)
+
+    def encode_map(self, tensor_map: TensorMap) -> bytes:
+        """The 128 bytes that a kernel takes for a tensor map.
+
+        Raises:
+            DeviceError: The driver refuses it.
+        """
+        return encode_tensor_map(tensor_map)
 
     def stream(self) -> Stream:
         """One of a few streams, in turn."""

@@ -18,6 +18,7 @@ from tessera.program.bytesize import format_bytes
 from tessera.program.dim import Dim, align, evaluate, format_shape
 from tessera.program.errors import CompileError, DeviceError, OutOfMemoryError
 from tessera.program.program import Buffer, Plan, Program
+from tessera.program.tensor_map import TensorMap
 from tessera.runtime.emulator_engine import CheckedEngine, CompiledEngine, Engine, has_llvm
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant
 from tessera.runtime.launches import launched
@@ -309,6 +310,11 @@ class EmulatedProgram(Executable[Frame]):
 
     def _frame(self, schedule: Schedule) -> Frame:
         return Frame(schedule, self._cells(schedule))
+
+    def _encode_map(self, tensor_map: TensorMap) -> bytes:
+        from tessera.emulator.tensor_maps import encode_tensor_map
+
+        return encode_tensor_map(tensor_map)
 
     def _fixed_address(self, address: Address) -> int:
         if address.space == "null":

@@ -12,8 +12,20 @@ import numpy as np
 
 from tessera.program.bind import bind_symbols
 from tessera.program.dim import symbols_of
-from tessera.program.errors import PackageError
-from tessera.program.program import Choice, Constant, Extent, Gemm, Launch, Plan, Pointer, Program, Step
+from tessera.program.errors import DeviceError, PackageError
+from tessera.program.program import (
+    BoxMap,
+    Choice,
+    Constant,
+    Extent,
+    Gemm,
+    Launch,
+    Plan,
+    Pointer,
+    Program,
+    Step,
+)
+from tessera.program.tensor_map import TensorMap
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, Schedule, make_schedule
@@ -96,7 +108,15 @@ class Executable(ABC, Generic[F]):
         """Where a constant or persistent memory lies on the device."""
 
     def _cells(self, schedule: Schedule) -> ArgumentCells:
-        return ArgumentCells(schedule, self._bases, self._fixed_address, self._scalars)
+        return ArgumentCells(schedule, self._bases, self._fixed_address, self._scalars, self._encode_map)
+
+    def _encode_map(self, tensor_map: TensorMap) -> bytes:
+        """The 128 bytes that this device's kernels take for a tensor map."""
+        raise DeviceError(
+            f"program {self.program.name!r}: its plan holds a tensor map of {tensor_map.element}, "
+            "which this device has not",
+            hint="compile the program again",
+        )
 
     def _prepare(self, inputs: Sequence[Array]) -> Prepared[F]:
         key = (
@@ -148,6 +168,9 @@ def _symbols_of_steps(steps: Sequence[Step]) -> frozenset[str]:
             found |= symbols_of(*step.grid, step.shared_bytes)
             found |= symbols_of(*(a.value for a in step.args if isinstance(a, Extent)))
             found |= symbols_of(*(a.offset_bytes for a in step.args if isinstance(a, Pointer)))
+            maps = [a for a in step.args if isinstance(a, BoxMap)]
+            found |= symbols_of(*(d for m in maps for d in (*m.sizes, *m.strides_bytes)))
+            found |= symbols_of(*(m.tensor.offset_bytes for m in maps))
     return found
 
 

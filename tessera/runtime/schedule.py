@@ -12,6 +12,7 @@ from tessera.program.dtype import DType
 from tessera.program.errors import DeviceError, InputError, ProgramError
 from tessera.program.program import (
     Arg,
+    BoxMap,
     Buffer,
     Choice,
     Compare,
@@ -26,6 +27,7 @@ from tessera.program.program import (
     ScalarInput,
     Step,
 )
+from tessera.program.tensor_map import ElementName, TensorMap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +53,36 @@ class Value:
     """At most 8 bytes, little-endian."""
 
 
-Argument = Address | Value | ScalarInput
+@dataclass(frozen=True, slots=True)
+class MapValue:
+    """A tensor map with every number but its address."""
+
+    tensor: Address
+    element: ElementName
+    sizes: tuple[int, ...]
+    strides_bytes: tuple[int, ...]
+    box: tuple[int, ...]
+    swizzle: Literal[0, 32, 64, 128]
+    l2_promotion: Literal[0, 64, 128, 256]
+
+    def at(self, address: int) -> TensorMap:
+        """The map of a tensor that begins at a device address.
+
+        Raises:
+            KernelError: No GPU takes such a map.
+        """
+        return TensorMap(
+            self.element,
+            address,
+            self.sizes,
+            self.strides_bytes,
+            self.box,
+            swizzle=self.swizzle,
+            l2_promotion=self.l2_promotion,
+        )
+
+
+Argument = Address | Value | ScalarInput | MapValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +284,12 @@ class _Resolver:
             return Value(encode_number(evaluate(arg.value, self.symbols), arg.dtype, f"{what}: {arg.value}"))
         if isinstance(arg, Immediate):
             return Value(encode_number(arg.value, arg.dtype, what))
+        if isinstance(arg, BoxMap):
+            sizes, strides = (
+                tuple(_size(d, self.symbols, what) for d in dims) for dims in (arg.sizes, arg.strides_bytes)
+            )
+            tensor = self._address(arg.tensor, what)
+            return MapValue(tensor, arg.element, sizes, strides, arg.box, arg.swizzle, arg.l2_promotion)
         return arg
 
     def _address(self, pointer: Pointer, what: str) -> Address:

@@ -45,6 +45,14 @@ def aligned(program: Program, guard: tuple[Compare, ...], inputs: dict[str, Any]
     return all(evaluate(c.rhs, symbols) % evaluate(c.lhs, symbols) == 0 for c in guard if c.op == "divides")
 
 
+def with_blocks(program: Program, blocks: int) -> Program:
+    """The same program, its one launch of so many blocks."""
+    (plan,) = program.plans
+    (launch,) = plan.steps
+    fewer = msgspec.structs.replace(launch, grid=(blocks, 1, 1))
+    return msgspec.structs.replace(program, plans=(msgspec.structs.replace(plan, steps=(fewer,)),))
+
+
 def check_variants(
     fn: Any,
     specs: Sequence[ts.TensorSpec],
@@ -53,8 +61,12 @@ def check_variants(
     target: CompilationTarget | str = "sm_80",
     watched: bool = True,
     tolerance: float | None = None,
+    blocks: int | None = None,
 ) -> list[str]:
-    """Every variant that can run agrees with float64, without a finding; the names of those that ran."""
+    """Every variant that can run agrees with float64, without a finding; the names of those that ran.
+
+    With `blocks`, kernels that go from tile to tile get so many.
+    """
     artifact = compiled(fn, specs, target)
     (program,) = artifact.programs
     named = {p.name: np.asarray(v).astype(p.dtype.numpy) for p, v in zip(program.inputs, inputs, strict=True)}
@@ -65,6 +77,8 @@ def check_variants(
     for name, only, guard in variants(program):
         if not aligned(program, guard, named):
             continue
+        if blocks is not None and "_tma" in name:
+            only = with_blocks(only, blocks)
         sanitizer = Sanitizer() if watched else None
         source = ArtifactSource(replace(artifact, programs=(only,)))
         (found,) = EmulatorDevice(sanitizer=sanitizer).load(only, source).run(list(named.values()), None)

@@ -19,7 +19,18 @@ from tessera.program.dim import symbol
 from tessera.program.dtype import DTYPES, f32
 from tessera.program.errors import ProgramError
 from tessera.program.graph import Graph, Node
-from tessera.program.program import SCHEMA, Constant, Extent, Immediate, Launch, Plan, Pointer, Port, Program
+from tessera.program.program import (
+    SCHEMA,
+    BoxMap,
+    Constant,
+    Extent,
+    Immediate,
+    Launch,
+    Plan,
+    Pointer,
+    Port,
+    Program,
+)
 from tessera.program.validate import validate
 
 DOCUMENT = json.loads(program_to_json(whole_program()))
@@ -177,6 +188,37 @@ def test_unknown_schema_version_is_refused_by_name(schema: str) -> None:
     assert "pip install --upgrade" in str(raised.value.hint)
     with pytest.raises(ProgramError, match="schema: version"):
         program_from_json(json.dumps(put(("schema",), schema)))
+
+
+def test_newer_minor_version_with_an_unknown_argument_is_said_to_be_newer() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["schema"] = "1.7"
+    document["plans"][0]["steps"][0]["args"][0] = {"type": "texture", "name": "x"}
+    with pytest.raises(ProgramError, match=r"of schema 1\.7, this Tessera reads up to 1\.\d") as raised:
+        program_from_json(json.dumps(document))
+    assert "pip install --upgrade" in str(raised.value.hint)
+    assert raised.value.fields["path"].startswith("plans[0].steps[0].args[0]")
+
+
+N, X = symbol("n"), Pointer(space="input", name="x")
+BAD_MAPS = [
+    (BoxMap(tensor=X, element="f32", sizes=(N, N), box=(4, 4)), "0 numbers for 2 dimensions, not 1"),
+    (BoxMap(tensor=X, element="f32", sizes=(N, N), strides_bytes=(8,), box=(4, 4)), "multiple of 16"),
+    (BoxMap(tensor=X, element="f32", sizes=(N,), box=(64,), swizzle=128), "does not fit swizzle 128"),
+    (BoxMap(tensor=Pointer(space="input", name="q"), element="f32", sizes=(N,), box=(4,)), "no input is"),
+    (BoxMap(tensor=X, element="f32", sizes=(symbol("q"),), box=(4,)), "the symbol 'q'"),
+]
+
+
+@pytest.mark.parametrize(("argument", "text"), BAD_MAPS)
+def test_tensor_maps_that_no_gpu_takes_are_refused(argument: BoxMap, text: str) -> None:
+    launch = Launch(kernel="k", grid=(1, 1, 1), args=(argument,))
+    for target in ("sm_90a", "cpu-x86_64-v3"):
+        plan = Plan(targets=(target,), steps=(launch,))
+        found = "takes no tensor map" if target.startswith("cpu") else text
+        with pytest.raises(ProgramError, match=found) as raised:
+            validate(msgspec.structs.replace(whole_program(), plans=(plan,)))
+        assert raised.value.fields["path"].startswith("plans[0].steps[0].args[0]")
 
 
 def test_written_schema_is_read() -> None:

@@ -6,6 +6,7 @@ from tessera.program.dim import align, ceildiv, symbol
 from tessera.program.dtype import bf16, f32, i32, i64
 from tessera.program.graph import Graph, Node
 from tessera.program.program import (
+    BoxMap,
     Buffer,
     Choice,
     Compare,
@@ -45,6 +46,15 @@ def whole_program() -> Program:
             Extent(value=N * K, dtype=i32),
             Immediate(value=1.5, dtype=f32),
             ScalarInput(name="k", dtype=i64),
+            BoxMap(
+                tensor=x,
+                element="f32",
+                sizes=(N, K),
+                strides_bytes=(N * 4,),
+                box=(32, 8),
+                swizzle=128,
+                l2_promotion=256,
+            ),
         ),
     )
     wide = Launch(kernel="relu_wide", grid=(N, 1, 1), block=(32, 4, 1), args=(temporary, out))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from handmade import HIDDEN, TARGETS, mlp_weights, saxpy_program, softmax_program
 
+from tessera.emulator.tensor_maps import encode_tensor_map
 from tessera.program.artifact import Artifact
 from tessera.program.dim import symbol
 from tessera.program.dtype import bf16, f32, i32
@@ -32,6 +33,7 @@ from tessera.program.program import (
     Port,
     Program,
 )
+from tessera.program.tensor_map import TensorMap
 from tessera.runtime import ArtifactSource, DeviceFallbackWarning, open_artifact
 from tessera.runtime.cpu import allocate
 from tessera.runtime.cuda import CudaDevice, choose_code
@@ -79,6 +81,9 @@ class StandIn:
 
     def launcher(self, function: Any, call: Any, params: int, stream: Any) -> Callable[[], object]:
         return lambda: function(params, 0, call.items)
+
+    def encode_map(self, tensor_map: TensorMap) -> bytes:
+        return encode_tensor_map(tensor_map)
 
     def stream(self) -> Any:
         return None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from handmade import B, N, plan
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tessera.emulator.tensor_maps import decode, encode_tensor_map
 from tessera.program.dim import symbol
 from tessera.program.dtype import bf16, f32, i32
-from tessera.program.errors import InputError, ProgramError
+from tessera.program.errors import InputError, KernelError, ProgramError
 from tessera.program.program import (
+    BoxMap,
     Buffer,
     Choice,
     Compare,
@@ -23,11 +27,13 @@ from tessera.program.program import (
     Immediate,
     Launch,
     Option,
+    Plan,
     Pointer,
     Port,
     Program,
     ScalarInput,
 )
+from tessera.program.tensor_map import TensorMap
 from tessera.program.validate import validate
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.schedule import GemmCall, LaunchCall, make_schedule
@@ -184,7 +190,7 @@ def test_argument_arrays_hold_what_kernels_read(base: int, arena: int, number: f
     bases = (("input", "x"), ("output", "y"), ("arena", ""))
     found = schedule(made)
     assert all(isinstance(call, LaunchCall) for call in found.calls)
-    cells = ArgumentCells(found, bases, lambda a: 1000 + a.offset_bytes, {"a": 1, "k": 2})
+    cells = ArgumentCells(found, bases, lambda a: 1000 + a.offset_bytes, {"a": 1, "k": 2}, encode_tensor_map)
     inputs = [np.zeros(0, np.float32), np.array(1, np.float32), np.array(size, np.int32)]
     cells.bind([base, 0, arena], inputs)
     assert values(cells, 0, "QQfqiQi") == [base + 12, arena + 16, number, 6, size, 1004, 1]
@@ -194,3 +200,56 @@ def test_argument_arrays_hold_what_kernels_read(base: int, arena: int, number: f
 def test_small_float_constants_are_encoded_as_their_bits() -> None:
     (call,) = schedule(program(launch(Immediate(value=1.5, dtype=bf16)))).calls
     assert call.args[0].data == np.array(1.5, bf16.numpy).tobytes()
+
+
+def gpu_schedule(*steps: Any, **fields: Any) -> Any:
+    plans = (Plan(targets=("sm_90a",), steps=steps, **fields),)
+    made = msgspec.structs.replace(program(), plans=plans)
+    validate(made)
+    return schedule(made, n=64)
+
+
+def test_tensor_maps_are_encoded_where_their_tensor_lies() -> None:
+    left, right = (
+        BoxMap(
+            tensor=Pointer(space=space, name=name, offset_bytes=offset),
+            element="f32",
+            sizes=(N, B),
+            strides_bytes=(4 * N,),
+            box=(8, 4),
+            swizzle=32,
+        )
+        for space, name, offset in (("input", "x", 16 * B), ("persistent", "w", 0))
+    )
+    found = gpu_schedule(
+        launch(left, X, right),
+        launch(left),
+        persistent=(Buffer(name="w", offset_bytes=0, bytes=16),),
+        persistent_bytes=16,
+    )
+    encoded: list[TensorMap] = []
+
+    def encode(m: TensorMap) -> bytes:
+        encoded.append(m)
+        return encode_tensor_map(m)
+
+    bases = (("input", "x"), ("output", "y"), ("arena", ""))
+    cells = ArgumentCells(found, bases, lambda a: 4096 + a.offset_bytes, {}, encode)
+    cells.bind([1024, 0, 0], [])
+    first, _, second, again = (ctypes.c_uint64 * 4).from_address(cells.address(0))
+    assert first % 64 == second % 64 == 0
+    assert first == again
+    at = [decode(ctypes.string_at(place, 128)) for place in (first, second)]
+    assert [m.address for m in at] == [1024 + 32, 4096]
+    assert (at[0].sizes, at[0].strides, at[0].box, at[0].swizzle) == ((64, 2), (256,), (8, 4), 32)
+    cells.bind([1024, 0, 0], [])
+    assert len(encoded) == 2
+    cells.bind([2048, 0, 0], [])
+    assert decode(ctypes.string_at(first, 128)).address == 2048 + 32
+
+
+def test_tensor_map_of_nothing_is_refused_at_the_launch() -> None:
+    found = gpu_schedule(launch(BoxMap(tensor=X, element="f32", sizes=(N - 64,), box=(8,))))
+    cells = ArgumentCells(found, (("input", "x"),), lambda _: 0, {}, encode_tensor_map)
+    with pytest.raises(KernelError, match="each is from 1"):
+        cells.bind([0], [])

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
         bulk_wait,
         bulk_wait_read,
         tma_load_2d,
+        tma_load_3d,
+        tma_load_4d,
+        tma_load_5d,
         tma_prefetch,
         tma_store_2d,
     )
@@ -159,6 +162,8 @@ if TYPE_CHECKING:
         store_shared_u32,
         store_shared_u32x2,
         store_shared_u32x4,
+        store_u32,
+        store_u32x2,
         store_u32x4,
         store_u32x4_streaming,
     )
@@ -187,7 +192,8 @@ _EXPORTS: dict[str, str] = {
         "mbarrier_invalidate mbarrier_test_wait_parity mbarrier_try_wait_parity"
     ),
     "bulk": (
-        "bulk_commit bulk_load bulk_store bulk_wait bulk_wait_read tma_load_2d tma_prefetch tma_store_2d"
+        "bulk_commit bulk_load bulk_store bulk_wait bulk_wait_read tma_load_2d tma_load_3d "
+        "tma_load_4d tma_load_5d tma_prefetch tma_store_2d"
     ),
     "convert": (
         "add_bf16x2 add_f16x2 bf16x2_to_f32 e4m3x2_to_f16x2 e5m2x2_to_f16x2 f16x2_to_e4m3x2 "
@@ -220,7 +226,7 @@ _EXPORTS: dict[str, str] = {
         "load_shared_f32x2 load_shared_f32x4 load_shared_u32 load_shared_u32x2 load_shared_u32x4 "
         "load_u32x4 load_u32x4_bypass load_u32x4_constant load_u32x4_streaming shared_address "
         "store_f32x4 store_f32x4_streaming store_shared_f32x2 store_shared_f32x4 store_shared_u32 "
-        "store_shared_u32x2 store_shared_u32x4 store_u32x4 store_u32x4_streaming"
+        "store_shared_u32x2 store_shared_u32x4 store_u32 store_u32x2 store_u32x4 store_u32x4_streaming"
     ),
     "warpgroup": (
         "setmaxnreg_dec setmaxnreg_inc wgmma_bf16 wgmma_bf16_trans wgmma_commit wgmma_descriptor "
@@ -356,6 +362,8 @@ __all__ = [
     "store_shared_u32",
     "store_shared_u32x2",
     "store_shared_u32x4",
+    "store_u32",
+    "store_u32x2",
     "store_u32x4",
     "store_u32x4_streaming",
     "sub_bf16x2",
@@ -364,6 +372,9 @@ __all__ = [
     "tanh_approx_bf16x2",
     "tanh_approx_f16x2",
     "tma_load_2d",
+    "tma_load_3d",
+    "tma_load_4d",
+    "tma_load_5d",
     "tma_prefetch",
     "tma_store_2d",
     "wgmma_bf16",

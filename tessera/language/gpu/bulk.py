@@ -9,6 +9,7 @@ Source of all: PTX ISA 8.8, "Data Movement and Conversion Instructions: Bulk cop
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from tessera.language.gpu.assembly import I32, SM_90, U32, U64, instruction, with_number
 
@@ -35,20 +36,32 @@ bulk_store = _make(
     source=U32,
     size=U32,
 )
-tma_load_2d = _make(
-    "tma_load_2d",
-    "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-    "[$0], [$1, {$2, $3}], [$4];",
-    None,
-    "Starts to copy the map's box at element (`row`, `column`) of a matrix to shared memory, at a multiple "
-    "of 128 bytes. What lies outside of the matrix becomes zeros.",
-    SM_90,
-    to=U32,
-    tensor_map=U64,
-    column=I32,
-    row=I32,
-    barrier=U32,
-)
+
+
+def _tensor_load(rank: int) -> Any:
+    """`tma_load_2d` and its neighbours of more dimensions."""
+    axes = ("column", "row", "plane", "box", "block")[:rank]
+    places = ", ".join(f"${2 + i}" for i in range(rank))
+    return _make(
+        f"tma_load_{rank}d",
+        f"cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+        f"[$0], [$1, {{{places}}}], [${2 + rank}];",
+        None,
+        f"Starts to copy the map's box at element ({', '.join(f'`{a}`' for a in reversed(axes))}) of a "
+        f"{'matrix' if rank == 2 else 'tensor'} to shared memory, at a multiple of 128 bytes. What lies "
+        "outside of it becomes zeros.",
+        SM_90,
+        to=U32,
+        tensor_map=U64,
+        **dict.fromkeys(axes, I32),
+        barrier=U32,
+    )
+
+
+tma_load_2d = _tensor_load(2)
+tma_load_3d = _tensor_load(3)
+tma_load_4d = _tensor_load(4)
+tma_load_5d = _tensor_load(5)
 tma_store_2d = _make(
     "tma_store_2d",
     "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [$0, {$1, $2}], [$3];",

@@ -145,6 +145,10 @@ load_shared_u32x2 = _load("u32x2", "shared", "", "", "")
 load_shared_f32x2 = _load("f32x2", "shared", "", "", "")
 store_shared_u32x2 = _store("u32x2", "shared", "", "", "")
 store_shared_f32x2 = _store("f32x2", "shared", "", "", "")
+store_u32x2 = _store("u32x2", "global", "", "", "")
+store_u32 = _make(
+    "store_u32", "st.global.b32 [$0], $1;", None, "Stores 32 bits to global memory.", address=U64, value=U32
+)
 load_shared_u32 = _make(
     "load_shared_u32", "ld.shared.b32 $0, [$1];", U32, "32 bits from shared memory.", address=U32
 )

@@ -124,7 +124,7 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
     if target == "cpu" and fold.inner != 1:
         return _rewrite_columns_cpu(body, root, core, fold)
     team = choose_team(target, body, fold.outer, fold.length, fold.inner)
-    row = _Row(body, root, core, fold, team)
+    row = Row(body, root, core, fold, team)
     with team.rows():
         if node.op in POSITIONS:
             row.position()
@@ -165,7 +165,7 @@ def _reduce_columns_cpu(body: Body, root: int, core: int, fold: Fold) -> Geometr
 
 def _fold_columns(body: Body, root: int, core: int, fold: Fold, outer: Name, columns: list[Name]) -> None:
     teams = [Loop(body, fold.outer, fold.length, fold.inner) for _ in columns]
-    rows = [_Row(body, root, core, fold, team) for team in teams]
+    rows = [Row(body, root, core, fold, team) for team in teams]
     for team, column in zip(teams, columns, strict=True):
         team.outer, team.inner = outer, column
     op = "sum" if rows[0].node.op == "mean" else rows[0].node.op
@@ -182,7 +182,7 @@ def _rewrite_columns_cpu(body: Body, root: int, core: int, fold: Fold) -> Geomet
     node = body.graph.nodes[core]
 
     def write(strip: Strip) -> None:
-        row = _Row(body, root, core, fold, strip.team)
+        row = Row(body, root, core, fold, strip.team)
         if node.op in POSITIONS:
             places = position_strip(strip, row.x, row.dtype, node.op)
             with strip.columns() as c:
@@ -204,7 +204,9 @@ Rewrite = Callable[[Name, Index], str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """A team's row: what is folded from it, and what is written."""
+
     body: Body
     root: int
     core: int
@@ -213,6 +215,7 @@ class _Row:
 
     @property
     def node(self) -> Node:
+        """The reduction or normalization."""
         return self.body.graph.nodes[self.core]
 
     @property
@@ -224,6 +227,7 @@ class _Row:
 
     @property
     def kind(self) -> str:
+        """The compute type."""
         return scalar_math.compute_type(self.dtype)
 
     def x(self, r: Name) -> tuple[Name, Index]:
@@ -300,6 +304,7 @@ class _Row:
         self.body.store(self.root, self.fold.result(self.body, self.team, self.node.shape))
 
     def mean_of(self, total: Name) -> Name:
+        """A sum over the length of the row."""
         length = f"{self.kind}({self.body.writer.size(self.fold.length)})"
         return self.body.writer.let("mean", scalar_math.divide(total, length, self.kind))
 
@@ -354,11 +359,11 @@ class _Row:
         return scalar_math.cast(value, weight.dtype, self.node.dtype, rounded=False)
 
 
-_NORMALIZATIONS: dict[str, Callable[[_Row], Rewrite]] = {
-    "softmax": _Row.softmax,
-    "log_softmax": _Row.log_softmax,
-    "layernorm": _Row.layernorm,
-    "rmsnorm": _Row.rmsnorm,
+_NORMALIZATIONS: dict[str, Callable[[Row], Rewrite]] = {
+    "softmax": Row.softmax,
+    "log_softmax": Row.log_softmax,
+    "layernorm": Row.layernorm,
+    "rmsnorm": Row.rmsnorm,
 }
 
 

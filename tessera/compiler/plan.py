@@ -9,6 +9,7 @@ from tessera.compiler.body import WORKSPACE
 from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group
 from tessera.compiler.groups import Group, Grouping, blas_operand, group_nodes
 from tessera.compiler.kernel_source import KernelSource
+from tessera.compiler.lower_long_rows import long_row_variants
 from tessera.compiler.lower_matmul import blas_sizes
 from tessera.compiler.matmul_variants import Variant, matmul_variants
 from tessera.compiler.matrix_units import MatrixUnits
@@ -138,7 +139,12 @@ class _Planner:
             found = matmul_variants(self.graph, group, self.grouping, self.units)
             if found:
                 return found
-        return (Variant((lower_group(self.graph, group, self.grouping, self.kind),)),)
+        split: tuple[Variant, ...] = ()
+        if self.kind == "cuda" and group.core is not None:
+            split = long_row_variants(self.graph, group, self.grouping)
+            if split and not split[-1].guard:
+                return split
+        return (*split, Variant((lower_group(self.graph, group, self.grouping, self.kind),)))
 
     def _workspace(self, group: Group, size: Dim, number: int) -> Pointer:
         """Memory between the kernels of one variant."""

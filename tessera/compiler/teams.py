@@ -30,9 +30,14 @@ class Team(ABC):
     before: Name = ZERO
     """Place in the folded axes before the last ones, where a loop of its own goes over them."""
 
+    part: Name = ZERO
+    """Which of its parts of the row the team folds."""
+
     def __init__(self, body: Body, outer: Dim, length: Dim, inner: Dim) -> None:
         self.body = body
         self.sizes = (outer, length, inner)
+        self.parts: Dim = 1
+        """Parts that a row is cut into, a team for each."""
 
     @property
     @abstractmethod
@@ -58,10 +63,25 @@ class Team(ABC):
     @contextmanager
     def _strided(self, first: str, step: int) -> Iterator[Name]:
         writer = self.body.writer
+        end = writer.size(self.sizes[1])
+        if self.parts != 1:
+            each = writer.size(ceildiv(self.sizes[1], self.parts))
+            end = writer.let("stop", f"min(({self.part} + 1) * {each}, {end})")
+            first = f"{self.part} * {each} + {first}"
         r = writer.let("r", first)
-        with writer.block(f"while {r} < {writer.size(self.sizes[1])}"):
+        with writer.block(f"while {r} < {end}"):
             yield Name(r, writer.depth)
             writer.line(f"{r} += {step}")
+
+    def _row_of_block(self) -> Name:
+        """The block's row, or its part of one."""
+        writer = self.body.writer
+        writer.line("item = int64(cuda.blockIdx.x)")
+        if self.parts == 1:
+            return Name("item")
+        parts = writer.size(self.parts)
+        self.part = writer.mod(Name("item"), parts)
+        return writer.div(Name("item"), parts)
 
     def _shuffle(self, op: str, total: Name, kind: str) -> None:
         lanes = WARP // 2
@@ -148,14 +168,14 @@ class Block(Team):
     @property
     def geometry(self) -> Geometry:
         """Rows over blocks."""
-        return Geometry((self.sizes[0], 1, 1), THREADS)
+        return Geometry((self.sizes[0] * self.parts, 1, 1), THREADS)
 
     @contextmanager
     def rows(self) -> Iterator[None]:
         """The block's row."""
-        self.body.writer.line("item = int64(cuda.blockIdx.x)")
+        row = self._row_of_block()
         self.body.writer.line("lane = int64(cuda.threadIdx.x & 255)")
-        self.outer = Name("item")
+        self.outer = row
         yield
 
     @contextmanager
@@ -191,16 +211,16 @@ class Columns(Team):
     @property
     def geometry(self) -> Geometry:
         """Tiles of 32 inner positions, for each outer position."""
-        return Geometry((self.sizes[0] * ceildiv(self.sizes[2], WARP), 1, 1), THREADS)
+        return Geometry((self.sizes[0] * ceildiv(self.sizes[2], WARP) * self.parts, 1, 1), THREADS)
 
     @contextmanager
     def rows(self) -> Iterator[None]:
         """The thread's row; past the last one it only goes along to the barriers."""
         writer = self.body.writer
         tiles = writer.size(ceildiv(self.sizes[2], WARP))
-        writer.line("item = int64(cuda.blockIdx.x)")
-        self.outer = writer.div(Name("item"), tiles)
-        tile = writer.mod(Name("item"), tiles)
+        block = self._row_of_block()
+        self.outer = writer.div(block, tiles)
+        tile = writer.mod(block, tiles)
         writer.line("thread = int64(cuda.threadIdx.x & 255)")
         writer.line(f"column = {writer.add(writer.mul(tile, Name(str(WARP))), Name('(thread & 31)'))}")
         writer.line(f"lane = thread >> {WARP.bit_length() - 1}")

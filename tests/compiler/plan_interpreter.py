@@ -19,7 +19,7 @@ from tessera.compiler.plan import plan_graph
 from tessera.program.bind import bind_symbols
 from tessera.program.dim import evaluate, product
 from tessera.program.graph import Graph
-from tessera.program.program import Constant, Extent, Gemm, Launch, Plan, Pointer, Port, Program
+from tessera.program.program import Choice, Constant, Extent, Gemm, Launch, Plan, Pointer, Port, Program
 from tessera.program.validate import validate
 
 TARGETS = {"cpu": ("cpu-x86_64-v3",), "cuda": ("sm_80",)}
@@ -66,7 +66,7 @@ def run_plan(graph: Graph, plan: Plan, kernels: tuple[KernelSource, ...], inputs
         spaces[space] = {b.name: _range(memory, b, symbols) for b in buffers}
     by_name = {kernel.name: kernel for kernel in kernels}
     assert len(by_name) == len(kernels), "kernel names must be unique"
-    for step in (*plan.setup, *plan.steps):
+    for step in _taken((*plan.setup, *plan.steps), symbols):
         if isinstance(step, Gemm):
             _gemm(step, spaces, symbols)
         else:
@@ -75,6 +75,20 @@ def run_plan(graph: Graph, plan: Plan, kernels: tuple[KernelSource, ...], inputs
         p.name: spaces["output"][p.name].view(p.dtype.numpy).reshape([evaluate(d, symbols) for d in p.shape])
         for p in program.outputs
     }
+
+
+def _taken(steps, symbols):
+    """Every step, of choices the ones whose guard holds first."""
+    for step in steps:
+        if not isinstance(step, Choice):
+            yield step
+            continue
+        yield from next(option.steps for option in step.options if _holds(option.guard, symbols))
+
+
+def _holds(guard, symbols) -> bool:
+    checks = {"<=": lambda a, b: a <= b, "divides": lambda a, b: b % a == 0}
+    return all(checks[c.op](evaluate(c.lhs, symbols), evaluate(c.rhs, symbols)) for c in guard)
 
 
 def _bytes(value: np.ndarray) -> np.ndarray:

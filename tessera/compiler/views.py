@@ -33,7 +33,7 @@ def _slice(index: Index, node: Node, graph: Graph) -> Index:
         start, step = starts[axis], steps[axis]
         if (start, step) == (0, 1):
             return i
-        first = writer.size(_first(start, step, size))
+        first = writer.size(slice_start(start, step, size))
         moved = writer.mul(i, Name(str(abs(step))))
         text = f"{first} + {moved}" if step > 0 else f"{first} - ({moved})"
         return writer.integer("s", text, first, moved)
@@ -41,7 +41,7 @@ def _slice(index: Index, node: Node, graph: Graph) -> Index:
     return index.mapped(("slice", starts, steps), graph.nodes[node.inputs[0]].shape, place)
 
 
-def _first(start: int, step: int, size: Dim) -> Dim:
+def slice_start(start: int, step: int, size: Dim) -> Dim:
     """Where a slice begins: counted from the end if negative, and kept inside."""
     if step > 0:
         return start if start >= 0 else dims.maximum(size + start, 0)

@@ -71,7 +71,7 @@ Build = Callable[[Any, Any, Any], Any]
 
 
 def make_intrinsic(name: str, result: Any, arguments: tuple[Any, ...], build: Build) -> Any:
-    """A function for Numba, of one or two arguments, that `build` writes in LLVM."""
+    """A function for Numba, of one to three arguments, that `build` writes in LLVM."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
         return build(context, builder, values)
@@ -80,9 +80,13 @@ def make_intrinsic(name: str, result: Any, arguments: tuple[Any, ...], build: Bu
 
         def typer(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
             return result(*arguments), codegen
-    else:
+    elif len(arguments) == 2:
 
         def typer(typingctx: Any, a: Any, b: Any) -> Any:  # type: ignore[misc]  # noqa: ARG001
+            return result(*arguments), codegen
+    else:
+
+        def typer(typingctx: Any, a: Any, b: Any, c: Any) -> Any:  # type: ignore[misc]  # noqa: ARG001
             return result(*arguments), codegen
 
     typer.__name__ = typer.__qualname__ = name
@@ -239,3 +243,15 @@ div_f64 = make_intrinsic(
     "div_f64", types.float64, (types.float64, types.float64), lambda _c, b, v: b.fdiv(v[0], v[1])
 )
 """`a / b` as IEEE 754 has it: no exception for zero."""
+
+
+def _seen(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
+    """A score where `position < limit`, else minus infinity: a selection, where Python has only a branch.
+
+    Branches by the hundred would take Numba minutes.
+    """
+    score, position, limit = values
+    return builder.select(builder.icmp_signed("<", position, limit), score, ir.Constant(_F32, float("-inf")))
+
+
+seen_f32 = make_intrinsic("seen_f32", types.float32, (types.float32, types.int32, types.int32), _seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tessera.compiler.attention_variants import attention_variants
 from tessera.compiler.body import WORKSPACE
 from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group
 from tessera.compiler.groups import Group, Grouping, blas_operand, group_nodes
@@ -19,6 +20,9 @@ from tessera.program.dim import Dim, align, product
 from tessera.program.dtype import f32, f64
 from tessera.program.graph import Graph
 from tessera.program.program import Arg, Buffer, Choice, Extent, Gemm, Launch, Option, Plan, Pointer, Step
+
+_VARIANTS = {"matmul": matmul_variants, "attention": attention_variants}
+"""What tensor cores compute, by operator."""
 
 
 def plan_graph(
@@ -135,8 +139,9 @@ class _Planner:
         return Choice(options=tuple(options))
 
     def _variants(self, group: Group) -> tuple[Variant, ...]:
-        if self.units is not None and group.core is not None and self.graph.nodes[group.core].op == "matmul":
-            found = matmul_variants(self.graph, group, self.grouping, self.units)
+        op = None if group.core is None else self.graph.nodes[group.core].op
+        if self.units is not None and op in _VARIANTS:
+            found = _VARIANTS[op](self.graph, group, self.grouping, self.units)
             if found:
                 return found
         split: tuple[Variant, ...] = ()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import linecache
+import os
 import resource
 import shutil
 import statistics
@@ -411,6 +412,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, metavar=("TOOL", "KERNEL", "NUMBER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as FOLDER:
+        # Triton keeps what it made from run to run, unless it is told another folder.
+        os.environ.setdefault("TRITON_CACHE_DIR", f"{FOLDER}/triton")
         if given.one:
             tool, kernel, number = given.one
             TOOLS[tool][0](kernel, float(number))

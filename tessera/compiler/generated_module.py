@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from tessera.compiler.generated_ir import write_body
 from tessera.compiler.generated_values import Value, Values
 from tessera.compiler.numba_adapter import CudaIR, cuda_compiler, library_ir, no_driver
+
+
+@cache
+def _load_tables(typing: Any, target: Any) -> None:
+    """What numba-cuda knows, once; `Values` looks for what was registered later when it misses something."""
+    typing.refresh()
+    target.refresh()
 
 
 def lower_generated(
@@ -53,8 +61,7 @@ def lower_generated(
     flags.nvvm_options = {"fastmath": fast_math, "opt": 3 if opt_level > 0 else 0}
     with global_compiler_lock, no_driver(cc), ConfigStack().enter(flags), numba_target_override():
         typing, target = cuda_target.typing_context, cuda_target.target_context
-        typing.refresh()
-        target.refresh()
+        _load_tables(typing, target)
         target = _make_subtarget(target, flags)
         library = target.codegen().create_library(tree.name)
         module = library.create_ir_module(tree.name)

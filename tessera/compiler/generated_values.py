@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tessera.compiler.generated_arrays import array_parts, shared_array
+from tessera.compiler.numba_adapter import unbound
+
 
 class UnknownConstructError(Exception):
     """Something of the kernel that this way of lowering does not know; numba-cuda's own does."""
@@ -49,6 +52,14 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 _function_types: dict[Any, Any] = {}
 _signatures: dict[tuple[Any, ...], Any] = {}
 """Signature by function and argument types: what typing costs is paid once in a process."""
+_implementations: dict[tuple[Any, Any], tuple[Any, Any]] = {}
+"""What writes a call, and the signature that it takes, by function and signature."""
+
+
+def _is_shared_array(function: Any) -> bool:
+    from numba import cuda
+
+    return function is cuda.shared.array
 
 
 class Values:
@@ -115,13 +126,42 @@ class Values:
         """
         given = [self._argument(operand, literal=literal) for operand in operands]
         signature = self._signature(function, tuple(value.type for value in given))
-        implementation = self.target.get_function(self._function_type(function), signature)
+        if function.home is not None and function.home[1] == "array" and _is_shared_array(function.value):
+            return self._shared_array(signature)
+        implementation = self._implementation(function, signature)
         converted = [
             self.cast(value, kind).llvm if not isinstance(kind, self.types.Literal) else value.llvm
             for value, kind in zip(given, signature.args, strict=True)
         ]
         result = implementation(self.builder, converted)
         return Value(signature.return_type, result)
+
+    def _implementation(self, function: Known, signature: Any) -> Callable[[Any, Any], Any]:
+        """What writes the LLVM of a call: `(builder, arguments)`.
+
+        Looking one up costs more than most write; those that link nothing are the same in every kernel.
+        """
+        key = (function.value, signature)
+        known = _implementations.get(key)
+        if known is None:
+            found = self.target.get_function(self._function_type(function), signature)
+            if getattr(found, "libs", ()):
+                lookup: Callable[[Any, Any], Any] = found
+                return lookup
+            known = _implementations[key] = unbound(found)
+        write, types = known
+        return lambda builder, arguments: write(self.target, builder, types, arguments, loc=None)
+
+    def _shared_array(self, signature: Any) -> Value:
+        shape, _, *alignment = signature.args
+        kind = signature.return_type
+        if not isinstance(kind.dtype, self.types.Number):
+            raise UnknownConstructError(f"shared array of {kind.dtype}")
+        sizes = [
+            part.literal_value for part in (shape if isinstance(shape, self.types.BaseTuple) else [shape])
+        ]
+        known = next((a.literal_value for a in alignment if isinstance(a, self.types.IntegerLiteral)), None)
+        return Value(kind, shared_array(self.target, self.builder, kind, sizes, known))
 
     def _argument(self, operand: Operand, *, literal: bool) -> Value:
         if isinstance(operand, Value):
@@ -164,7 +204,7 @@ class Values:
             if function.home is None:
                 return self.typing.resolve_value_type(function.value)
             return self.typing.resolve_getattr(self._function_type(function.home[0]), function.home[1])
-        except TypingError:
+        except (TypingError, ValueError):
             return None
 
     def _signature(self, function: Known, kinds: tuple[Any, ...]) -> Any:
@@ -200,9 +240,8 @@ class Values:
         """An array's data pointer and sizes; taken apart once, where the array is made."""
         found = self._arrays.get(id(array.llvm))
         if found is None:
-            whole = self.target.make_array(array.type)(self.target, self.builder, array.llvm)
-            shape = [self.builder.extract_value(whole.shape, axis) for axis in range(array.type.ndim)]
-            found = self._arrays[id(array.llvm)] = (whole.data, shape)
+            parts = array_parts(self.target, self.builder, array.type, array.llvm)
+            found = self._arrays[id(array.llvm)] = parts
         return found
 
     def keep(self, array: Value) -> None:

@@ -19,6 +19,7 @@ from tessera.compiler.native import CpuKernel
 from tessera.compiler.numba_adapter import Function
 from tessera.compiler.options import AOTConfig, ToolOptions
 from tessera.compiler.ptx import CudaKernel, virtual_file
+from tessera.compiler.source import parsed_module
 from tessera.compiler.unit import Unit
 from tessera.program.graph import Graph
 from tessera.program.program import Constant, Plan, Port, Program
@@ -194,7 +195,7 @@ def load_source(source: KernelSource) -> Function:
     file = f"<{source.name}.{source.target}.{digest}.py>"
     linecache.cache[file] = (len(source.source), None, source.source.splitlines(keepends=True), file)
     namespace: dict[str, Any] = {"__name__": f"tessera_generated_{source.name}"}
-    exec(compile(source.source, file, "exec"), namespace)  # noqa: S102 - written by this compiler
+    exec(compile(parsed_module(source.source), file, "exec"), namespace)  # noqa: S102 - written by this compiler
     function: Function = namespace[source.name]
     return function
 

@@ -187,6 +187,15 @@ def lower_cuda(
         return library_ir(library, library._entry_name)
 
 
+def unbound(implementation: Any) -> tuple[Any, Any]:
+    """What writes a call of a function, `write(context, builder, signature, arguments, loc)`; its signature.
+
+    Args:
+        implementation: From a target context's `get_function`, which binds both to the context.
+    """
+    return implementation._imp, implementation._sig
+
+
 def library_ir(library: Any, entry: str) -> CudaIR:
     """What numba-cuda has gathered in a code library for one kernel."""
     modules = _ordered_modules(entry, [str(m) for m in library.modules])
@@ -258,39 +267,6 @@ def stable_names(ir: CudaIR, name: str) -> tuple[str, ...]:
                 suffix = "_raise" if symbol.endswith("__exc_helper__") else ""
                 names.setdefault(symbol, f"{name}__{len(names)}{suffix}")
     return tuple(_SYMBOL.sub(lambda m: f'"{names.get(m[1], m[1])}"', text) for text in texts)
-
-
-def nvvm_ptx(
-    modules: Sequence[str],
-    *,
-    arch: str,
-    opt_level: int = 3,
-    fast_math: bool = False,
-    debug: bool = False,
-) -> tuple[str, ...]:
-    """PTX of LLVM modules; one text, or one for each module with `debug`.
-
-    Args:
-        modules: LLVM IR, as `stable_names` returns it.
-        arch: Virtual architecture such as `compute_90a`.
-        opt_level: 0 or more: NVVM knows 0 and 3.
-        fast_math: Fast floating-point arithmetic.
-        debug: Keep full debug information.
-
-    Raises:
-        numba.cuda.cudadrv.error.NvvmError: NVVM refused a module.
-    """
-    cuda_compiler()
-    from numba.cuda.cudadrv import nvvm
-
-    options: dict[str, Any] = {"arch": arch, "fastmath": fast_math, "opt": 3 if opt_level else 0}
-    if debug:
-        options["g"] = None
-    # NVVM takes debug information in one module at a time only.
-    units: list[list[str]] = [[m] for m in modules] if debug else [list(modules)]
-    return tuple(
-        nvvm.compile_ir(unit, **dict(options)).decode().strip("\x00").strip() + "\n" for unit in units
-    )
 
 
 @cache

@@ -19,10 +19,11 @@ from tessera.compiler.numba_adapter import (
     CudaIR,
     Function,
     lower_cuda,
-    nvvm_ptx,
     stable_names,
 )
+from tessera.compiler.nvvm import nvvm_ptx
 from tessera.compiler.options import ToolOptions
+from tessera.compiler.source import parsed_module
 from tessera.program.arch import parse_arch
 from tessera.program.errors import SourceLocation, ToolchainError
 
@@ -119,7 +120,7 @@ def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
         "noalias": kernel.noalias,
     }
     if kernel.source is not None and not (options.lineinfo or options.debug):
-        tree = next(n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef))
+        tree = next(n for n in parsed_module(kernel.source).body if isinstance(n, ast.FunctionDef))
         with suppress(UnknownConstructError):
             return lower_generated(tree, kernel.function.__globals__, kinds, **common)
     return lower_cuda(kernel.function, kinds, lineinfo=options.lineinfo, debug=options.debug, **common)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -19,6 +20,12 @@ def parsed(file: str) -> ast.Module | None:
         return ast.parse("".join(lines)) if lines else None
     except SyntaxError:
         return None
+
+
+@lru_cache(maxsize=32)
+def parsed_module(text: str) -> ast.Module:
+    """Syntax tree of generated source: it is run and lowered, and parsing costs as much as either."""
+    return ast.parse(text)
 
 
 def column_of_line(file: str, line: int) -> int | None:

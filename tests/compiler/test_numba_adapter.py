@@ -108,3 +108,21 @@ def test_functions_of_a_shim_are_those_called_in_the_order_of_their_names():
     assert numba_adapter.needed_functions(head + one + two, {"a", "b"}) == head + two + one
     assert numba_adapter.needed_functions(head + one + two, {"b", "f"}) == head + one
     assert numba_adapter.needed_functions(head + one + two, {"f"}) == ""
+
+
+def test_implementations_can_be_taken_from_their_context():
+    import operator
+
+    from numba.cuda import types
+    from numba.cuda.descriptor import cuda_target
+
+    numba_adapter.cuda_compiler()
+    typing, target = cuda_target.typing_context, cuda_target.target_context
+    typing.refresh()
+    target.refresh()
+    function = typing.resolve_value_type(operator.add)
+    signature = typing.resolve_function_type(function, (types.float32, types.float32), {})
+    write, taken = numba_adapter.unbound(target.get_function(function, signature))
+    assert taken == signature
+    parameters = inspect.signature(write).parameters
+    assert "loc" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

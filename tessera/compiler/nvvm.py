@@ -1,0 +1,55 @@
+"""LLVM modules become PTX: NVVM, with what it needs and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tessera.compiler.numba_adapter import cuda_compiler
+
+
+def nvvm_ptx(
+    modules: Sequence[str],
+    *,
+    arch: str,
+    opt_level: int = 3,
+    fast_math: bool = False,
+    debug: bool = False,
+) -> tuple[str, ...]:
+    """PTX of LLVM modules; one text, or one for each module with `debug`.
+
+    Args:
+        modules: LLVM IR, as `stable_names` returns it.
+        arch: Virtual architecture such as `compute_90a`.
+        opt_level: 0 or more: NVVM knows 0 and 3.
+        fast_math: Fast floating-point arithmetic.
+        debug: Keep full debug information.
+
+    Raises:
+        numba.cuda.cudadrv.error.NvvmError: NVVM refused a module.
+    """
+    cuda_compiler()
+    options: dict[str, Any] = {"arch": arch, "fastmath": fast_math, "opt": 3 if opt_level else 0}
+    if debug:
+        options["g"] = None
+    # NVVM takes debug information in one module at a time only.
+    units: list[list[str]] = [[m] for m in modules] if debug else [list(modules)]
+    return tuple(_compile_ir(unit, dict(options)).decode().strip("\x00").strip() + "\n" for unit in units)
+
+
+def _compile_ir(modules: list[str], options: dict[str, Any]) -> bytes:
+    """PTX of modules; the library of mathematical functions, 2 ms, is read by those that call it."""
+    from numba.cuda.cudadrv import nvvm
+
+    made: bytes
+    if any("__nv_" in text for text in modules) or "g" in options:
+        made = nvvm.compile_ir(modules, **options)
+        return made
+    if options.pop("fastmath", False):
+        options.update(ftz=True, fma=True, prec_div=False, prec_sqrt=False)
+    unit = nvvm.CompilationUnit(options)
+    for text in modules:
+        unit.add_module(nvvm.llvm_replace(text).encode())
+    unit.verify()
+    made = unit.compile()
+    return made

@@ -17,6 +17,8 @@ from tessera.program.graph import Graph, Node
 
 WORKSPACE = -1
 """Stands for the node of memory between two kernels of one group."""
+SECOND_WORKSPACE = -2
+"""Another one, for kernels that read the one and write the other."""
 
 
 class Body:
@@ -85,7 +87,7 @@ class Body:
 
     def pointer(self, node: int) -> Name:
         """The parameter that points at the memory of a tensor that is read."""
-        owner = node if node == WORKSPACE else self._owner(node)
+        owner = node if node < 0 else self._owner(node)
         return self.reads.setdefault(owner, Name(f"in{len(self.reads)}"))
 
     def tensor_map(self, found: OperandMap) -> Name:
@@ -97,7 +99,7 @@ class Body:
         count = 1
         for size in shape:
             count *= size
-        self.shared_bytes += count * (4 if kind == "float32" else 8)
+        self.shared_bytes += count * (4 if kind in ("float32", "int32") else 8)
         sizes = str(shape[0]) if len(shape) == 1 else str(shape)
         return self.writer.declare("shared", f"cuda.shared.array({sizes}, {kind})")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tessera.compiler import scalar_math
-from tessera.compiler.body import WORKSPACE, Body
+from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.kernel_source import KernelSource
@@ -60,6 +60,8 @@ class LoweredGroup:
     """Lowest architecture that has its instructions."""
     to_workspace: bool = False
     """Whether it writes the memory between the group's kernels, not the root's."""
+    to_second: bool = False
+    """Whether that is the second such memory."""
     maps: tuple[OperandMap, ...] = ()
     """Tensor maps, after the pointers."""
 
@@ -153,6 +155,7 @@ def lower_with(
     least_cc: tuple[int | str, ...] = (7, 0),
     out: DType | None = None,
     workspace: DType | None = None,
+    to_second: bool = False,
 ) -> LoweredGroup:
     """A GPU kernel of a group, written by a template of one's own.
 
@@ -165,15 +168,15 @@ def lower_with(
         least_cc: Lowest architecture that has its instructions.
         out: Element type of the workspace, if it writes there.
         workspace: Element type of the workspace, if it reads there.
+        to_second: Whether it writes the second workspace.
     """
     body = Body(graph, frozenset(group.members), grouping.owner)
     geometry = write(body)
     pointers = [
-        workspace if node == WORKSPACE and workspace is not None else graph.nodes[node].dtype
-        for node in body.reads
+        workspace if node < 0 and workspace is not None else graph.nodes[node].dtype for node in body.reads
     ]
     lowered = _lowered(body, group, "cuda", geometry, [*pointers, out or graph.nodes[group.root].dtype])
-    return replace(lowered, label=label, least_cc=least_cc, to_workspace=out is not None)
+    return replace(lowered, label=label, least_cc=least_cc, to_workspace=out is not None, to_second=to_second)
 
 
 def _lowered(

@@ -17,7 +17,7 @@ from tessera.program.graph import Node
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
+class Lines:
     """A core seen as outer × length × inner, in order along the middle."""
 
     body: Body
@@ -26,26 +26,32 @@ class _Lines:
 
     @property
     def node(self) -> Node:
+        """The core."""
         return self.body.graph.nodes[self.core]
 
     @property
     def source(self) -> Node:
+        """Its operand."""
         return self.body.graph.nodes[self.node.inputs[0]]
 
     @property
     def axis(self) -> int:
+        """Along which the lines go."""
         return int(str(self.node.attrs["axis"]))
 
     @property
     def length(self) -> Dim:
+        """Elements of a line."""
         return self.source.shape[self.axis]
 
     @property
     def inner(self) -> Dim:
+        """Lines side by side."""
         return product(self.source.shape[self.axis + 1 :])
 
     @property
     def outer(self) -> Dim:
+        """Lines one after the other."""
         return product(self.source.shape[: self.axis])
 
     def at(self, shape: tuple[Dim, ...], outer: Name, r: Name, inner: Name) -> Index:
@@ -70,7 +76,7 @@ class _Lines:
 
 def cumsum_cpu(body: Body, root: int, core: int) -> Geometry:
     """A work item a line; sums in float64, which costs a chain of additions little and loses nothing."""
-    lines, writer = _Lines(body, root, core), body.writer
+    lines, writer = Lines(body, root, core), body.writer
     kind = scalar_math.compute_type(lines.node.dtype)
     wide = "int64" if kind == "int64" else "float64"
     with writer.block("for item in range(begin, end)"):
@@ -83,7 +89,7 @@ def cumsum_cpu(body: Body, root: int, core: int) -> Geometry:
     return Geometry((lines.outer * lines.inner, 1, 1))
 
 
-def _store_sum(lines: _Lines, total: str, outer: Name, r: Name, inner: Name) -> None:
+def _store_sum(lines: Lines, total: str, outer: Name, r: Name, inner: Name) -> None:
     from tessera.program.dtype import i64
 
     dtype = lines.node.dtype
@@ -93,11 +99,11 @@ def _store_sum(lines: _Lines, total: str, outer: Name, r: Name, inner: Name) -> 
 
 def cumsum_cuda(body: Body, root: int, core: int) -> Geometry:
     """A block a row, 256 elements at a time; of lines along inner axes a thread each, side by side."""
-    lines = _Lines(body, root, core)
+    lines = Lines(body, root, core)
     return _scan_rows(lines) if lines.inner == 1 else _scan_columns(lines)
 
 
-def _scan_columns(lines: _Lines) -> Geometry:
+def _scan_columns(lines: Lines) -> Geometry:
     writer, kind = lines.body.writer, scalar_math.compute_type(lines.node.dtype)
     count = lines.outer * lines.inner
     writer.line(f"item = int64(cuda.blockIdx.x) * {THREADS} + cuda.threadIdx.x")
@@ -111,7 +117,7 @@ def _scan_columns(lines: _Lines) -> Geometry:
     return Geometry((ceildiv(count, THREADS), 1, 1), THREADS)
 
 
-def _scan_rows(lines: _Lines) -> Geometry:
+def _scan_rows(lines: Lines) -> Geometry:
     """Hillis and Steele's scan of each 256 elements, on top of the sum of those before.
 
     Source: Hillis and Steele, "Data Parallel Algorithms", 1986.
@@ -150,7 +156,7 @@ def _scan_rows(lines: _Lines) -> Geometry:
     return Geometry((lines.outer, 1, 1), THREADS)
 
 
-def _precedes(lines: _Lines, a: str, i: str, b: str, j: str) -> str:
+def precedes(lines: Lines, a: str, i: str, b: str, j: str) -> str:
     """Whether element `a` at `i` comes before `b` at `j`; NaN counts as the largest, equals stay in order."""
     descending = bool(lines.node.attrs["descending"])
     sign = ">" if descending else "<"
@@ -165,7 +171,7 @@ def _precedes(lines: _Lines, a: str, i: str, b: str, j: str) -> str:
 
 def argsort_cuda(body: Body, root: int, core: int) -> Geometry:
     """A thread an element: it counts those that come before, which is its own place."""
-    lines, writer = _Lines(body, root, core), body.writer
+    lines, writer = Lines(body, root, core), body.writer
     total, kept = product(lines.source.shape), lines.node.shape[lines.axis]
     writer.line(f"item = int64(cuda.blockIdx.x) * {THREADS} + cuda.threadIdx.x")
     with writer.block(f"if item < {writer.size(total)}"):
@@ -176,7 +182,7 @@ def argsort_cuda(body: Body, root: int, core: int) -> Geometry:
         rank = writer.let("rank", "int64(0)")
         with writer.block(f"for r in range({writer.size(lines.length)})"):
             other = lines.value(outer, Name("r", writer.depth), inner)
-            with writer.block(f"if {_precedes(lines, other, 'r', mine, here)}"):
+            with writer.block(f"if {precedes(lines, other, 'r', mine, here)}"):
                 writer.line(f"{rank} += 1")
         with writer.block(f"if {rank} < {writer.size(kept)}"):
             lines.store(here, outer, rank, inner)
@@ -188,7 +194,7 @@ def argsort_cpu(body: Body, root: int, core: int) -> Geometry:
 
     Source: Floyd, "Algorithm 245: Treesort 3", 1964.
     """
-    lines, writer = _Lines(body, root, core), body.writer
+    lines, writer = Lines(body, root, core), body.writer
     kept = writer.size(lines.node.shape[lines.axis])
     with writer.block("for item in range(begin, end)"):
         heap = _Heap(lines, *lines.split(Name("item", writer.depth)))
@@ -200,7 +206,7 @@ def argsort_cpu(body: Body, root: int, core: int) -> Geometry:
             with writer.block(f"if full == {kept} and full > 0"):
                 top = writer.let("top", heap.held("0"))
                 value = heap.value(top)
-                with writer.block(f"if {_precedes(lines, mine, 'r', value, top)}"):
+                with writer.block(f"if {precedes(lines, mine, 'r', value, top)}"):
                     heap.sink("r", mine, kept)
         writer.line(f"left = {kept}")
         with writer.block("while left > 1"):
@@ -216,7 +222,7 @@ def argsort_cpu(body: Body, root: int, core: int) -> Geometry:
 class _Heap:
     """Positions in the result's line, none of which precedes those below it."""
 
-    lines: _Lines
+    lines: Lines
     outer: Name
     inner: Name
 
@@ -244,7 +250,7 @@ class _Heap:
             above = writer.let("above", f"({at} - 1) >> 1")
             held = writer.let("held", self.held(above))
             other = self.value(held)
-            with writer.block(f"if not ({_precedes(self.lines, other, held, value, position)})"):
+            with writer.block(f"if not ({precedes(self.lines, other, held, value, position)})"):
                 writer.line("break")
             self.put(at, held)
             writer.line(f"{at} = {above}")
@@ -260,11 +266,11 @@ class _Heap:
             with writer.block(f"if {below} + 1 < {count}"):
                 right = writer.let("held", self.held(f"({below} + 1)"))
                 a, b = self.value(held), self.value(right)
-                with writer.block(f"if {_precedes(lines, a, held, b, right)}"):
+                with writer.block(f"if {precedes(lines, a, held, b, right)}"):
                     writer.line(f"{held} = {right}")
                     writer.line(f"{below} = {below} + 1")
             other = self.value(held)
-            with writer.block(f"if not ({_precedes(lines, value, position, other, held)})"):
+            with writer.block(f"if not ({precedes(lines, value, position, other, held)})"):
                 writer.line("break")
             self.put(at, held)
             writer.line(f"{at} = {below}")

@@ -45,6 +45,8 @@ class Variant:
     """Memory between the kernels."""
     text: str = ""
     """What it is, in words."""
+    second_bytes: Dim = 0
+    """More memory between them, for kernels that read the one and write the other."""
 
 
 def matmul_variants(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tessera.compiler.attention_variants import attention_variants
-from tessera.compiler.body import WORKSPACE
+from tessera.compiler.body import SECOND_WORKSPACE, WORKSPACE
 from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group
 from tessera.compiler.groups import Group, Grouping, blas_operand, group_nodes
 from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.lower_long_rows import long_row_variants
 from tessera.compiler.lower_matmul import blas_sizes
+from tessera.compiler.lower_sort import sort_variants
 from tessera.compiler.matmul_variants import Variant, matmul_variants
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.memory_plan import ALIGNMENT_BYTES, Lifetime, plan_memory
+from tessera.compiler.operators import ORDERS
 from tessera.compiler.passes import optimize_graph
 from tessera.program.dim import Dim, align, product
 from tessera.program.dtype import f32, f64
@@ -128,7 +131,10 @@ class _Planner:
         number = self.numbers.setdefault(variants[0].kernels[0].key, len(self.numbers))
         options: list[Option] = []
         for variant in variants:
-            between = self._workspace(group, variant.workspace_bytes, len(options))
+            between = {
+                WORKSPACE: self._workspace(f"parts_{group.root}_{len(options)}", variant.workspace_bytes),
+                SECOND_WORKSPACE: self._workspace(f"more_{group.root}_{len(options)}", variant.second_bytes),
+            }
             launches = [
                 self._launch(kernel, self._source(kernel, number, variant.text), group, places, between)
                 for kernel in variant.kernels
@@ -144,6 +150,10 @@ class _Planner:
             found = _VARIANTS[op](self.graph, group, self.grouping, self.units)
             if found:
                 return found
+        if self.kind == "cuda" and op in ORDERS:
+            ways = sort_variants(self.graph, group, self.grouping)
+            if ways:
+                return ways
         split: tuple[Variant, ...] = ()
         if self.kind == "cuda" and group.core is not None:
             split = long_row_variants(self.graph, group, self.grouping)
@@ -151,11 +161,11 @@ class _Planner:
                 return split
         return (*split, Variant((lower_group(self.graph, group, self.grouping, self.kind),)))
 
-    def _workspace(self, group: Group, size: Dim, number: int) -> Pointer:
+    def _workspace(self, name: str, size: Dim) -> Pointer:
         """Memory between the kernels of one variant."""
         if size == 0:
             return Pointer(space="null")
-        name, step = f"parts_{group.root}_{number}", len(self.steps[False])
+        step = len(self.steps[False])
         self.lifetimes[-1 - len(self.lifetimes)] = Lifetime(name, size, step, step)
         return Pointer(space="buffer", name=name)
 
@@ -172,12 +182,13 @@ class _Planner:
         source: KernelSource,
         group: Group,
         places: dict[int, Pointer],
-        between: Pointer,
+        between: Mapping[int, Pointer],
     ) -> Launch:
         args: list[Arg] = [
-            between if node == WORKSPACE else self._place(node, places) for node in lowered.reads
+            between[node] if node in between else self._place(node, places) for node in lowered.reads
         ]
-        args.append(between if lowered.to_workspace else places[group.root])
+        written = between[SECOND_WORKSPACE if lowered.to_second else WORKSPACE]
+        args.append(written if lowered.to_workspace else places[group.root])
         args += [found.argument(self._place(found.node, places)) for found in lowered.maps]
         args += [Extent(value=size) for size in lowered.sizes]
         return Launch(

@@ -98,6 +98,11 @@ class Writer:
             self.sizes[dim] = Name(f"n{len(self.sizes)}")
         return self.sizes[dim]
 
+    def parameter(self, value: int) -> Name:
+        """A parameter for a number that is known: kernels that differ in it alone are one kernel."""
+        self.sizes[value] = Name(f"n{len(self.sizes)}")
+        return self.sizes[value]
+
     def integer(self, prefix: str, text: str, *operands: Name) -> Name:
         """Name an integer expression without side effects, in the outermost block that can."""
         for block in self._blocks:

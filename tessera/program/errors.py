@@ -13,6 +13,7 @@ TesseraError
 ├── ProgramError             a Program document that is malformed
 ├── PackageError             a package file that cannot be read or written
 │   └── IntegrityError       a package whose bytes are not what it says
+├── RecordingError           a recording of GPUs that cannot be read or written
 ├── DeviceError              a device that is absent or failed
 │   └── OutOfMemoryError     no memory left on a device
 ├── InputError               inputs that do not match a Program
@@ -151,6 +152,10 @@ class PackageError(TesseraError):
 
 class IntegrityError(PackageError):
     """A package whose bytes are not what it says; `fields["entry"]` names the entry."""
+
+
+class RecordingError(TesseraError):
+    """A recording of GPUs that cannot be read or written."""
 
 
 class DeviceError(TesseraError):

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tessera.profiler.live.figures import Device, Figures, Machine, Reading, Sample
+from tessera.profiler.live.gpu_reader import Tier
 from tessera.profiler.live.recorder import Recorder
 from tessera.profiler.live.recording import Recording
 from tessera.profiler.live.sampler import Sampler
@@ -34,7 +35,7 @@ def main() -> None:
         return
 
     sampler = Sampler(options.interval)
-    fast, slow = timed(sampler)
+    took = timed(sampler)
     before = time.process_time()
     start = time.perf_counter()
     sampler.start()
@@ -48,28 +49,28 @@ def main() -> None:
         "interval_s": options.interval,
         "samples": samples,
         "core_percent": round(100 * share, 3),
-        "fast_ms": round(fast, 4),
-        "slow_ms": round(slow, 4),
+        "sample_ms": {tier.name.lower(): round(ms, 4) for tier, ms in took.items()},
     }
     if options.json:
         print(json.dumps(result))
         return
     print(
         f"{result['gpus']} GPUs, driver {result['driver']}, {1 / options.interval:.3g} samples/s: "
-        f"{result['core_percent']:.2f} % of a core; a sample takes {fast:.3f} ms, "
-        f"{slow:.3f} ms with the slow tier (medians, wall time)"
+        f"{result['core_percent']:.2f} % of a core; a sample takes {took[Tier.FAST]:.3f} ms, once a second "
+        f"{took[Tier.SLOW]:.3f} ms, every 5 s {took[Tier.RARE]:.3f} ms (medians, wall time)"
     )
 
 
-def timed(sampler: Sampler) -> tuple[float, float]:
-    """Median wall time of a sample without and with the slow tier, milliseconds."""
-    sampler.sample()
-    took: dict[bool, list[float]] = {False: [], True: []}
-    for slow in (False,) * 50 + (True,) * 10:
-        start = time.perf_counter()
-        sampler.sample(slow=slow)
-        took[slow].append(1000 * (time.perf_counter() - start))
-    return statistics.median(took[False]), statistics.median(took[True])
+def timed(sampler: Sampler) -> dict[Tier, float]:
+    """Median wall time of a sample of each tier, milliseconds."""
+    sampler.sample(Tier.RARE)
+    took: dict[Tier, list[float]] = {tier: [] for tier in Tier}
+    for tier, count in ((Tier.FAST, 50), (Tier.SLOW, 10), (Tier.RARE, 10)):
+        for _ in range(count):
+            start = time.perf_counter()
+            sampler.sample(tier)
+            took[tier].append(1000 * (time.perf_counter() - start))
+    return {tier: statistics.median(times) for tier, times in took.items()}
 
 
 def recording(gpus: int = 8, seconds: int = 3600) -> None:
@@ -114,8 +115,8 @@ def busy(rng: random.Random, step: int) -> Reading:
             temperature_c=60 + step // 100 % 5,
             sm_clock_mhz=1980 - step // 10 % 4 * 15,
             throttle_reasons=0,
-            pcie_tx_bytes=step * 100_000,
-            pcie_rx_bytes=step * 200_000,
+            pcie_tx_bytes_per_s=rng.randrange(10**9),
+            pcie_rx_bytes_per_s=rng.randrange(10**9),
             nvlink_tx_kib=step * 3_000_000,
             nvlink_rx_kib=step * 3_000_000,
         )

@@ -197,6 +197,15 @@ COMMANDS: tuple[CommandEntry, ...] = (
         _FILE,
     ),
     CommandEntry(
+        "top",
+        "Measure",
+        "GPUs live: utilization, memory, power, clocks, processes; record and replay.",
+        _in("top", "top"),
+        "tessera top --replay demo",
+        "In a terminal it is a screen with keys; in a pipe it prints once. Without a GPU it says so, with "
+        "exit status 1; recordings play anywhere. --json is one object: the newest figures.",
+    ),
+    CommandEntry(
         "diag",
         "Measure",
         "Whether machine, toolchain and package are fit.",

@@ -29,9 +29,9 @@ class Figures(NamedTuple):
     """Bits that `throttling.reasons` puts into words."""
     performance_state: int | None = None
     """0 (fastest) to 15."""
-    pcie_tx_bytes: int | None = None
-    """Sent by the GPU since the driver was loaded; wraps around on some drivers."""
-    pcie_rx_bytes: int | None = None
+    pcie_tx_bytes_per_s: int | None = None
+    """Sent by the GPU, protocol included, in a window of 0.03 s that is measured once a second."""
+    pcie_rx_bytes_per_s: int | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
     pcie_replays: int | None = None
@@ -132,7 +132,7 @@ class Mark:
     text: str
 
 
-Unit = Literal["percent", "bytes", "W", "J", "C", "MHz", "count", "bits"]
+Unit = Literal["percent", "bytes", "bytes/s", "W", "J", "C", "MHz", "count", "bits"]
 
 
 class Quantity(NamedTuple):
@@ -163,8 +163,8 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("memory_clock_mhz", "Memory clock", "MHz", 1, "memory_clock_megahertz"),
     Quantity("throttle_reasons", "Throttling", "bits", 1, "throttle_reasons_bits"),
     Quantity("performance_state", "Performance state", "count", 1, "performance_state"),
-    Quantity("pcie_tx_bytes", "PCIe sent", "bytes", 1, "pcie_sent_bytes", counter=True),
-    Quantity("pcie_rx_bytes", "PCIe received", "bytes", 1, "pcie_received_bytes", counter=True),
+    Quantity("pcie_tx_bytes_per_s", "PCIe sent", "bytes/s", 1, "pcie_sent_bytes_per_second"),
+    Quantity("pcie_rx_bytes_per_s", "PCIe received", "bytes/s", 1, "pcie_received_bytes_per_second"),
     Quantity("pcie_generation", "PCIe generation", "count", 1, "pcie_generation"),
     Quantity("pcie_width", "PCIe lanes", "count", 1, "pcie_lanes"),
     Quantity("pcie_replays", "PCIe replays", "count", 1, "pcie_replays", counter=True),

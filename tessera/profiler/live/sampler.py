@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from tessera.profiler.live.figures import Machine, Mark, Sample
-from tessera.profiler.live.gpu_reader import GpuReader
+from tessera.profiler.live.gpu_reader import GpuReader, Tier
 from tessera.profiler.live.nvml import Nvml
+from tessera.profiler.live.pcie import WINDOW_S
 from tessera.program.errors import ConfigError
 from tessera.runtime import launches
 
@@ -20,7 +21,9 @@ T = TypeVar("T")
 FASTEST_S = 0.02
 """Shortest interval: polling more often holds the driver's lock against the program it watches."""
 SLOW_INTERVAL_S = 1.0
-"""Interval of what is dear: processes alone take 4.5 ms on a real GPU."""
+"""Interval of what is dear: processes, links, memory clock."""
+RARE_INTERVAL_S = 5.0
+"""Interval of what is dearest: the energy counter takes 3 ms of processor time on an H200."""
 HISTORY_S = 600.0
 """Time that the ring buffer holds."""
 
@@ -39,7 +42,8 @@ class Sampler:
 
     Args:
         interval_s: Between two samples, 0.02 s at least.
-        slow_interval_s: Between two readings of processes, clocks, temperatures, ECC and fans.
+        slow_interval_s: Between two readings of processes, links and the memory clock. Energy, ECC,
+            the memory's temperature and fans are read every fifth time.
         history_s: How long samples are kept.
 
     Raises:
@@ -62,6 +66,7 @@ class Sampler:
             )
         self.interval_s = interval_s
         self._slow_interval_ns = int(max(slow_interval_s, interval_s) * 1e9)
+        self._rare_interval_ns = int(self._slow_interval_ns * RARE_INTERVAL_S / SLOW_INTERVAL_S)
         self._nvml = Nvml()
         self.machine: Machine
         """The driver and its GPUs."""
@@ -85,7 +90,8 @@ class Sampler:
         self._started_ns = time.monotonic_ns()
         self.started_unix_s = time.time()
         """When sampling started, seconds since 1970."""
-        self._slow_due_ns = 0
+        self._due_ns = {Tier.SLOW: 0, Tier.RARE: 0}
+        self._window_open = False
 
     def __enter__(self) -> Sampler:
         return self.start()
@@ -151,17 +157,16 @@ class Sampler:
         if on_mark is not None:
             self._mark_listeners.append(on_mark)
 
-    def sample(self, *, slow: bool | None = None) -> Sample:
+    def sample(self, tier: Tier | None = None) -> Sample:
         """Read all GPUs now. The thread does this; without `start`, call it yourself.
 
         Args:
-            slow: Whether to read the slow tier, too; None: if it is due.
+            tier: How much to read; None: what is due.
         """
         now = time.monotonic_ns()
-        slow = now >= self._slow_due_ns if slow is None else slow
-        if slow:
-            self._slow_due_ns = now + self._slow_interval_ns - int(self.interval_s * 0.5e9)
-        readings = tuple(reader.read(slow=slow) for reader in self._readers)
+        tier = self._due(now) if tier is None else tier
+        readings = tuple(reader.read(tier) for reader in self._readers)
+        self._window_open = tier >= Tier.SLOW
         with self._lock:
             launched, self._launched = self._launched, Counter()
         made = Sample(now - self._started_ns, readings, tuple(sorted(launched.items())))
@@ -169,6 +174,16 @@ class Sampler:
             self._samples.append(made)
         self._tell(self._listeners, made)
         return made
+
+    def _due(self, now_ns: int) -> Tier:
+        """The highest tier that is due; half an interval early is near enough."""
+        half = int(self.interval_s * 0.5e9)
+        found = Tier.FAST
+        for tier, interval in ((Tier.SLOW, self._slow_interval_ns), (Tier.RARE, self._rare_interval_ns)):
+            if now_ns + half >= self._due_ns[tier]:
+                self._due_ns[tier] = now_ns + interval
+                found = tier
+        return found
 
     def _tell(self, listeners: list[Callable[[T], None]], news: T) -> None:
         for listener in tuple(listeners):
@@ -190,6 +205,13 @@ class Sampler:
         due = time.monotonic()
         while True:
             due = max(due + self.interval_s, time.monotonic())
+            if self._window_open:
+                # The rates over PCIe show in the next sample.
+                if self._stop.wait(min(WINDOW_S, self.interval_s / 2)):
+                    return
+                self._window_open = False
+                for reader in self._readers:
+                    reader.end_window()
             if self._stop.wait(max(due - time.monotonic(), 0)):
                 return
             self.sample()

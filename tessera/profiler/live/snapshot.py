@@ -9,10 +9,11 @@ from tessera.profiler.live.player import Feed
 from tessera.profiler.live.rates import per_second
 from tessera.profiler.live.throttling import reasons
 
+AVERAGE_S = 10.0
+"""Time that rates are averaged over: counters are read every 1 to 5 s."""
+
 RATES = {
     "average_power_w": ("energy_mj", 1e-3),
-    "pcie_tx_bytes_per_s": ("pcie_tx_bytes", 1.0),
-    "pcie_rx_bytes_per_s": ("pcie_rx_bytes", 1.0),
     "nvlink_tx_bytes_per_s": ("nvlink_tx_kib", 1024.0),
     "nvlink_rx_bytes_per_s": ("nvlink_rx_kib", 1024.0),
 }
@@ -21,7 +22,7 @@ RATES = {
 
 def snapshot(feed: Feed) -> dict[str, Any]:
     """The newest sample. What is unknown is None, and `missing` says why."""
-    machine, history = feed.machine, feed.history(2.0)
+    machine, history = feed.machine, feed.history(AVERAGE_S)
     sample = history[-1] if history else None
     cuda = machine.cuda_version
     return {
@@ -40,7 +41,7 @@ def snapshot(feed: Feed) -> dict[str, Any]:
 def _rates(history: tuple[Sample, ...], gpu: int) -> dict[str, float | None]:
     found = {}
     for name, (field, factor) in RATES.items():
-        rate = per_second(history, gpu, field)
+        rate = per_second(history, gpu, field, over_s=AVERAGE_S)
         found[name] = None if rate is None else rate * factor
     return found
 

@@ -62,7 +62,7 @@ def busy_samples(gpus: int, count: int, interval_s: float = 0.1) -> list[Sample]
                 power_mw=power,
                 energy_mj=energy[gpu],
                 temperature_c=40 + step // 100 % 20,
-                pcie_tx_bytes=step * 1_000_000,
+                pcie_tx_bytes_per_s=step * 1_000_000,
                 throttle_reasons=4,
             )
             now.append(

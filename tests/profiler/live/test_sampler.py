@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from tessera.profiler.live.figures import QUANTITIES, Figures
+from tessera.profiler.live.pcie import bytes_per_second
 from tessera.profiler.live.throttling import REASONS, describe, reasons
 
 Ask = Callable[..., Any]
 
 ONCE = """
 from tessera.profiler.live.sampler import Sampler
+import time
 with Sampler(0.02) as sampler:
-    pass
+    while len(sampler.history(60)) < 4:
+        time.sleep(0.01)
 sample, machine = sampler.latest, sampler.machine
 answer = [
     {"figures": r.figures._asdict(), "processes": r.processes and [p._asdict() for p in r.processes],
@@ -33,13 +36,52 @@ def test_every_figure_has_one_quantity_in_order() -> None:
 def test_new_driver_gives_every_figure_but_fans(ask: Ask) -> None:
     (gpu,) = ask(ONCE)
     figures = gpu["figures"]
-    assert [name for name, value in figures.items() if value is None] == ["fan_percent"]
-    assert gpu["missing"] == {"fan_percent": "this GPU does not report it"}
+    unknown = {name for name, value in figures.items() if value is None}
+    assert unknown - {"pcie_tx_bytes_per_s", "pcie_rx_bytes_per_s"} == {"fan_percent"}
+    assert {k: v for k, v in gpu["missing"].items() if not k.startswith("pcie")} == {
+        "fan_percent": "this GPU does not report it"
+    }
     assert (figures["memory_used_bytes"], figures["memory_total_bytes"]) == (2 << 30, 141 << 30)
     assert figures["power_limit_mw"] == 700_000
     assert figures["memory_temperature_c"] == 51
     assert (figures["ecc_corrected"], figures["ecc_uncorrected"]) == (2, 0)
     assert gpu["fault"] is None
+
+
+def test_pcie_rates_are_measured_in_windows_too_short_for_the_counter_to_wrap(ask: Ask) -> None:
+    code = """
+import time
+from tessera.profiler.live.sampler import Sampler
+with Sampler(0.1, slow_interval_s=0.1) as sampler:
+    found = None
+    while found is None:
+        time.sleep(0.05)
+        figures = sampler.latest.readings[0].figures
+        found = figures.pcie_rx_bytes_per_s
+answer = [found, figures.pcie_tx_bytes_per_s]
+"""
+    received, sent = ask(code)
+    # The stub moves 50 GB/s in a counter of 32 bits; read each 0.1 s alone it would show 7.
+    assert 25e9 < received < 100e9
+    assert 6e9 < sent < 25e9
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "elapsed", "rate"),
+    [
+        ((100, 1), (300, 1), 0.02, 10_000.0),
+        (((1 << 32) - 100, 1), (100, 1), 0.02, 10_000.0),
+        ((100, 1), (300, 1), 0.1, None),
+        ((100, 3), (300, 3), 0.1, 2_000.0),
+        ((300, 3), (100, 3), 0.1, None),
+        ((100, 1), (300, 1), 0.0, None),
+    ],
+)
+def test_counter_growth_is_unknown_where_it_may_have_wrapped_twice(
+    first: tuple[int, int], last: tuple[int, int], elapsed: float, rate: float | None
+) -> None:
+    found = bytes_per_second(first, last, elapsed)
+    assert found == (None if rate is None else pytest.approx(rate))
 
 
 def test_processes_have_names_without_arguments_and_unknown_memory_is_none(ask: Ask) -> None:
@@ -57,7 +99,7 @@ def test_old_driver_falls_back_call_by_call_and_says_what_it_lacks(ask: Ask) -> 
     assert figures["ecc_corrected"] == 5
     assert figures["memory_used_bytes"] == 3 << 30
     assert [p["pid"] for p in gpu["processes"]] == [4242, 4243]
-    for name in ("pcie_tx_bytes", "nvlink_rx_kib", "memory_temperature_c"):
+    for name in ("pcie_tx_bytes_per_s", "nvlink_rx_kib", "memory_temperature_c"):
         assert figures[name] is None
         assert gpu["missing"][name] == "this driver is too old to report it"
 
@@ -107,11 +149,12 @@ answer = [[(r.fault, r.figures.utilization_percent) for r in s.readings] for s i
 
 def test_gpu_that_comes_back_is_read_again(ask: Ask) -> None:
     code = """
+from tessera.profiler.live.gpu_reader import Tier
 from tessera.profiler.live.sampler import Sampler
 sampler = Sampler(0.02, slow_interval_s=0.02)
 answer = []
 for _ in range(8):
-    answer.append(sampler.sample(slow=True).readings[0].fault is None)
+    answer.append(sampler.sample(Tier.SLOW).readings[0].fault is None)
 sampler.stop()
 """
     states = ask(code, STUB_LOST="0:2", STUB_BACK=2)

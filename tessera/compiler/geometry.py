@@ -22,3 +22,5 @@ class Geometry:
     threads: int | None = None
     dynamic_shared_bytes: int = 0
     """Shared memory of a block that the launch asks for."""
+    persistent: bool = False
+    """Whether blocks go on until all is done."""

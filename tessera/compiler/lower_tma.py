@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
-from tessera.compiler.lower_wgmma import SharedOperand
+from tessera.compiler.lower_wgmma import PRODUCTS, SharedOperand
 from tessera.compiler.matmul_operand import Matrices
 from tessera.compiler.operand_map import OperandMap, batch_places, operand_map
 from tessera.compiler.tile_result import place_numbered
@@ -28,7 +28,7 @@ CONSUMERS = 256
 THREADS = CONSUMERS + 128
 """Threads of a block."""
 RESIDENT = 132
-"""Blocks that a GPU of this architecture has at a time: one on each multiprocessor of an H100 or H200."""
+"""Blocks: one on each multiprocessor of an H100 or H200. A GPU that has fewer starts fewer."""
 _ROW = 128
 """Bytes of a swizzled row, the depth of a tile."""
 _STEP = 32
@@ -77,6 +77,14 @@ def choose_ring(columns: int, shared_bytes: int) -> Ring | None:
         if ring.shared_bytes <= shared_bytes:
             return ring
     return None
+
+
+def multiplies_boxes(matrices: Matrices) -> bool:
+    """Whether warpgroups multiply these operands as copies bring them: tf32 too, which these round."""
+    product = matrices.product
+    if product.name not in (*PRODUCTS, "tf32"):
+        return False
+    return all(matrices.along_depth) or product.dtype.itemsize == 2
 
 
 def find_maps(shapes: tuple[Shape, Shape], matrices: Matrices, ring: Ring) -> tuple[OperandMap, ...]:
@@ -151,7 +159,7 @@ class _Persistent:
             writer.line("return")
         writer.line(f"gpu.setmaxnreg_inc({_CONSUMER_REGISTERS})")
         self._consume()
-        return Geometry((minimum(count, RESIDENT), 1, 1), THREADS, ring.shared_bytes)
+        return Geometry((minimum(count, RESIDENT), 1, 1), THREADS, ring.shared_bytes, persistent=True)
 
     def _next(self) -> None:
         """On to the next stage of the ring."""

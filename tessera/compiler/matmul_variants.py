@@ -10,7 +10,7 @@ from tessera.compiler.codegen import LoweredGroup, lower_with
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_mma import LARGE, SMALL, Tile, mma_kernel
-from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, tma_kernel
+from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, multiplies_boxes, tma_kernel
 from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies, wgmma_kernel
 from tessera.compiler.matmul_operand import Matrices, find_matrices
 from tessera.compiler.matrix_units import MatrixUnits
@@ -22,6 +22,9 @@ from tessera.program.program import Compare
 
 FULL_TILES = 96
 """From this many large tiles on, blocks fill a GPU: most of an A100's 108 multiprocessors have one."""
+BOX_TILES = {256: 96, 128: 80, 64: 32}
+"""The same for tiles that bulk tensor copies bring, by their columns (measured on an H200): narrow ones beat
+small tiles of `mma.sync` long before they fill the GPU."""
 SPLIT_TILES = 64
 """Up to this many small tiles, most multiprocessors would be idle: the depth is cut."""
 SPLIT_DEPTH = 1024
@@ -210,7 +213,8 @@ class _Family:
                 found.append(_Candidate((*aligned, *self._split()), _Maker(self, SMALL, splits=SPLITS)))
             warpgroups = self._warpgroup_tiles()
             for tile in warpgroups:
-                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(tile))
+                least = BOX_TILES[tile.columns] if isinstance(tile, Ring) else FULL_TILES
+                full = Compare(lhs=least, op="<=", rhs=self._tiles(tile))
                 if isinstance(tile, Ring):
                     # A tensor map has no size of 0.
                     some = Compare(lhs=1, op="<=", rhs=self._depth)
@@ -230,15 +234,19 @@ class _Family:
 
     def _warpgroup_tiles(self) -> list[WarpgroupTile | Ring]:
         """Tiles of warpgroup products, widest first, where the target has them and they fit the operands."""
-        if not self.units.warpgroups or not multiplies(self.matrices):
+        if not self.units.warpgroups:
             return []
         widths = WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
-        tiles = (self._ring(columns) or choose_tile(columns, self.units.shared_bytes) for columns in widths)
+        tiles = (self._ring(columns) or self._tile(columns) for columns in widths)
         return [tile for tile in tiles if tile is not None]
+
+    def _tile(self, columns: int) -> WarpgroupTile | None:
+        """The tile for copies by threads."""
+        return choose_tile(columns, self.units.shared_bytes) if multiplies(self.matrices) else None
 
     def _ring(self, columns: int) -> Ring | None:
         """The tiles for bulk tensor copies, where both operands can have tensor maps."""
-        ring = choose_ring(columns, self.units.shared_bytes)
+        ring = choose_ring(columns, self.units.shared_bytes) if multiplies_boxes(self.matrices) else None
         left, right = (self.graph.nodes[operand].shape for operand in self.matrices.operands)
         return ring if ring is not None and find_maps((left, right), self.matrices, ring) else None
 

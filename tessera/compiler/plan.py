@@ -197,6 +197,7 @@ class _Planner:
             block=(lowered.geometry.threads or 1, 1, 1),
             shared_bytes=lowered.geometry.dynamic_shared_bytes,
             args=tuple(args),
+            persistent=lowered.geometry.persistent,
         )
 
     def _gemm(self, group: Group, places: dict[int, Pointer]) -> Gemm:

@@ -157,6 +157,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=
     """Dynamic shared memory per block."""
     cluster: tuple[int, int, int] | None = None
     """Blocks of a cluster, sm_90 and later."""
+    persistent: bool = False
+    """Whether blocks go on until all is done, so that fewer do the same: a GPU starts no more along the first
+    axis than it has multiprocessors. Schema 1.1; who does not know it starts them all, which is as right."""
     args: tuple[Arg, ...] = ()
 
 

@@ -157,6 +157,7 @@ class CupyDriver:
             self._fail(f"cuda:{index} cannot be used", error)
         self.name = str(properties["name"].decode())
         self.cc = (int(properties["major"]), int(properties["minor"]))
+        self._multiprocessors = int(properties["multiProcessorCount"])
         self._shared_limit = int(properties["sharedMemPerBlockOptin"])
 
     @contextmanager
@@ -222,6 +223,7 @@ class CupyDriver:
         Raises:
             DeviceError: The launch is over a limit of the device.
         """
+        call = call.on(self._multiprocessors)
         call.check_grid()
         self._allow_shared(function, call)
         if call.cluster is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tessera.program.arch import MAX_GRID
@@ -95,11 +95,19 @@ class LaunchCall:
     shared_bytes: int
     cluster: tuple[int, int, int] | None
     args: tuple[Argument, ...]
+    persistent: bool = False
+    """Whether fewer blocks do the same."""
 
     @property
     def items(self) -> int:
         """Work items on a CPU: blocks of the grid."""
         return self.grid[0] * self.grid[1] * self.grid[2]
+
+    def on(self, multiprocessors: int) -> LaunchCall:
+        """The launch for a GPU of so many multiprocessors: a persistent one has a block on each at most."""
+        if not self.persistent or self.grid[0] <= multiprocessors:
+            return self
+        return replace(self, grid=(multiprocessors, *self.grid[1:]))
 
     def check_grid(self) -> None:
         """Whether a GPU takes so many blocks.
@@ -274,6 +282,7 @@ class _Resolver:
                 _size(step.shared_bytes, self.symbols, what),
                 step.cluster,
                 tuple(self._argument(a, what) for a in step.args),
+                step.persistent,
             )
         ]
 

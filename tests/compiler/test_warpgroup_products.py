@@ -25,6 +25,7 @@ def hopper(config: str | None = None) -> CompilationTarget:
         ("bf16", "nn"),
         ("f16", "tt"),
         ("i8", "nt"),
+        ("tf32", "nt"),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (("bf16", "nt"), ("f16", "tn"), ("u8", "nt"), ("f8e4m3", "nt"), ("f8e5m2", "nt"))
@@ -129,6 +130,17 @@ def test_the_plan_says_how_operands_lie() -> None:
     assert (right.sizes, right.strides_bytes, right.box) == ((8192, 512), (16384,), (64, 64))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "columns"),
+    [((4096, 4096), 256), ((384, 4096), 128), ((256, 4096), 64), ((512, 512), 64), ((320, 512), None)],
+)
+def test_sizes_choose_the_width(sizes: tuple[int, int], columns: int | None) -> None:
+    fn, specs = product("nn", "bf16")
+    (program,) = compiled(fn, specs, hopper()).programs
+    kernel, *_ = maps(program, {"a": (sizes[0], 512), "b": (512, sizes[1])})
+    assert kernel == f"nn_0_matmul_{f'tma128x{columns}' if columns else 'mma64x64'}"
+
+
 @pytest.mark.parametrize("sizes", [(4096, 4095, 4096), (4096, 4096, 4090), (4096, 4096, 0)])
 def test_strides_that_no_map_has_take_another_kernel(sizes: tuple[int, int, int]) -> None:
     fn, specs = product("nn", "bf16")
@@ -157,7 +169,13 @@ def test_a_cap_on_shared_memory_takes_stages_away_and_then_the_bulk_copies() -> 
 @needs_disassembler
 @pytest.mark.parametrize(
     ("dtype", "layout", "width", "copies"),
-    [("bf16", "nn", 128, 3), ("f16", "tt", 256, 3), ("i8", "nt", 64, 2), ("f8e4m3", "nt", 256, 2)],
+    [
+        ("bf16", "nn", 128, 3),
+        ("f16", "tt", 256, 3),
+        ("i8", "nt", 64, 2),
+        ("tf32", "nt", 256, 2),
+        ("f8e4m3", "nt", 256, 2),
+    ],
 )
 def test_one_warpgroup_copies_and_two_multiply_without_waiting_in_between(
     dtype: str, layout: str, width: int, copies: int

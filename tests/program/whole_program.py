@@ -37,6 +37,7 @@ def whole_program() -> Program:
         block=(256, 1, 1),
         shared_bytes=K * 4,
         cluster=(2, 1, 1),
+        persistent=True,
         args=(
             x,
             out,

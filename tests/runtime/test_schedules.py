@@ -253,3 +253,10 @@ def test_tensor_map_of_nothing_is_refused_at_the_launch() -> None:
     cells = ArgumentCells(found, (("input", "x"),), lambda _: 0, {}, encode_tensor_map)
     with pytest.raises(KernelError, match="each is from 1"):
         cells.bind([0], [])
+
+
+def test_persistent_launches_have_a_block_on_each_multiprocessor_at_most() -> None:
+    steps = [Launch(kernel="f", grid=(N, 2, 1), persistent=whether) for whether in (True, False)]
+    many, all_ = gpu_schedule(*steps).calls
+    assert (many.on(32).grid, many.on(80).grid) == ((32, 2, 1), (64, 2, 1))
+    assert all_.on(32).grid == (64, 2, 1)

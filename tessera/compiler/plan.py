@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +20,7 @@ from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.memory_plan import ALIGNMENT_BYTES, Lifetime, plan_memory
 from tessera.compiler.operators import ORDERS
 from tessera.compiler.passes import optimize_graph
-from tessera.program.dim import Dim, align, product
+from tessera.program.dim import Dim, align, maximum, product
 from tessera.program.dtype import f32, f64
 from tessera.program.graph import Graph
 from tessera.program.program import Arg, Buffer, Choice, Extent, Gemm, Launch, Option, Plan, Pointer, Step
@@ -130,11 +131,12 @@ class _Planner:
         # Groups are counted, so that those without variants have the same names in every target's plan.
         number = self.numbers.setdefault(variants[0].kernels[0].key, len(self.numbers))
         options: list[Option] = []
+        # One of the variants runs: they share the memory between their kernels.
+        between = {
+            WORKSPACE: self._workspace(f"parts_{group.root}", [v.workspace_bytes for v in variants]),
+            SECOND_WORKSPACE: self._workspace(f"more_{group.root}", [v.second_bytes for v in variants]),
+        }
         for variant in variants:
-            between = {
-                WORKSPACE: self._workspace(f"parts_{group.root}_{len(options)}", variant.workspace_bytes),
-                SECOND_WORKSPACE: self._workspace(f"more_{group.root}_{len(options)}", variant.second_bytes),
-            }
             launches = [
                 self._launch(kernel, self._source(kernel, number, variant.text), group, places, between)
                 for kernel in variant.kernels
@@ -161,10 +163,12 @@ class _Planner:
                 return split
         return (*split, Variant((lower_group(self.graph, group, self.grouping, self.kind),)))
 
-    def _workspace(self, name: str, size: Dim) -> Pointer:
-        """Memory between the kernels of one variant."""
-        if size == 0:
+    def _workspace(self, name: str, sizes: Iterable[Dim]) -> Pointer:
+        """Memory between the kernels of one variant, enough for any of them."""
+        asked = [size for size in dict.fromkeys(sizes) if size != 0]
+        if not asked:
             return Pointer(space="null")
+        size = functools.reduce(maximum, asked)
         step = len(self.steps[False])
         self.lifetimes[-1 - len(self.lifetimes)] = Lifetime(name, size, step, step)
         return Pointer(space="buffer", name=name)

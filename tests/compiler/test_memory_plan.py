@@ -57,6 +57,33 @@ def test_a_smaller_tensor_takes_over_a_larger_place():
     assert arena == align(N * 400, 256)
 
 
+@settings(deadline=None)
+@given(lifetimes(), st.integers(0, 3000), st.integers(0, 300))
+def test_an_arena_is_no_larger_than_all_side_by_side_and_no_smaller_than_the_peak(tensors, n, m):
+    values = {"n": n, "m": m}
+    _, arena = plan_memory(tensors)
+    sizes = [evaluate(align(t.bytes, 256), values) for t in tensors]
+    pairs = list(zip(tensors, sizes, strict=True))
+    live = [[size for t, size in pairs if t.first <= step <= t.last] for step in range(30)]
+    assert max(map(sum, live)) <= evaluate(arena, values) <= sum(sizes)
+
+
+def test_fixed_sizes_are_packed_between_what_lives_longer():
+    long, wide = Lifetime("long", 256, 0, 9), Lifetime("wide", 2048, 0, 0)
+    halves = [Lifetime("left", 1024, 1, 2), Lifetime("right", 1024, 1, 2)]
+    buffers, arena = plan_memory([wide, long, *halves])
+    assert arena == 2048 + 256
+    assert len({b.offset_bytes for b in buffers if b.name != "wide"}) == 3
+
+
+def test_a_tensor_takes_the_tightest_place_that_is_free():
+    tensors = [Lifetime("big", N * 400, 0, 0), Lifetime("small", N * 8, 0, 0), Lifetime("x", N * 4, 1, 1)]
+    buffers, _ = plan_memory([*tensors, Lifetime("y", N * 400, 1, 1)])
+    places = {b.name: b.offset_bytes for b in buffers}
+    assert places["x"] == places["small"]
+    assert places["y"] == places["big"]
+
+
 def test_sizes_are_compared_by_their_terms():
     assert never_exceeds(N * 4, N * 8)
     assert never_exceeds(N * 4, N * 4 + 1)

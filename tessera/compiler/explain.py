@@ -241,7 +241,7 @@ def _graph_lines(graph: Graph, width: int) -> list[str]:
 def _pass_line(each: PassReport) -> str:
     changes = [f"{op} -{count}" for op, count in each.removed.items()]
     changes += [f"{op} +{count}" for op, count in each.added.items()]
-    return f"  {each.name:13}{each.before:4} → {each.after:<4} {', '.join(changes) or 'nothing'}"
+    return f"  {each.name:15}{each.before:4} → {each.after:<4} {', '.join(changes) or 'nothing'}"
 
 
 def _kernel_line(kernel: KernelReport) -> str:

@@ -76,7 +76,7 @@ def test_a_report_fits_80_columns_and_is_data(rng):
     assert "matmul" in text
     assert "simplify" in text
     data = json.loads(json.dumps(report_data(report)))
-    assert [p["name"] for p in data["passes"]][:2] == ["dead code", "attention"]
+    assert [p["name"] for p in data["passes"]][:2] == ["dead code", "find attention"]
     assert data["launches"] == len(data["kernels"]) == 2
     assert data["kernels"][0]["blas"]
 

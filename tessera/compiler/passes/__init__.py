@@ -11,6 +11,7 @@ from tessera.compiler.passes.attention import expand_attention
 from tessera.compiler.passes.common_subexpressions import merge_common_subexpressions
 from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
+from tessera.compiler.passes.find_attention import find_attention
 from tessera.compiler.passes.fold_numbers import fold_numbers
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
@@ -43,6 +44,7 @@ class PassStep:
 
 PASSES: tuple[Pass, ...] = (
     Pass("dead code", "leave out what no output needs", lambda g, _: remove_dead_code(g), optional=False),
+    Pass("find attention", "one kernel for products around a softmax", find_attention),
     Pass("attention", "take attention apart where no kernel does it", expand_attention, optional=False),
     Pass(
         "cpu products",

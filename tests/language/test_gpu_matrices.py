@@ -109,6 +109,71 @@ def test_mma_multiplies_what_ldmatrix_loads(
     np.testing.assert_array_equal(found, a.astype(np.float64) @ b.astype(np.float64).T + c)
 
 
+@pytest.mark.parametrize("kind", ["s8", "u8"])
+def test_mma_of_bytes_on_the_first_tensor_cores_that_take_them(kind: str, rng: np.random.Generator) -> None:
+    mma = getattr(gpu, f"mma_m8n8k16_{kind}")
+
+    @ts.kernel(grid=1, block=32)
+    def kernel(a: ts.Array[ts.u8, 128], b: ts.Array[ts.u8, 128], c: ts.Array[ts.i32, 8, 8]):
+        lane = cuda.threadIdx.x
+        tile = cuda.shared.array(256, uint8, 16)
+        for i in range(4):
+            tile[lane * 4 + i] = a[lane * 4 + i]
+            tile[128 + lane * 4 + i] = b[lane * 4 + i]
+        cuda.syncthreads()
+        start = gpu.shared_address(tile, 0)
+        x = gpu.ldmatrix_x1(start + lane % 8 * 16)
+        y = gpu.ldmatrix_x1(start + 128 + lane % 8 * 16)
+        row, column = lane // 4, lane % 4 * 2
+        z = mma((x,), (y,), (c[row, column], c[row, column + 1]))
+        c[row, column] = z[0]
+        c[row, column + 1] = z[1]
+
+    a, b = draw(kind, (8, 16), rng), draw(kind, (8, 16), rng)
+    c = rng.integers(-50, 50, (8, 8)).astype(np.int32)
+    found = emulate(kernel, a, b, c, target="sm_75")["c"]
+    np.testing.assert_array_equal(found, a.astype(np.int32) @ b.astype(np.int32).T + c)
+
+
+def test_short_halves_multiply_on_sm_75(rng: np.random.Generator) -> None:
+    @ts.kernel(grid=1, block=32)
+    def kernel(a: ts.Array[ts.u8, 256], b: ts.Array[ts.u8, 128], c: ts.Array[ts.f32, 16, 8]):
+        lane = cuda.threadIdx.x
+        tile = cuda.shared.array(384, uint8, 16)
+        for i in range(12):
+            tile[lane * 12 + i] = a[lane * 12 + i] if lane * 12 + i < 256 else b[lane * 12 + i - 256]
+        cuda.syncthreads()
+        start = gpu.shared_address(tile, 0)
+        row, column = lane // 4, lane % 4 * 2
+        z = (c[row, column], c[row, column + 1], c[row + 8, column], c[row + 8, column + 1])
+        y = gpu.ldmatrix_x1(start + 256 + lane % 8 * 16)
+        z = gpu.mma_m16n8k8_f16(gpu.ldmatrix_x2(start + lane % 16 * 16), (y,), z)
+        c[row, column] = z[0]
+        c[row, column + 1] = z[1]
+        c[row + 8, column] = z[2]
+        c[row + 8, column + 1] = z[3]
+
+    a, b = draw("f16", (16, 8), rng), draw("f16", (8, 8), rng)
+    c = rng.integers(-50, 50, (16, 8)).astype(np.float32)
+    found = emulate(kernel, a, b, c, target="sm_75")["c"]
+    np.testing.assert_array_equal(found, a.astype(np.float64) @ b.astype(np.float64).T + c)
+
+
+def test_four_floats_are_rounded_to_tf32(rng: np.random.Generator) -> None:
+    @ts.kernel(grid=1, block=32)
+    def kernel(x: ts.Array[ts.i32, 32, 4], y: ts.Array[ts.i32, 32, 4]):
+        i = cuda.threadIdx.x
+        z = gpu.round_tf32_x4((x[i, 0], x[i, 1], x[i, 2], x[i, 3]))
+        for j in range(4):
+            y[i, j] = z[j]
+
+    x = (rng.standard_normal((32, 4)) * 10.0 ** rng.integers(-20, 20, (32, 4))).astype(np.float32)
+    found = emulate(kernel, x, np.zeros((32, 4), np.int32))["y"].view(np.float32)
+    bits = x.view(np.uint32).astype(np.uint64)
+    # To nearest, ties away from zero, of 13 bits less.
+    np.testing.assert_array_equal(found.view(np.uint32), (bits + 0x1000) & 0xFFFFE000)
+
+
 def test_mma_of_half_precision_sums_and_of_doubles(rng: np.random.Generator) -> None:
     @ts.kernel(grid=1, block=32)
     def halves(a: ts.Array[ts.i32, 32, 4], b: ts.Array[ts.i32, 32, 2], c: ts.Array[ts.i32, 32, 2]):

@@ -115,6 +115,8 @@ if TYPE_CHECKING:
         ldmatrix_x4,
         ldmatrix_x4_trans,
         mma_m8n8k4_f64,
+        mma_m8n8k16_s8,
+        mma_m8n8k16_u8,
         mma_m16n8k4_tf32,
         mma_m16n8k8_bf16,
         mma_m16n8k8_f16,
@@ -215,7 +217,8 @@ _EXPORTS: dict[str, str] = {
     ),
     "matrix": (
         "ldmatrix_x1 ldmatrix_x1_trans ldmatrix_x2 ldmatrix_x2_trans ldmatrix_x4 ldmatrix_x4_trans "
-        "mma_m8n8k4_f64 mma_m16n8k4_tf32 mma_m16n8k8_bf16 mma_m16n8k8_f16 mma_m16n8k8_tf32 "
+        "mma_m8n8k4_f64 mma_m8n8k16_s8 mma_m8n8k16_u8 "
+        "mma_m16n8k4_tf32 mma_m16n8k8_bf16 mma_m16n8k8_f16 mma_m16n8k8_tf32 "
         "mma_m16n8k16_bf16 mma_m16n8k16_f16 mma_m16n8k16_f16_f16 mma_m16n8k16_s8 mma_m16n8k16_u8 "
         "mma_m16n8k32_e4m3 mma_m16n8k32_e5m2 mma_m16n8k32_s8 mma_m16n8k32_u8 movmatrix_trans stmatrix_x1 "
         "stmatrix_x1_trans stmatrix_x2 stmatrix_x2_trans stmatrix_x4 stmatrix_x4_trans zeros_f32 "
@@ -313,6 +316,8 @@ __all__ = [
     "min_bf16x2",
     "min_f16x2",
     "mma_m8n8k4_f64",
+    "mma_m8n8k16_s8",
+    "mma_m8n8k16_u8",
     "mma_m16n8k4_tf32",
     "mma_m16n8k8_bf16",
     "mma_m16n8k8_f16",

@@ -62,6 +62,8 @@ def _packed(kind: Any, count: int) -> Any:
 
 
 mma_m16n8k8_f16 = _mma("m16n8k8", "f16", "f32", SM_75)
+mma_m8n8k16_s8 = _mma("m8n8k16", "s8", "s32", SM_75)
+mma_m8n8k16_u8 = _mma("m8n8k16", "u8", "s32", SM_75)
 mma_m16n8k16_f16 = _mma("m16n8k16", "f16", "f32", SM_80)
 mma_m16n8k16_f16_f16 = _mma("m16n8k16", "f16", "f16", SM_80, name="mma_m16n8k16_f16_f16")
 mma_m16n8k8_bf16 = _mma("m16n8k8", "bf16", "f32", SM_80)

@@ -37,6 +37,17 @@ def nvvm_ptx(
     return tuple(_compile_ir(unit, dict(options)).decode().strip("\x00").strip() + "\n" for unit in units)
 
 
+def nvvm_lto(modules: Sequence[str], *, arch: str, opt_level: int = 3, fast_math: bool = False) -> bytes:
+    """LLVM modules as one in the form that nvJitLink optimizes; arguments as for `nvvm_ptx`.
+
+    Raises:
+        numba.cuda.cudadrv.error.NvvmError: NVVM refused a module.
+    """
+    cuda_compiler()
+    options = {"arch": arch, "fastmath": fast_math, "opt": 3 if opt_level else 0, "gen-lto": None}
+    return _compile_ir(list(modules), options)
+
+
 def _compile_ir(modules: list[str], options: dict[str, Any]) -> bytes:
     """PTX of modules; the library of mathematical functions, 2 ms, is read by those that call it."""
     from numba.cuda.cudadrv import nvvm

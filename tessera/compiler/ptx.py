@@ -14,6 +14,7 @@ from tessera.compiler import abi
 from tessera.compiler.debug_variables import MARK, give_places
 from tessera.compiler.generated_module import lower_generated
 from tessera.compiler.generated_values import UnknownConstructError
+from tessera.compiler.inlined import inlined_ptx
 from tessera.compiler.map_parameters import with_maps, with_one_block
 from tessera.compiler.numba_adapter import (
     CudaIR,
@@ -151,6 +152,10 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     if options.debug:
         modules = [give_places(text) for text in modules]
     try:
+        if ir.shims and not options.debug and options.opt_level:
+            with suppress(ToolchainError):
+                text = virtual_lines(inlined_ptx(modules, ir.shims, arch, options), kernel.locations)
+                return Ptx(with_one_block(with_maps(text, kernel.name, kernel.kinds)))
         texts = nvvm_ptx(
             modules,
             arch=arch,
@@ -162,7 +167,7 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
         raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
     main, *others = (virtual_lines(text, kernel.locations) for text in texts)
     main = with_one_block(with_maps(main, kernel.name, kernel.kinds))
-    shims = [shim_to_ptx(shim, arch) for shim in ir.shims]
+    shims = [shim_code(shim, arch).decode() for shim in ir.shims]
     if options.debug:
         # Each module has its own debug sections, so they stay apart.
         main, *others = (f"{MARK}\n{text}" for text in (main, *others))
@@ -232,8 +237,8 @@ def virtual_lines(text: str, locations: Mapping[int, SourceLocation]) -> str:
     return text + "".join(f'\t.file\t{index} "{name}", 1, 1\n' for name, index in extra.items())
 
 
-def shim_to_ptx(source: str, arch: str) -> str:
-    """PTX of a CUDA C++ source that numba-cuda wants linked, by NVRTC.
+def shim_code(source: str, arch: str, *, kind: str = "ptx") -> bytes:
+    """PTX or LTO-IR (`kind="ltoir"`) of a CUDA C++ source that numba-cuda wants linked, by NVRTC.
 
     Raises:
         ToolchainError: NVRTC refused it.
@@ -241,8 +246,9 @@ def shim_to_ptx(source: str, arch: str) -> str:
     from tessera.emulator.nvrtc import NvrtcError, compile_cuda
 
     flags = [f"--gpu-architecture={arch}", "-rdc=true", *(f"-I{folder}" for folder in toolkit_folders())]
+    flags += ["-dlto"] if kind == "ltoir" else []
     try:
-        return compile_cuda(source, "shim.cu", flags).code.decode()
+        return compile_cuda(source, "shim.cu", flags, kind=kind).code
     except NvrtcError as error:
         raise ToolchainError(f"NVRTC cannot compile a library function for {arch}: {error.log}") from None
 

@@ -47,9 +47,9 @@ def test_no_mangled_name_or_environment_is_left():
 def test_library_functions_of_other_kernels_are_left_out():
     alone = ptx_of(REDUCED).text
     others = CudaKernel("widen", widen, ("array:bf16:1", "array:bf16:1"), threads=256)
-    assert ptx_of(others).text.count(".func ") == 2
+    assert ".func " not in ptx_of(others).text
     assert ptx_of(REDUCED).text == alone
-    assert alone.count(".func ") == 2
+    assert ".func " not in alone
 
 
 def test_constant_pointer_is_read_through_the_read_only_cache():

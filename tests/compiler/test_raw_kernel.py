@@ -5,7 +5,7 @@ from sample_kernels import saxpy, strided, transposed, with_atomic, with_barrier
 
 import tessera as ts
 from tessera.compiler.aot import AOTCompiler
-from tessera.compiler.options import ToolOptions
+from tessera.compiler.options import AOTConfig, CompilationTarget, ToolOptions
 from tessera.compiler.raw_kernel import kernel_unit
 from tessera.program.arch import host_cpu_targets
 from tessera.program.errors import CompileError
@@ -179,3 +179,33 @@ def test_16_bit_floats_convert_both_ways_on_a_gpu(kernel):
     # The conversions are C++ functions that are linked in: their names must survive ours.
     compiled = AOTCompiler(target_architectures=["sm_75", "sm_90"]).compile(kernel)
     assert {(b.target, b.format) for b in compiled.binaries} >= {("sm_75", "cubin"), ("sm_90", "cubin")}
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 128), block=128, outputs="y")
+def polynomial(x: ts.Array[ts.bf16, "n"], h: ts.Array[ts.f16, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = float32(x[i] * x[i] + x[i]) - float32(h[i] / (h[i] * h[i] + h[i]))
+
+
+@pytest.mark.parametrize("flags", [[], ["-lineinfo"], ["--use_fast_math"]])
+def test_arithmetic_on_16_bit_floats_stays_in_registers(flags, rng):
+    targets = [CompilationTarget(name, flags) for name in ("sm_70", "sm_80", "sm_90")]
+    compiled = AOTCompiler(AOTConfig(targets=targets)).compile(polynomial)
+    for binary in compiled.binaries:
+        if binary.format == "cubin":
+            assert (binary.resources.stack_bytes, binary.resources.spill_bytes) == (0, 0)
+        else:
+            text = binary.data.decode()
+            assert "call" not in text
+            assert text.count(".entry") == 1
+            assert ('"test_raw_kernel.py", 1, 1' in text) == (flags == ["-lineinfo"])
+    assert not compiled.artifact.notes
+    import ml_dtypes
+
+    x = rng.uniform(0.5, 2, 300).astype(ml_dtypes.bfloat16)
+    h = rng.uniform(0.5, 2, 300).astype(np.float16)
+    y = np.zeros(300, np.float32)
+    polynomial(x, h, y)
+    wide, half = x.astype(np.float64), h.astype(np.float64)
+    np.testing.assert_allclose(y, wide * wide + wide - 1 / (half + 1), rtol=4e-2, atol=4e-2)

@@ -170,7 +170,7 @@ class AOTCompiler:
         return [CompiledKernel(artifact, self.config, timings.seconds) for artifact in artifacts]
 
     def _unit(self, fn: object, input_specs: Specs, name: str | None) -> Unit:
-        return make_unit(fn, _spec_list(input_specs), name, self.config)
+        return make_unit(fn, spec_list(input_specs), name, self.config)
 
 
 class BatchCompiler:
@@ -208,7 +208,7 @@ class BatchCompiler:
         if not self._added:
             raise CompileError("the batch is empty", hint="add_kernel(fn) first")
         units = [
-            make_unit(fn, _spec_list(specs), name, self.config) for name, (fn, specs) in self._added.items()
+            make_unit(fn, spec_list(specs), name, self.config) for name, (fn, specs) in self._added.items()
         ]
         return CompiledPackage(build_artifact(units, self.config, self.cache, progress), self.config)
 
@@ -338,7 +338,8 @@ def _plain_config(architectures: Iterable[str] | None, level: int, fast_math: bo
     return AOTConfig.of(architectures or DEFAULT_ARCHITECTURES, optimization_level=level, fast_math=fast_math)
 
 
-def _spec_list(specs: Specs) -> list[TensorSpec] | None:
+def spec_list(specs: Specs) -> list[TensorSpec] | None:
+    """Specs as a list; None if the annotations say them."""
     if specs is None:
         return None
     return [specs] if isinstance(specs, TensorSpec) else list(specs)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tessera.compiler.cubin import load_linker, ptx_to_cubin
 from tessera.compiler.cuda_cpp import CppKernel
@@ -171,16 +171,19 @@ class KernelCode:
         return self._pool.submit(self._guarded, lambda: self._timings.timed(stage, work))
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """Do the work; whatever goes wrong becomes one of our errors, with the user's line."""
-        kernel: Any = self._kernel
-        try:
-            return work()
-        except ImportError as error:
-            raise missing(error) from None
-        except Exception as error:
-            if isinstance(kernel, CppKernel):
-                raise
-            raise explain(error, kernel.name, kernel.function, kernel.locations) from error
+        return guarded(self._kernel, work)
+
+
+def guarded(kernel: CudaKernel | CppKernel, work: Callable[[], T]) -> T:
+    """Do the work; whatever goes wrong becomes one of our errors, with the user's line."""
+    try:
+        return work()
+    except ImportError as error:
+        raise missing(error) from None
+    except Exception as error:
+        if isinstance(kernel, CppKernel):
+            raise
+        raise explain(error, kernel.name, kernel.function, dict(kernel.locations)) from error
 
 
 def missing(error: TesseraError | ImportError) -> TesseraError:

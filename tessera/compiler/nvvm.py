@@ -8,6 +8,19 @@ from typing import Any
 from tessera.compiler.numba_adapter import cuda_compiler
 
 
+class NvvmRefusal(Exception):  # noqa: N818 - what NVVM answers, which becomes an error of ours
+    """NVVM's refusal of a module.
+
+    Args:
+        status: Its status, in words.
+        log: What it said, with line and column.
+    """
+
+    def __init__(self, status: str, log: str) -> None:
+        super().__init__(log or status)
+        self.log = log
+
+
 def nvvm_ptx(
     modules: Sequence[str],
     *,
@@ -26,7 +39,7 @@ def nvvm_ptx(
         debug: Keep full debug information.
 
     Raises:
-        numba.cuda.cudadrv.error.NvvmError: NVVM refused a module.
+        NvvmRefusal: NVVM refused a module.
     """
     cuda_compiler()
     options: dict[str, Any] = {"arch": arch, "fastmath": fast_math, "opt": 3 if opt_level else 0}
@@ -49,18 +62,21 @@ def nvvm_lto(modules: Sequence[str], *, arch: str, opt_level: int = 3, fast_math
 
 
 def _compile_ir(modules: list[str], options: dict[str, Any]) -> bytes:
-    """PTX of modules; the library of mathematical functions, 2 ms, is read by those that call it."""
+    """PTX of modules; the library of mathematical functions, 2 ms, is read for those that call it."""
+    from cuda.bindings.nvvm import nvvmError
     from numba.cuda.cudadrv import nvvm
 
-    made: bytes
-    if any("__nv_" in text for text in modules) or "g" in options:
-        made = nvvm.compile_ir(modules, **options)
-        return made
     if options.pop("fastmath", False):
         options.update(ftz=True, fma=True, prec_div=False, prec_sqrt=False)
     unit = nvvm.CompilationUnit(options)
-    for text in modules:
-        unit.add_module(nvvm.llvm_replace(text).encode())
-    unit.verify()
-    made = unit.compile()
+    try:
+        for text in modules:
+            unit.add_module(nvvm.llvm_replace(text).encode())
+        unit.verify()
+        if any("__nv_" in text for text in modules):
+            # After the verifier, which it does not pass.
+            unit.lazy_add_module(nvvm.LibDevice().get())
+        made: bytes = unit.compile()
+    except nvvmError as error:
+        raise NvvmRefusal(str(error), str(unit.get_log() or "").strip()) from None
     return made

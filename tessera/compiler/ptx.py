@@ -22,7 +22,7 @@ from tessera.compiler.numba_adapter import (
     lower_cuda,
     stable_names,
 )
-from tessera.compiler.nvvm import nvvm_ptx
+from tessera.compiler.nvvm import NvvmRefusal, nvvm_ptx
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.source import parsed_module
 from tessera.program.arch import parse_arch
@@ -136,21 +136,23 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     return for_target(shared_ptx(ir, kernel, options), options)
 
 
+def nvvm_modules(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> list[str]:
+    """LLVM modules of a lowered kernel as NVVM takes them, the same in every process and folder."""
+    modules = [
+        _DI_FILE.sub(lambda m: f'!DIFile(directory: "", filename: "{virtual_file(m[1])}")', text)
+        for text in stable_names(ir, kernel.name)
+    ]
+    return [give_places(text) for text in modules] if options.debug else modules
+
+
 def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     """PTX of a lowered kernel, from which `for_target` makes that of every target of the same `ptx_arch`.
 
     Raises:
         ToolchainError: NVVM refused the kernel.
     """
-    from numba.cuda.cudadrv.error import NvvmError
-
     arch = ptx_arch(kernel, options).replace("sm_", "compute_")
-    modules = [
-        _DI_FILE.sub(lambda m: f'!DIFile(directory: "", filename: "{virtual_file(m[1])}")', text)
-        for text in stable_names(ir, kernel.name)
-    ]
-    if options.debug:
-        modules = [give_places(text) for text in modules]
+    modules = nvvm_modules(ir, kernel, options)
     try:
         if ir.shims and not options.debug and options.opt_level:
             with suppress(ToolchainError):
@@ -163,7 +165,7 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
             fast_math=options.fast_math,
             debug=options.debug,
         )
-    except NvvmError as error:
+    except NvvmRefusal as error:
         raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
     main, *others = (virtual_lines(text, kernel.locations) for text in texts)
     main = with_one_block(with_maps(main, kernel.name, kernel.kinds))

@@ -20,6 +20,9 @@ from tessera.program.errors import MissingDependencyError, ToolchainError
 
 _SECTION = re.compile(r"^\.text\.(?P<name>[\w$.]+):$")
 _PLACE = re.compile(r'^\s*//## File "(?P<file>[^"]*)", line (?P<line>\d+)(?P<inlined> inlined at .*)?')
+_TEXT_SECTION = re.compile(rb"(?<=\0)\.text\.([\w$.]+)(?=\0)")
+_MACHINE, _EM_CUDA = slice(18, 20), 190
+"""Where an ELF file says for which machine it is. Source: ELF, "e_machine"."""
 _LABEL = re.compile(r"^\s*(?P<label>\.L\w+):")
 _CODE = re.compile(r"^\s*/\*(?P<offset>[0-9a-f]{4,})\*/\s+(?P<text>.*?)\s*;?\s*$")
 _OPCODE = re.compile(r"^(?:\{\s*)?(?:@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)")
@@ -67,6 +70,21 @@ def _candidates() -> Iterator[Path]:
     spec = find_spec("triton")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(folder) / "backends" / "nvidia" / "bin" / "nvdisasm"
+
+
+def kernels_of(cubin: bytes, file: str = "the file") -> tuple[str, ...]:
+    """Names of the functions of a cubin, kernels first, from the names of its sections.
+
+    Raises:
+        ToolchainError: It is no cubin.
+    """
+    machine = int.from_bytes(cubin[_MACHINE], "little")
+    found = dict.fromkeys(_TEXT_SECTION.findall(cubin))
+    # Kernels alone have parameters, in constants of their own.
+    names = tuple(n.decode() for n in sorted(found, key=lambda n: b".nv.constant0." + n not in cubin))
+    if cubin[:4] != b"\x7fELF" or machine != _EM_CUDA or not names:
+        raise ToolchainError(f"{file} is no cubin: no ELF file with code for a GPU")
+    return names
 
 
 def disassemble(cubin: bytes, kernel: str) -> tuple[Instruction, ...]:
@@ -117,7 +135,9 @@ def _run(tool: Path, *arguments: str) -> str:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise ToolchainError(
             f"nvdisasm cannot read the cubin: {said[-1] if said else done.returncode}",
-            hint="nvdisasm 13 reads sm_75 and later: --arch sm_80, or name another one in TESSERA_NVDISASM",
+            hint="the file is damaged: make it again"
+            if "invalid ELF" in done.stderr
+            else "nvdisasm 13 reads sm_75 and later: --arch sm_80, or name another one in TESSERA_NVDISASM",
         )
     return done.stdout
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tessera.compiler.aot import AOTCompiler, BatchCompiler, CompiledKernel, CompiledPackage
     from tessera.compiler.options import AOTConfig, CompilationTarget
+    from tessera.compiler.stages import Stage, emit_stage, resume_stage
     from tessera.deploy.export import ModelExporter
     from tessera.package.builder import PackageBuilder
     from tessera.profiler.diagnostics import Diagnostics
@@ -36,7 +37,10 @@ __all__ = [
     "PackageBuilder",
     "ProductionServer",
     "Runtime",
+    "Stage",
+    "emit_stage",
     "open_artifact",
+    "resume_stage",
 ]
 
 _HOMES = {
@@ -54,7 +58,10 @@ _HOMES = {
     # Rooms with an extra of their own say which one, if a package of it is missing.
     "ProductionServer": "tessera.serve",
     "Runtime": "tessera.runtime.runtime",
+    "Stage": "tessera.compiler.stages",
+    "emit_stage": "tessera.compiler.stages",
     "open_artifact": "tessera.runtime.runtime",
+    "resume_stage": "tessera.compiler.stages",
 }
 
 

@@ -89,6 +89,11 @@ class Compiled:
         return batch.compile_all()
 
 
+def stage_ending(target: str) -> bool:
+    """Whether a file is one of a stage after the source: LLVM, PTX, a cubin, its text."""
+    return target.endswith((".ll", ".ptx", ".cubin", ".sass"))
+
+
 def make_request(
     target: str,
     arch: Sequence[str] | None,
@@ -169,7 +174,7 @@ def compile_request(request: Request, *, single: bool = False, keep_going: bool 
             f"{request.target} has {len(entries)} things to run: {names}",
             hint=f"name one: {request.target}:{entries[0].name}",
         )
-    ready = _with_specs(entries, request)
+    ready = with_specs(entries, request)
     whole, entries = len(ready) == len(entries), ready
     from tessera.deploy import AOTCompiler
 
@@ -200,7 +205,7 @@ def compile_request(request: Request, *, single: bool = False, keep_going: bool 
     )
 
 
-def _with_specs(entries: list[Entry], request: Request) -> list[Entry]:
+def with_specs(entries: list[Entry], request: Request) -> list[Entry]:
     """The entries that can be compiled; of several, those without specs are left out and named.
 
     Raises:

@@ -282,3 +282,41 @@ def test_times_of_the_stages_are_shown_on_request(tessera: Tessera, project: Pat
     again = tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "--timings", "--json").json
     assert list(again) == ["kernels", "seconds", "stages"]
     assert set(again["stages"].values()) == {0.0}
+
+
+def test_stages_are_written_and_taken_further(tessera: Tessera, project: Path) -> None:
+    for stage in ("nvvm", "ptx", "cubin"):
+        assert (
+            tessera("compile", "kernels.py:saxpy", "--emit", stage, "--arch", "sm_80", "-o", "out").status
+            == 0
+        )
+    assert {p.name for p in (project / "out" / "sm_80").iterdir()} == {"saxpy.ll", "saxpy.ptx", "saxpy.cubin"}
+    said = tessera("compile", "out/sm_80/saxpy.ll", "-o", "saxpy.cubin", "--json")
+    assert said.status == 0
+    (row,) = said.json["stages"]
+    assert (row["kernels"], row["arch"], row["stage"], row["file"]) == (
+        ["saxpy"], "sm_80", "cubin", "saxpy.cubin",
+    )  # fmt: skip
+    assert set(row["seconds"]) == {"ptx", "cubin"}
+    assert (project / "saxpy.cubin").read_bytes() == (project / "out/sm_80/saxpy.cubin").read_bytes()
+    shown = tessera("inspect", "--sass", "saxpy.cubin")
+    assert shown.status == 0
+    assert "EXIT" in shown.out
+    assert tessera("compile", "out/sm_80/saxpy.ptx", "--emit", "sass", "--arch", "sm_90").out.count("EXIT")
+
+
+def test_bad_stages_are_refused_with_their_line(tessera: Tessera, project: Path) -> None:
+    assert (
+        tessera("compile", "kernels.py:saxpy", "--emit", "ptx", "--arch", "sm_90", "-o", "k.ptx").status == 0
+    )
+    said = tessera("compile", "k.ptx", "--arch", "sm_80", "-o", "k.cubin", "--json")
+    assert said.status == 2
+    assert said.json["error"]["location"]["file"] == "k.ptx"
+    assert not (project / "k.cubin").exists()
+    assert "give a folder" in tessera("compile", "kernels.py", "--emit", "ptx", "-o", "k.ptx").err
+    assert "written to .cubin" in tessera("compile", "k.ptx", "-o", "k.sass").err
+    assert "goes to a file" in tessera("compile", "k.ptx").err
+    assert "no stage is called 'x'" in tessera("compile", "kernels.py", "--emit", "x").err
+    assert "a CPU has no such stage" in tessera("compile", "kernels.py", "--emit", "ptx", "--arch", "cpu").err
+    assert "say what to show" in tessera("inspect", "k.ptx").err
+    assert tessera("compile", "missing.ptx").status == 2

@@ -40,18 +40,42 @@ def compile_(
         bool | None, typer.Option("--fast-math/--no-fast-math", help="Trade accuracy for speed.")
     ] = None,
     lineinfo: Annotated[bool, typer.Option("--lineinfo", help="Keep source lines.")] = False,
+    emit_stage: Annotated[
+        str | None,
+        typer.Option("--emit", metavar="STAGE", help="Stop at nvvm, ptx, cubin or sass, and give that."),
+    ] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Show the time of each stage.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compile, save if asked, and show what every kernel needs."""
     from tessera.workbench.answers import keep
-    from tessera.workbench.compilation import compile_request, kernel_rows, make_request, write_outputs
+    from tessera.workbench.compilation import (
+        DEFAULT_ARCH,
+        compile_request,
+        kernel_rows,
+        make_request,
+        stage_ending,
+        write_outputs,
+    )
     from tessera.workbench.output import emit
     from tessera.workbench.source import split_target
 
+    begun = stage_ending(target)
     request = make_request(
-        target, arch, spec, optimization_level=optimization_level, fast_math=fast_math, lineinfo=lineinfo
+        target,
+        arch,
+        spec,
+        optimization_level=optimization_level,
+        fast_math=fast_math,
+        lineinfo=lineinfo,
+        default_arch=() if begun else DEFAULT_ARCH,
     )
+    if emit_stage is not None or begun:
+        from tessera.workbench.staging import emitted, resumed, show
+
+        stages = resumed(request, emit_stage) if begun else emitted(request, emit_stage or "cubin")
+        show(stages, out, as_json=as_json, timings=timings)
+        return
     compiled = compile_request(request)
     place = out or request.project.out()
     written = write_outputs(compiled, place) if place else []

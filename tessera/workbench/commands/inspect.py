@@ -39,9 +39,13 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a source file or a package holds."""
+    from tessera.workbench.compilation import stage_ending
     from tessera.workbench.output import emit
     from tessera.workbench.source import is_package, load_entries
 
+    if stage_ending(target):
+        _stage(target, arch, sass=sass, ptx=ptx, as_json=as_json)
+        return
     if not (is_package(target) or ptx or sass or plan or graph):
         entries = load_entries(target)
         if as_json:
@@ -57,6 +61,18 @@ def inspect(
         _print(contents, ptx=ptx, graph=graph, plan=plan, target=target)
     if sass:
         _print_sass(contents, target)
+
+
+def _stage(target: str, arch: list[str] | None, *, sass: bool, ptx: bool, as_json: bool) -> None:
+    """A file of a stage of the compiler, as the text of another."""
+    from tessera.workbench.compilation import make_request
+    from tessera.workbench.failure import UsageError
+    from tessera.workbench.staging import resumed, show
+
+    if sass == ptx:
+        raise UsageError(f"{target}: say what to show", hint="--sass, or --ptx of a .ll file")
+    request = make_request(target, arch, None, default_arch=())
+    show(resumed(request, "sass" if sass else "ptx"), None, as_json=as_json, timings=False)
 
 
 def _contents(target: str, arch: list[str] | None, spec: list[str] | None, *, lineinfo: bool) -> Contents:

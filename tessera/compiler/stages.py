@@ -1,0 +1,323 @@
+"""The stages from a kernel to its machine code as data: any can be where work begins, any where it ends.
+
+    kernel → nvvm → ptx → cubin → sass
+
+Every stage is a file: LLVM for NVVM (`.ll`), PTX (`.ptx`), machine code (`.cubin`), its text (`.sass`). A
+kernel's `.ll` says in its head what NVVM is to be asked for, so that it becomes the PTX of the compiler.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tessera.compiler.cubin import ptx_to_cubin
+from tessera.compiler.nvvm import NvvmRefusal, nvvm_ptx
+from tessera.compiler.options import AOTConfig, ToolOptions
+from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, nvvm_modules, ptx_arch
+from tessera.compiler.sass import disassemble, kernels_of
+from tessera.program.arch import parse_arch
+from tessera.program.artifact import Resources
+from tessera.program.errors import (
+    ArchitectureError,
+    CompileError,
+    OptionError,
+    SourceLocation,
+    ToolchainError,
+)
+
+if TYPE_CHECKING:
+    from tessera.compiler.aot import Specs
+
+STAGES = ("nvvm", "ptx", "cubin", "sass")
+"""In the order of the work."""
+ENDINGS: Mapping[str, str] = {"nvvm": ".ll", "ptx": ".ptx", "cubin": ".cubin", "sass": ".sass"}
+"""How a stage's files end."""
+
+_HEAD = re.compile(r"^; tessera: (?P<kernel>\S+) for (?P<target>\w+), -arch=(?P<arch>\w+)$", re.MULTILINE)
+_NEXT = "; tessera: next module"
+_TARGET = re.compile(r"^\s*\.target\s+(sm_\w+)", re.MULTILINE)
+_ENTRY = re.compile(r"\.entry\s+([\w$%.]+)")
+_LLVM_KERNEL = re.compile(r"!\{[^\n}]*@\"?([\w$.]+)\"?, !?\s*(?:metadata )?!\"kernel\"")
+_PTXAS = re.compile(r"line (\d+)\s*; (?:error|fatal)\s*: ([^;]+)")
+_NVVM = re.compile(r"\((\d+), (\d+)\): (?:parse )?([^\n]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one kernel, or the kernels of one file, became."""
+
+    name: str
+    """One of `STAGES`."""
+    kernels: tuple[str, ...]
+    """Entry names."""
+    target: str
+    """Architecture, as `sm_90a`."""
+    data: bytes
+    """The file's contents."""
+    resources: Resources | None = None
+    """What the kernel needs, where a cubin was made of one."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time of each stage that was gone through."""
+
+    @property
+    def text(self) -> str:
+        """The contents as text."""
+        return self.data.decode("utf-8", "replace")
+
+
+def stage_of(file: str) -> str | None:
+    """The stage that a file belongs to by its ending; None for other files."""
+    return next((name for name, ending in ENDINGS.items() if file.endswith(ending)), None)
+
+
+def emit_stage(
+    fn: object, until: str, config: AOTConfig, input_specs: Specs = None, name: str | None = None
+) -> list[Stage]:
+    """Each kernel of a function, kernel or model, for each GPU target, at one stage.
+
+    Args:
+        fn: What `AOTCompiler.compile` takes.
+        until: The stage to end with; PTX and cubins are those that a package holds.
+        config: Targets and options.
+        input_specs: Shapes and dtypes of the inputs, if annotations do not say them.
+        name: Name of the program; by default the function's.
+
+    Raises:
+        OptionError: No such stage.
+        CompileError: As for `AOTCompiler.compile`; a kernel has no such stage.
+    """
+    from tessera.compiler.aot import AOTCompiler
+
+    _check(until)
+    if until == "nvvm":
+        return _lowered(fn, config, input_specs, name)
+    whole = replace(config, generate_ptx=True, generate_cubin=until != "ptx")
+    compiled = AOTCompiler(whole).compile(fn, input_specs, name)
+    kind = "ptx" if until == "ptx" else "cubin"
+    made = [
+        Stage(kind, (b.name,), b.target, b.data, b.resources, dict(compiled.seconds))
+        for b in compiled.binaries
+        if b.format == kind
+    ]
+    return [
+        _run(stage, ("sass",), ToolOptions(stage.target), "") if until == "sass" else stage for stage in made
+    ]
+
+
+def resume_stage(
+    data: bytes, stage: str, until: str, options: ToolOptions | None = None, *, file: str = "input"
+) -> Stage:
+    """Go on from the contents of a stage's file.
+
+    Args:
+        data: The contents.
+        stage: The stage they are of.
+        until: The stage to end with, later than `stage`.
+        options: Target and switches; None: the target that the file names.
+        file: Its name, for errors.
+
+    Raises:
+        OptionError: No such stage, or it is not a later one.
+        ArchitectureError: The file is for another architecture.
+        CompileError: The file is damaged; `location` is the line.
+        ToolchainError: A tool is missing, or failed.
+    """
+    first, last = _check(stage), _check(until)
+    if last <= first:
+        raise OptionError(
+            f"{file} is {stage} already, which comes no earlier than {until}",
+            hint="one of " + ", ".join(STAGES[first + 1 :]) if first + 1 < len(STAGES) else None,
+        )
+    if stage == "cubin":
+        given = Stage(stage, kernels_of(data, file), options.target if options else "", data)
+        return _run(given, STAGES[first + 1 : last + 1], options or ToolOptions("sm_80"), file)
+    text = _decoded(data, file)
+    wanted = options or ToolOptions(_named_target(text, stage, file))
+    given = Stage(stage, _kernels(text, stage, file), wanted.target, data)
+    return _run(given, STAGES[first + 1 : last + 1], wanted, file)
+
+
+def _run(given: Stage, stages: Sequence[str], options: ToolOptions, file: str) -> Stage:
+    for name in stages:
+        start = time.perf_counter()
+        data, resources = _STEPS[name](given, options, file)
+        seconds = {**given.seconds, name: time.perf_counter() - start}
+        given = replace(given, name=name, data=data, resources=resources or given.resources, seconds=seconds)
+    return given
+
+
+def _lowered(fn: object, config: AOTConfig, input_specs: Specs, name: str | None) -> list[Stage]:
+    from tessera.compiler.aot import make_unit, spec_list
+
+    unit = make_unit(fn, spec_list(input_specs), name, config)
+    found: list[Stage] = []
+    for job in unit.jobs_for("cuda"):
+        kernel = job.load()
+        if not isinstance(kernel, CudaKernel):
+            raise CompileError(
+                f"{job.name} is CUDA C++, which NVRTC makes PTX of at once: it has no nvvm stage",
+                hint="--emit ptx",
+            )
+        for options in (o for o in unit.gpu if job.is_for(o)):
+            start = time.perf_counter()
+            text = _nvvm_text(kernel, options)
+            seconds = {"nvvm": time.perf_counter() - start}
+            found.append(Stage("nvvm", (job.name,), options.target, text.encode(), None, seconds))
+    return found
+
+
+def _nvvm_text(kernel: CudaKernel, options: ToolOptions) -> str:
+    from tessera.compiler.gpu_code import guarded
+
+    ir = guarded(kernel, lambda: lower(kernel, options))
+    if ir.shims:
+        raise CompileError(
+            f"{kernel.name} calls functions that numba-cuda writes in CUDA C++, which no .ll file can hold",
+            hint="--emit ptx",
+        )
+    arch = ptx_arch(kernel, options).replace("sm_", "compute_")
+    modules = nvvm_modules(ir, kernel, options)
+    head = f"; tessera: {kernel.name} for {options.target}, -arch={arch}\n"
+    return head + f"{_NEXT}\n".join(f"{m.rstrip()}\n" for m in modules)
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+
+def _nvvm_to_ptx(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, Resources | None]:
+    head = _HEAD.search(given.text)
+    arch = head["arch"] if head else options.target.replace("sm_", "compute_")
+    modules = given.text.split(f"{_NEXT}\n")
+    translate = partial(nvvm_ptx, arch=arch, opt_level=options.opt_level, fast_math=options.fast_math)
+    try:
+        (text,) = translate(modules)
+    except NvvmRefusal as refusal:
+        raise _nvvm_error(refusal, modules, translate, file) from None
+    return for_target(Ptx(text), options).text.encode(), None
+
+
+def _nvvm_error(
+    refusal: NvvmRefusal, modules: Sequence[str], translate: Callable[[Sequence[str]], object], file: str
+) -> CompileError:
+    """The error with its line; NVVM counts from the start of a module, and does not say which."""
+    above = 0
+    for module in modules:
+        try:
+            translate([module])
+        except NvvmRefusal as error:
+            place = _NVVM.search(error.log)
+            if place:
+                location = SourceLocation(file, above + int(place[1]), max(int(place[2]) - 1, 0))
+                return CompileError(f"NVVM cannot read it: {place[3]}", location=location)
+        above += module.count("\n") + 1
+    said = refusal.log.strip().splitlines()
+    return CompileError(f"{file}: NVVM cannot compile it: {said[0] if said else refusal}")
+
+
+def _ptx_to_cubin(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, Resources | None]:
+    main, *linked = given.text.split("\0")
+    _check_ptx_target(main, options.target, file)
+    try:
+        cubin, resources = ptx_to_cubin(Ptx(main, tuple(linked)), given.kernels[0], options)
+    except ToolchainError as error:
+        place = _PTXAS.search(error.message)
+        if place is None or not file:
+            raise
+        raise CompileError(
+            f"the assembler cannot read it for {options.target}: {place[2].strip()}",
+            location=SourceLocation(file, int(place[1])),
+        ) from None
+    return cubin, resources if len(given.kernels) == 1 else None
+
+
+def _cubin_to_sass(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, Resources | None]:
+    del options, file
+    texts = [f"// {name}\n{_listing(given.data, name)}\n" for name in given.kernels]
+    return "\n".join(texts).encode(), None
+
+
+def _listing(cubin: bytes, kernel: str) -> str:
+    from tessera.compiler.sass import with_source
+
+    return with_source(disassemble(cubin, kernel), None, [])
+
+
+_STEPS: Mapping[str, Callable[[Stage, ToolOptions, str], tuple[bytes, Resources | None]]] = {
+    "ptx": _nvvm_to_ptx,
+    "cubin": _ptx_to_cubin,
+    "sass": _cubin_to_sass,
+}
+"""What makes each stage of the one before."""
+
+
+# -- checks of files from elsewhere ---------------------------------------------------------------
+
+
+def _check(stage: str) -> int:
+    if stage not in STAGES:
+        raise OptionError(f"no stage is called {stage!r}", hint="one of " + ", ".join(STAGES))
+    return STAGES.index(stage)
+
+
+def _decoded(data: bytes, file: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CompileError(
+            f"no text: byte {error.start} is {data[error.start]:#04x}", location=SourceLocation(file, line)
+        ) from None
+
+
+def _kernels(text: str, stage: str, file: str) -> tuple[str, ...]:
+    if stage == "nvvm":
+        head = _HEAD.search(text)
+        names = [head["kernel"]] if head else _LLVM_KERNEL.findall(text)
+        hint = 'NVVM knows kernels by  !nvvm.annotations = !{!{… @name, !"kernel", i32 1}}'
+    else:
+        if ".version" not in text:
+            raise CompileError("no PTX: it has no .version", location=SourceLocation(file, 1))
+        names, hint = _ENTRY.findall(text), "a kernel is  .visible .entry name(…)"
+    if not names:
+        raise CompileError("it has no kernel", hint=hint, location=SourceLocation(file, 1))
+    return tuple(dict.fromkeys(names))
+
+
+def _named_target(text: str, stage: str, file: str) -> str:
+    if stage == "nvvm":
+        head = _HEAD.search(text)
+        return head["target"] if head else "sm_80"
+    match = _TARGET.search(text)
+    if match is None:
+        raise CompileError("no PTX: it has no .target", location=SourceLocation(file, 1))
+    return match[1]
+
+
+def _check_ptx_target(text: str, target: str, file: str) -> None:
+    """Refuse PTX for an architecture that the target does not contain.
+
+    Source: PTX ISA, ".target": plain code runs on later ones too, `f` within a family, `a` there alone.
+    """
+    match = _TARGET.search(text)
+    if match is None:
+        raise CompileError("no PTX: it has no .target", location=SourceLocation(file or "ptx", 1))
+    made, wanted = parse_arch(match[1]), parse_arch(target)
+    fits = made.cc <= wanted.cc
+    if made.suffix == "a":
+        fits = match[1] == target
+    elif made.suffix == "f":
+        fits = fits and made.major == wanted.major and wanted.suffix in ("a", "f")
+    if fits:
+        return
+    line = text.count("\n", 0, match.start(1)) + 1
+    column = match.start(1) - text.rfind("\n", 0, match.start(1)) - 1
+    raise ArchitectureError(
+        f"this PTX is for {match[1]}, and cannot become code for {target}",
+        hint=f"--arch {match[1]}" + ("" if made.suffix == "a" else " or later"),
+        location=SourceLocation(file or "ptx", line, column),
+    )

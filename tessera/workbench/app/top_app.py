@@ -12,11 +12,10 @@ from textual.widgets import Footer, Static
 
 from tessera.profiler.live.player import FASTEST, SLOWEST, Player
 from tessera.profiler.live.sampler import Sampler
-from tessera.workbench.live.screen import View, draw
+from tessera.workbench.live.screen import WINDOWS_S, View, draw, fitting_window
 
 REDRAW_S = 0.25
 """Faster, a terminal over SSH falls behind."""
-WINDOWS_S = (60.0, 300.0, 600.0, 10.0, 30.0)
 JUMP_S = 5.0
 
 
@@ -27,7 +26,6 @@ class TopApp(App[None]):
         feed: Where the figures come from.
         heading: What the screen says about where they come from, asked at each drawing.
         seconds: When to end; None: never.
-        speed: For a recording, how fast.
     """
 
     TITLE = "tessera top"
@@ -56,7 +54,7 @@ class TopApp(App[None]):
         self._heading = heading
         self._seconds = seconds
         self._selected = 0
-        self._window = 0
+        self._window = WINDOWS_S.index(fitting_window(feed))
         self._marks = 0
 
     def compose(self) -> ComposeResult:

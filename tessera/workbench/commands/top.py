@@ -92,13 +92,14 @@ def _print_once(sampler: Sampler, *, as_json: bool) -> None:
 
 
 def _print_screen(feed: Sampler | Player, heading: str) -> None:
-    from tessera.workbench.live.screen import View, draw
+    from tessera.workbench.live.screen import View, draw, fitting_window
     from tessera.workbench.output import stdout_console
 
     console = stdout_console()
     width = max(console.width, 80)
     console.width = width
-    for line in draw(feed, View(heading), width, 24 + len(feed.machine.devices)):
+    view = View(heading, window_s=fitting_window(feed))
+    for line in draw(feed, view, width, 24 + len(feed.machine.devices)):
         console.print(line, no_wrap=True, crop=True)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from tessera.profiler.live.figures import Device, Mark, Reading, Sample
-from tessera.profiler.live.player import Feed
+from tessera.profiler.live.player import Feed, Player
 from tessera.profiler.live.throttling import describe
 from tessera.workbench.failure import visible
 from tessera.workbench.live.braille import area_chart, bar
@@ -31,6 +31,17 @@ class View:
     """GPU whose charts, details and processes are shown."""
     window_s: float = 60.0
     """Time that the charts show."""
+
+
+WINDOWS_S = (10.0, 30.0, 60.0, 300.0, 600.0)
+"""Times that charts may show."""
+
+
+def fitting_window(feed: Feed) -> float:
+    """The shortest window that shows a whole recording; a minute of what is live."""
+    if not isinstance(feed, Player):
+        return 60.0
+    return next((w for w in WINDOWS_S if w >= feed.recording.duration_s), WINDOWS_S[-1])
 
 
 def draw(feed: Feed, view: View, width: int, height: int) -> list[Text]:
@@ -85,18 +96,17 @@ def _table(devices: Sequence[Device], sample: Sample, selected: int, width: int,
     """A line for each GPU; as many around the selected one as fit."""
     name_width = min(max(max(len(d.name) for d in devices), 4), 30 if width >= WIDE else 17)
     bar_width = 24 if width >= WIDE else 8
+    hidden = max(len(devices) - most, 0)
+    first = min(max(selected - most // 2, 0), hidden)
     titles = (
         f"   # {'name'.ljust(name_width)} {'utilization'.ljust(bar_width + 6)} "
-        f"{'memory'.rjust(13)} {'power'.rjust(9)} {'temp'.rjust(6)} {'MHz'.rjust(5)} throttling"
+        f"{'memory'.rjust(13)} {'power'.rjust(9)} {'temp'.rjust(6)} {'MHz'.rjust(5)} "
+        f"{f'{hidden} more' if hidden else 'throttling'}"
     )
-    first = min(max(selected - most // 2, 0), max(len(devices) - most, 0))
     lines = [Text(titles, style="dim")]
     for index in range(first, min(first + most, len(devices))):
         reading = sample.readings[index]
         lines.append(_row(devices[index], reading, index == selected, name_width, bar_width))
-    hidden = len(devices) - len(lines) + 1
-    if hidden > 0:
-        lines[0].append(f" (+{hidden} more: up, down)")
     return lines
 
 

@@ -19,7 +19,7 @@ SIDE = 8192
 """Of the matrices, bf16."""
 LENGTH = 1 << 29
 """Elements of the arrays that are streamed, f32: 2 GiB each."""
-PHASES = (("idle", 3.0), ("copy", 3.0), ("matmul", 10.0), ("idle", 4.0), ("stream", 10.0), ("idle", 4.0))
+PHASES = (("idle", 2.0), ("copy", 2.5), ("matmul", 6.0), ("idle", 2.0), ("stream", 5.0), ("idle", 2.0))
 AHEAD = 16
 """Launches between two waits: enough to keep the GPU busy, few enough to end a phase in time."""
 

@@ -19,7 +19,7 @@ from tessera.compiler.cpp_types import (
 from tessera.compiler.cuda_includes import Headers, find_headers, meaning, read_source
 from tessera.compiler.job import Job
 from tessera.compiler.options import ToolOptions
-from tessera.compiler.ptx import Ptx, toolkit_folders, virtual_lines, with_register_limit
+from tessera.compiler.ptx import UNBOUNDED, LaunchBounds, Ptx, toolkit_folders, virtual_lines
 from tessera.language.cuda_source import CudaKernel
 from tessera.language.kernel import Kernel
 from tessera.program.dtype import as_dtype
@@ -63,9 +63,10 @@ class CppKernel:
     folders: tuple[Path, ...] = ()
     """Where headers are looked for."""
     location: SourceLocation | None = None
+    bounds: LaunchBounds = UNBOUNDED
 
     def to_ptx(self, options: ToolOptions) -> Ptx:
-        """PTX for one target.
+        """PTX for one target, without limits of registers and blocks: `for_target` adds them.
 
         Raises:
             CompileError: It does not compile, there is no such function, or its parameters are others.
@@ -97,10 +98,7 @@ class CppKernel:
         types = kernel_types(made.lowered[probe])
         self._check_sizes(text, types or ())
         self._check_types(types)
-        text = virtual_lines(text, {})
-        if options.max_registers is not None:
-            text = with_register_limit(text, options.max_registers)
-        return Ptx(text)
+        return Ptx(virtual_lines(text, {}))
 
     def parts(self, *, lines: bool) -> dict[str, object]:
         """JSON data that says what the kernel is, without its folder; with its layout if lines count."""
@@ -115,6 +113,7 @@ class CppKernel:
             "kinds": self.kinds,
             "outputs": self.outputs,
             "flags": self.flags,
+            **({"bounds": self.bounds.parts, "block": self.bounds.block} if self.bounds.parts else {}),
         }
 
     def _check_sizes(self, ptx: str, types: Sequence[CppType]) -> None:
@@ -254,6 +253,7 @@ def cpp_job(kernel: CudaKernel, kinds: tuple[str, ...], *, lines: bool) -> tuple
         flags=source.options,
         folders=(source.path.parent, *source.include_dirs),
         location=kernel.location,
+        bounds=LaunchBounds(kernel.block, kernel.min_blocks, kernel.max_registers),
     )
     notes = []
     if headers.unknown:

@@ -118,10 +118,12 @@ class KernelCode:
         """
         text = self._text(options)
         if not cubin:
-            return Code(self._pool.submit(lambda: for_target(text.result(), options)), None)
+            return Code(
+                self._pool.submit(lambda: for_target(text.result(), options, self._kernel.bounds)), None
+            )
         load_linker()
         # Texts are submitted before the links that wait for them, and threads take work in order.
-        ptx = self._pool.submit(lambda: for_target(text.result(), options))
+        ptx = self._pool.submit(lambda: for_target(text.result(), options, self._kernel.bounds))
         return Code(ptx, self._pool.submit(self._link, ptx, options))
 
     def _link(self, ptx: Future[Ptx], options: ToolOptions) -> Cubin:
@@ -147,7 +149,7 @@ class KernelCode:
             return made
         inferred = replace(kernel, source=None)
         ir = self._guarded(lambda: self._timings.timed("front end", lambda: lower(inferred, options)))
-        text = self._guarded(lambda: for_target(shared_ptx(ir, inferred, options), options))
+        text = self._guarded(lambda: for_target(shared_ptx(ir, inferred, options), options, kernel.bounds))
         other = self._assembled(text, options)
         return other if (other.resources.spill_bytes or 0) < made.resources.spill_bytes else made
 

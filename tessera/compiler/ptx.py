@@ -53,6 +53,27 @@ class Ptx:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchBounds:
+    """What a kernel asks of the assembler."""
+
+    block: tuple[int, int, int] = (1, 1, 1)
+    """Threads by axis of every launch."""
+    min_blocks: int | None = None
+    """Blocks that a multiprocessor is to hold at once."""
+    max_registers: int | None = None
+    """Most registers of a thread."""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What is asked for, as JSON data; nothing where nothing is."""
+        wanted = {"min_blocks": self.min_blocks, "max_registers": self.max_registers}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+UNBOUNDED = LaunchBounds()
+
+
+@dataclass(frozen=True, slots=True)
 class CudaKernel:
     """A kernel to compile: a plain Python function and how it is called."""
 
@@ -73,6 +94,7 @@ class CudaKernel:
     """The user's line behind each line of generated source."""
     source: str | None = field(default=None, repr=False)
     """Text of the module that defines the function, if this compiler wrote it."""
+    bounds: LaunchBounds = UNBOUNDED
 
 
 def lowering_class(kernel: CudaKernel, options: ToolOptions) -> tuple[object, ...]:
@@ -133,7 +155,7 @@ def ir_to_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     Raises:
         ToolchainError: NVVM refused the kernel.
     """
-    return for_target(shared_ptx(ir, kernel, options), options)
+    return for_target(shared_ptx(ir, kernel, options), options, kernel.bounds)
 
 
 def nvvm_modules(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> list[str]:
@@ -177,21 +199,36 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     return Ptx(_merge(main, shims))
 
 
-def for_target(ptx: Ptx, options: ToolOptions) -> Ptx:
-    """The same code under a target's name and register limit."""
+def for_target(ptx: Ptx, options: ToolOptions, bounds: LaunchBounds = UNBOUNDED) -> Ptx:
+    """The same code under a target's name, and with the limits of target and kernel."""
     main, *others = (
         _TARGET.sub(f".target {options.target}", text, count=1) for text in (ptx.text, *ptx.linked)
     )
-    if options.max_registers is not None:
-        main = with_register_limit(main, options.max_registers)
-    return Ptx(main, tuple(others))
+    limits = [n for n in (options.max_registers, bounds.max_registers) if n is not None]
+    directives = [f".maxnreg {min(limits)}"] if limits else []
+    if bounds.min_blocks is not None:
+        # The assembler takes it together with the block's size alone.
+        if ".maxntid" not in _head(main):
+            directives.insert(0, ".maxntid " + ", ".join(map(str, bounds.block)))
+        directives.append(f".minnctapersm {bounds.min_blocks}")
+    return Ptx(with_directives(main, directives), tuple(others))
 
 
-def with_register_limit(text: str, limit: int) -> str:
-    """The limit as a directive: the assembler ignores its flag for a kernel that says its block size."""
-    entry = text.index(".entry ")
-    body = text.index("{", entry)
-    return f"{text[:body]}.maxnreg {limit}\n{text[body:]}"
+def with_directives(text: str, directives: Sequence[str]) -> str:
+    """Limits as directives: the assembler ignores its flags for a kernel that says its block size.
+
+    Source: PTX ISA, "Performance-Tuning Directives".
+    """
+    if not directives:
+        return text
+    body = text.index("{", text.index(".entry "))
+    return text[:body] + "".join(f"{line}\n" for line in directives) + text[body:]
+
+
+def _head(text: str) -> str:
+    """Of the entry: what stands before its body."""
+    start = text.index(".entry ")
+    return text[start : text.index("{", start)]
 
 
 def _merge(main: str, libraries: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from tessera.compiler.job import Job
 from tessera.compiler.native import CpuKernel
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.ptx import CudaKernel as NumbaKernel
+from tessera.compiler.ptx import LaunchBounds
 from tessera.compiler.serial import serial_form
 from tessera.compiler.strides import strided_accesses
 from tessera.compiler.unit import Unit
@@ -170,7 +171,12 @@ def _parts(kernel: Kernel, digest: str | None, form: str) -> dict[str, Any] | No
         "function": digest,
         "kinds": _kinds(kernel),
         "block": kernel.block,
+        **({"bounds": _bounds(kernel).parts} if form == "raw" and _bounds(kernel).parts else {}),
     }
+
+
+def _bounds(kernel: Kernel) -> LaunchBounds:
+    return LaunchBounds(kernel.block, kernel.min_blocks, kernel.max_registers)
 
 
 def _gpu_job(kernel: Kernel, digest: str | None) -> Job:
@@ -178,7 +184,9 @@ def _gpu_job(kernel: Kernel, digest: str | None) -> Job:
 
     def load() -> NumbaKernel:
         # What a hand-written kernel's intrinsics look at is not known: lower for each architecture.
-        return NumbaKernel(kernel.name, kernel.fn, _kinds(kernel), threads=threads, cc_dependent=True)
+        return NumbaKernel(
+            kernel.name, kernel.fn, _kinds(kernel), threads=threads, cc_dependent=True, bounds=_bounds(kernel)
+        )
 
     shared = kernel.shared_bytes
     return Job(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
 from tessera.language.annotations import caller_names
 from tessera.language.kernel import Kernel
-from tessera.language.launch import Grid, Size
+from tessera.language.launch import Bound, Grid, Size
 from tessera.language.launcher import launcher
 from tessera.language.location import caller_location
+from tessera.language.tuning import Configuration, Space, Value, Where
 from tessera.program.errors import KernelError
 
 _EXAMPLE = 'params={"x": ts.Array[ts.f32, "n"], "y": ts.Array[ts.f32, "n"], "n": ts.Size[ts.i32, "n"]}'
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,18 @@ class CudaSource:
     def function(self) -> str:
         """The function's name without namespaces and template arguments."""
         return self.entry.partition("<")[0].rpartition("::")[2].strip()
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """Names of tuned values among the template arguments: `VEC` of `scale<float, {VEC}>`."""
+        return tuple(_PLACEHOLDER.findall(self.entry))
+
+    def configured(self, configuration: Configuration) -> CudaSource:
+        """The source with tuned values filled in: template arguments of the entry, macros for the others."""
+        texts = {n: str(int(v)) if isinstance(v, bool) else str(v) for n, v in configuration.items()}
+        entry = _PLACEHOLDER.sub(lambda m: texts.get(m[1], m[0]), self.entry)
+        macros = tuple(f"-D{name}={text}" for name, text in texts.items() if name not in self.placeholders)
+        return replace(self, entry=entry, options=(*self.options, *macros))
 
     def line(self) -> int:
         """Line of the function's definition, 1 if it is not found (a macro may make it)."""
@@ -58,19 +72,19 @@ class CudaKernel(Kernel):
     """
 
     def __init__(self, fn: Callable[..., Any], source: CudaSource, **rest: Any) -> None:
-        self.source = source
-        """The CUDA C++."""
-        self._rest = rest
-        self._launches: dict[tuple[Any, ...], CudaKernel] = {}
+        self._template = source
+        self._launches: dict[tuple[Any, ...], Kernel] = {}
         super().__init__(fn, **rest)
+        self.source = source.configured(self.configuration)
+        """The CUDA C++."""
 
     def __getitem__(self, shape: Any) -> Callable[..., None]:
         """The kernel with a grid and block of the caller's choice: see `Kernel`."""
         chosen = launcher(self, shape, caller_location())
         key = (chosen.grid, chosen.block, chosen.shared_bytes)
         if key not in self._launches:
-            rest = {**self._rest, "grid": key[0], "block": key[1], "shared_bytes": key[2]}
-            self._launches[key] = CudaKernel(self.fn, self.source, **rest)
+            changes = {"grid": key[0], "block": key[1], "shared_bytes": key[2]}
+            self._launches[key] = self._remade({**changes, "configuration": self.configuration or None})
         kernel = self._launches[key]
 
         def launch(*args: Any) -> None:
@@ -78,10 +92,21 @@ class CudaKernel(Kernel):
 
         return launch
 
+    def _remade(self, changes: Mapping[str, Any]) -> Kernel:
+        return CudaKernel(self._original, self._template, **{**self._definition, **changes})
+
+    def _check_tuned(self, space: Space) -> None:
+        unknown = sorted(set(self._template.placeholders) - set(space.names))
+        if unknown:
+            raise KernelError(
+                f"{self.name}: the entry {self._template.entry!r} names {unknown[0]!r}, which is not tuned",
+                hint="tuned are: " + ", ".join(space.names),
+            )
+
     @property
     def source_file(self) -> str:
         """The CUDA C++ file."""
-        return str(self.source.path)
+        return str(self._template.path)
 
 
 def cuda_kernel(
@@ -96,6 +121,10 @@ def cuda_kernel(
     name: str | None = None,
     options: Sequence[str] = (),
     include_dirs: Sequence[str | Path] = (),
+    tune: Mapping[str, Sequence[Value]] | None = None,
+    where: Where = None,
+    min_blocks: Bound = None,
+    max_registers: Bound = None,
 ) -> Any:
     """A kernel from CUDA C++ source, compiled by NVRTC; it needs neither nvcc nor a GPU.
 
@@ -121,6 +150,11 @@ def cuda_kernel(
         name: Entry name in packages; by default the C++ function's.
         options: Further flags of NVRTC, such as `-std=c++20` or `-DTILE=32`.
         include_dirs: Folders of headers besides the file's own; relative as `file` is.
+        tune: Values to try, by name: a name that stands in braces in `entry`, as in `scale<float, {VEC}>`, is
+            a template argument, any other a macro.
+        where: Which values go together, as for `ts.kernel`.
+        min_blocks: As for `ts.kernel`.
+        max_registers: As for `ts.kernel`.
 
     Returns:
         A `CudaKernel`, or the decorator that makes one.
@@ -142,7 +176,8 @@ def cuda_kernel(
         )
     rest = {
         "grid": grid, "block": block, "shared_bytes": shared_bytes, "outputs": outputs,
-        "name": name or source.function, "names": names,
+        "name": name or source.function, "names": names, "tune": tune, "where": where,
+        "min_blocks": min_blocks, "max_registers": max_registers,
     }  # fmt: skip
     if params is None:
         return lambda fn: CudaKernel(fn, source, **rest)

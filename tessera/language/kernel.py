@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tessera.language.annotations import caller_names
 from tessera.language.builder import active
 from tessera.language.execution import kernel_executor
-from tessera.language.launch import Grid, Size, block_of, grid_of, shared_of
+from tessera.language.launch import Bound, Grid, Size, block_of, bound_of, grid_of, shared_of
 from tessera.language.launcher import launcher
 from tessera.language.location import caller_location, definition_location
 from tessera.language.parameters import KernelParam, kernel_parameters
 from tessera.language.promotion import holds
 from tessera.language.tensor import Tensor
+from tessera.language.tuning import (
+    Configuration,
+    Space,
+    Value,
+    Where,
+    bound_rule,
+    check_read,
+    configured_function,
+    first_configuration,
+    make_space,
+    rule_names,
+)
 from tessera.language.written import Written, function_tree, written_arrays
 from tessera.program.dim import Dim, as_symbol, evaluate, format_dim, format_shape
 from tessera.program.errors import InputError, KernelError, SourceLocation, TesseraError, TraceError
@@ -44,6 +56,11 @@ class Kernel:
         outputs: Arrays that the kernel writes; by default those its source stores to.
         name: Entry name; by default the function's.
         names: What annotations given as text may name besides globals.
+        tune: Values of names that the kernel reads: see `kernel`.
+        where: Which of them go together: see `kernel`.
+        min_blocks: Blocks that a multiprocessor is to hold: see `kernel`.
+        max_registers: Registers per thread: see `kernel`.
+        configuration: Values of the tuned names; by default those of the kernel's file, else the first.
 
     Raises:
         KernelError: The definition cannot be launched; `location` is the line at fault.
@@ -59,19 +76,28 @@ class Kernel:
         outputs: Sequence[str] | None = None,
         name: str | None = None,
         names: Mapping[str, Any] | None = None,
+        tune: Mapping[str, Sequence[Value]] | None = None,
+        where: Where = None,
+        min_blocks: Bound = None,
+        max_registers: Bound = None,
+        configuration: Configuration | None = None,
     ) -> None:
         # A function under @cuda.jit keeps the plain one as py_func.
-        self.fn: Callable[..., Any] = getattr(fn, "py_func", fn)
-        """The plain Python function."""
-        if not inspect.isfunction(self.fn):
+        self._original: Any = getattr(fn, "py_func", fn)
+        if not inspect.isfunction(self._original):
             raise KernelError(
-                f"a kernel is written as a Python function, not {type(self.fn).__name__} {self.fn!r:.60}",
+                f"a kernel is written as a Python function, not {type(fn).__name__} {fn!r:.60}",
                 hint="@ts.kernel(grid=…, block=…) above def …(x: ts.Array[ts.f32, 'n']):",
                 location=caller_location(),
             )
-        self.name: str = name or self.fn.__name__
+        self._definition: dict[str, Any] = {
+            "grid": grid, "block": block, "shared_bytes": shared_bytes, "outputs": outputs, "name": name,
+            "names": names, "tune": tune, "where": where, "min_blocks": min_blocks,
+            "max_registers": max_registers,
+        }  # fmt: skip
+        self.name: str = name or self._original.__name__
         """Entry name."""
-        self.location: SourceLocation | None = definition_location(self.fn)
+        self.location: SourceLocation | None = definition_location(self._original)
         """Where the kernel is defined."""
         if not _ENTRY.fullmatch(self.name):
             raise KernelError(
@@ -79,9 +105,21 @@ class Kernel:
                 hint="name='my_kernel': letters, digits and _",
                 location=self.location,
             )
-        tree = function_tree(self.fn)
+        tree = function_tree(self._original)
+        self.space: Space | None = self._checked(
+            self._said_at(tree, "tune"), lambda: self._space(tune, where)
+        )
+        """What may be tuned; None if nothing."""
+        self.configuration: dict[str, Value] = self._checked(
+            self._said_at(tree, "tune"), lambda: self._chosen(configuration)
+        )
+        """Values of what may be tuned."""
+        self._fn: Any = (
+            configured_function(self._original, self.configuration) if self.space else self._original
+        )
+        grid, block, shared_bytes = (bound_rule(r, self.configuration) for r in (grid, block, shared_bytes))
         self.params: tuple[KernelParam, ...] = self._checked(
-            self.location, lambda: kernel_parameters(self.name, self.fn, names or {}, tree)
+            self.location, lambda: kernel_parameters(self.name, self._original, names or {}, tree)
         )
         """Parameters in order."""
         self.given: tuple[KernelParam, ...] = tuple(p for p in self.params if p.kind != "size")
@@ -102,7 +140,77 @@ class Kernel:
             self._said_at(tree, "outputs"), lambda: self._outputs(tree, outputs)
         )
         """Arrays that the kernel writes, in the order of the parameters."""
-        functools.update_wrapper(self, self.fn)
+        self.min_blocks: int | None = self._bound(tree, "min_blocks", min_blocks)
+        """Blocks that a multiprocessor is to hold at once."""
+        self.max_registers: int | None = self._bound(tree, "max_registers", max_registers)
+        """Most registers of a thread."""
+        functools.update_wrapper(self, self._original)
+
+    def _bound(self, tree: ast.FunctionDef | None, what: str, rule: Bound) -> int | None:
+        own = bound_rule(rule, self.configuration)
+        return self._checked(self._said_at(tree, what), lambda: bound_of(self.name, what, own, self.params))
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The plain Python function, which sees the values of the configuration."""
+        if self.space is not None:
+            # What the file defines below the kernel belongs to its globals too.
+            self._fn.__globals__.update(self._original.__globals__)
+            self._fn.__globals__.update(self.configuration)
+        found: Callable[..., Any] = self._fn
+        return found
+
+    def configured(self, configuration: Configuration, *, name: str | None = None) -> Kernel:
+        """The kernel with other values for what may be tuned.
+
+        Args:
+            configuration: A value for each parameter of `tune`.
+            name: Another entry name.
+
+        Raises:
+            KernelError: It is not one of the kernel's configurations, or cannot be launched.
+        """
+        return self._remade({"configuration": configuration, **({"name": name} if name else {})})
+
+    def _remade(self, changes: Mapping[str, Any]) -> Kernel:
+        return Kernel(self._original, **{**self._definition, **changes})
+
+    def _space(self, tune: Mapping[str, Sequence[Value]] | None, where: Where) -> Space | None:
+        if tune is None:
+            if where is not None:
+                raise KernelError(
+                    f"{self.name}: where says which values go together, but nothing is tuned",
+                    hint='tune={"BLOCK": [64, 128, 256]}',
+                )
+            return None
+        space = make_space(self.name, tune, where)
+        self._check_tuned(space)
+        return space
+
+    def _check_tuned(self, space: Space) -> None:
+        """Refuse names that cannot have an effect."""
+        text = next((n for n, values in space.parameters if any(isinstance(v, str) for v in values)), None)
+        if text is not None:
+            raise KernelError(f"{self.name}: tune: {text} has text as a value", hint="numbers alone")
+        rules = [
+            self._definition[r] for r in ("grid", "block", "shared_bytes", "min_blocks", "max_registers")
+        ]
+        check_read(self.name, self._original, space.names, rule_names(*rules))
+
+    def _chosen(self, configuration: Configuration | None) -> dict[str, Value]:
+        if self.space is None:
+            if configuration:
+                raise KernelError(f"{self.name}: nothing is tuned in it", hint='tune={"BLOCK": [64, 128]}')
+            return {}
+        if configuration is None:
+            return first_configuration(self.space, self._original.__globals__)
+        if not self.space.holds(configuration):
+            raise KernelError(
+                f"{self.name}: {dict(configuration)} is not one of its configurations",
+                hint=f"tuned are: {', '.join(self.space.names)}",
+                location=self.location,
+            )
+        return {name: configuration[name] for name in self.space.names}
 
     def _said_at(self, tree: ast.FunctionDef | None, argument: str) -> SourceLocation | None:
         """Where the decorator says `argument`; the kernel's own place if it does not."""
@@ -111,7 +219,7 @@ class Kernel:
         if value is None:
             return self.location
         return SourceLocation(
-            self.source_file, value.lineno, value.col_offset, value.end_col_offset, self.fn.__name__
+            self.source_file, value.lineno, value.col_offset, value.end_col_offset, self._original.__name__
         )
 
     def _checked(self, place: SourceLocation | None, make: Callable[[], _T]) -> _T:
@@ -157,7 +265,7 @@ class Kernel:
     @property
     def source_file(self) -> str:
         """The file that the kernel is defined in, as Python reports it."""
-        return self.fn.__code__.co_filename
+        return str(self._original.__code__.co_filename)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the kernel once.
@@ -294,6 +402,10 @@ def kernel(
     shared_bytes: Size = 0,
     outputs: Sequence[str] | None = None,
     name: str | None = None,
+    tune: Mapping[str, Sequence[Value]] | None = None,
+    where: Where = None,
+    min_blocks: Bound = None,
+    max_registers: Bound = None,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Mark a Numba CUDA kernel: `@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)`.
 
@@ -309,6 +421,12 @@ def kernel(
         outputs: Arrays that the kernel writes. By default those its source stores to, and those it
             hands to another function.
         name: Entry name; by default the function's.
+        tune: Names that the kernel or its launch rules read, and values to try for each:
+            `tune={"BLOCK": [64, 128, 256]}`. Rules take them by name, as they take sizes.
+        where: Which values go together: `"BLOCK * UNROLL <= 1024"`, or a function of some of the names.
+        min_blocks: Blocks that a multiprocessor is to hold at once: the assembler limits registers to that
+            end. A number, or a function of tuned names.
+        max_registers: Most registers of a thread; a number, or a function of tuned names.
 
     Raises:
         KernelError: The definition cannot be launched; `location` is the line at fault.
@@ -320,6 +438,12 @@ def kernel(
             location=caller_location(),
         )
     names, rule = caller_names(), grid
+    rest: dict[str, Any] = {
+        "tune": tune,
+        "where": where,
+        "min_blocks": min_blocks,
+        "max_registers": max_registers,
+    }
     return lambda fn: Kernel(
-        fn, grid=rule, block=block, shared_bytes=shared_bytes, outputs=outputs, name=name, names=names
+        fn, grid=rule, block=block, shared_bytes=shared_bytes, outputs=outputs, name=name, names=names, **rest
     )

@@ -17,6 +17,11 @@ Size = int | Expr | Callable[..., Any]
 Grid = Size | Sequence[int | Expr]
 """One to three sizes, or a function of sizes that gives them."""
 
+Bound = int | Callable[..., Any] | None
+"""A limit that holds for every launch, or a function that gives it; None: there is none."""
+_BOUNDS = {"min_blocks": 32, "max_registers": 255}
+"""Most blocks of a multiprocessor, and registers of a thread, on any architecture."""
+
 MAX_SHARED_BYTES = max(limits.shared_optin_bytes for limits in SM_LIMITS.values())
 """Most shared memory of a block on any architecture."""
 
@@ -80,6 +85,25 @@ def shared_of(kernel: str, rule: Size, params: Sequence[KernelParam]) -> Dim:
         text = f"{size} bytes; allowed are 0 to {MAX_SHARED_BYTES}"
         raise _error(kernel, "shared_bytes", rule, text, "use smaller tiles")
     _check_known(kernel, "shared_bytes", rule, (size,), params)
+    return size
+
+
+def bound_of(kernel: str, what: str, rule: Bound, params: Sequence[KernelParam]) -> int | None:
+    """`min_blocks` or `max_registers` of a kernel.
+
+    Raises:
+        KernelError: Not a fixed number within the limit.
+    """
+    if rule is None:
+        return None
+    value = _value(kernel, what, rule, params)
+    if value is None:
+        return None
+    size = _size(kernel, what, rule, value)
+    if not isinstance(size, int):
+        raise _error(kernel, what, rule, f"{format_dim(size)} is not a fixed number", f"{what}=2")
+    if not 1 <= size <= _BOUNDS[what]:
+        raise _error(kernel, what, rule, f"{size}; allowed are 1 to {_BOUNDS[what]}", None)
     return size
 
 

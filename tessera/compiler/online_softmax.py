@@ -88,31 +88,36 @@ class OnlineSoftmax:
             writer.line(f"top{name} = float32(-math.inf)")
             writer.line(f"total{name} = float32(0)")
 
-    def weigh(self, score: ScoreName) -> None:
-        """Scores of a tile become weights `p…`; `fade…` is what earlier sums of a row are to be scaled by."""
-        self._prepare(score)
+    def weigh(self, score: ScoreName, turn: str = "") -> None:
+        """Scores of a tile become weights `p…`; `fade…` is what earlier sums of a row are to be scaled by.
+
+        Args:
+            score: What the scores are called.
+            turn: In the names of this place in the text, if there are several.
+        """
+        self._prepare(score, turn)
         writer = self.body.writer
         # What no query of the warp is kept from seeing needs no look at each score.
         with writer.block(f"if first_key + {self.keys} > free"):
             for f, h in self._rows:
                 writer.line(f"left = int32(max(-1, min(reach{f}_{h} - first_key, {self.keys})))")
                 for n, i in itertools.product(self._columns, (0, 1)):
-                    name = f"s{f}_{n}_{2 * h + i}"
+                    name = f"s{turn}{f}_{n}_{2 * h + i}"
                     writer.line(f"{name} = seen_f32({name}, {8 * n + i}, left)")
         for f, h in self._rows:
-            self._row(f, h)
+            self._row(f, h, turn)
 
-    def _prepare(self, score: ScoreName) -> None:
+    def _prepare(self, score: ScoreName, turn: str) -> None:
         """Scores by the names `s…`, with what the mask does to them."""
         writer = self.body.writer
         scale = f" * float32({self._factor!r})" if self._scaled_first else ""
         name = "s" if self._mask is None else "r"
         for (f, h), n, i in itertools.product(self._rows, self._columns, (0, 1)):
-            writer.line(f"{name}{f}_{n}_{2 * h + i} = {score(f, n, 2 * h + i)}{scale}")
+            writer.line(f"{name}{turn}{f}_{n}_{2 * h + i} = {score(f, n, 2 * h + i)}{scale}")
         if self._mask is not None:
-            self._apply_mask(self._mask)
+            self._apply_mask(self._mask, turn)
 
-    def _apply_mask(self, mask: int) -> None:
+    def _apply_mask(self, mask: int, turn: str) -> None:
         writer, nodes = self.body.writer, self.body.graph.nodes
         node = nodes[self.core]
         length = nodes[node.inputs[1]].shape[-2]
@@ -125,17 +130,17 @@ class OnlineSoftmax:
             for f, h in self._rows:
                 row = Name(f"row{f}_{h}", writer.depth)
                 index = Index(writer, whole, (*lead, (1, row), (1, key))).broadcast(nodes[mask].shape)
-                value, part = self.body.value(mask, index), f"{f}_{n}_{2 * h + i}"
+                value, part = self.body.value(mask, index), f"{turn}{f}_{n}_{2 * h + i}"
                 # A name of its own: Numba's time grows with names that are given a value again.
                 if nodes[mask].dtype.is_float:
                     writer.line(f"s{part} = r{part} + {value} * float32({_LOG2_E!r})")
                 else:
                     writer.line(f"s{part} = seen_f32(r{part}, 0, {value})")
 
-    def _row(self, f: int, h: int) -> None:
+    def _row(self, f: int, h: int, turn: str) -> None:
         """One row: its largest score, the weights, and their sum."""
         writer, name = self.body.writer, f"{f}_{h}"
-        scores = [f"s{f}_{n}_{2 * h + i}" for n, i in itertools.product(self._columns, (0, 1))]
+        scores = [f"s{turn}{f}_{n}_{2 * h + i}" for n, i in itertools.product(self._columns, (0, 1))]
         writer.line(f"best = {_tree(scores, 'max({}, {})')}")
         for lanes in (1, 2):
             writer.line(f"best = max(best, gpu.shuffle_xor({_ALL}, best, {lanes}))")
@@ -151,10 +156,10 @@ class OnlineSoftmax:
             writer.line(f"{weight} = gpu.exp2_approx({score}{factor} - below)")
         writer.line(f"total{name} = total{name} * fade{name} + ({_tree(weights, '({} + {})')})")
 
-    def packed(self, f: int, step: int, kind: str) -> str:
+    def packed(self, f: int, step: int, kind: str, turn: str = "") -> str:
         """The weights of 16 rows and 16 keys as a left operand of 16-bit elements."""
         pairs = [(2 * step + n, i) for n in (0, 1) for i in (0, 2)]
-        registers = [f"gpu.f32_to_{kind}x2(p{f}_{n}_{i}, p{f}_{n}_{i + 1})" for n, i in pairs]
+        registers = [f"gpu.f32_to_{kind}x2(p{turn}{f}_{n}_{i}, p{turn}{f}_{n}_{i + 1})" for n, i in pairs]
         return f"({', '.join(registers)})"
 
     def finish(self) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tessera.compiler.index import Index
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim
@@ -40,11 +42,13 @@ class OperandMap:
     swizzle: int
     batch_axes: tuple[int, ...]
     """Axes of the operand behind the dimensions from the third on."""
+    offset_bytes: Dim = 0
+    """Bytes of the tensor before the first element."""
 
     def argument(self, tensor: Pointer) -> BoxMap:
         """What a launch hands over, `tensor` being where the node lies."""
         return BoxMap(
-            tensor=tensor,
+            tensor=msgspec.structs.replace(tensor, offset_bytes=tensor.offset_bytes + self.offset_bytes),
             element=self.element,
             sizes=self.sizes,
             strides_bytes=self.strides_bytes,

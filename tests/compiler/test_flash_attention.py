@@ -13,6 +13,8 @@ from sass import families, needs_disassembler, opcodes
 import tessera as ts
 from tessera.compiler.operand_view import reshaped_strides
 from tessera.deploy import CompilationTarget
+from tessera.program.bind import bind_symbols
+from tessera.runtime.schedule import make_schedule
 
 TOLERANCE = {"f16": 4e-3, "bf16": 2e-2}
 """Largest error relative to the largest result: weights and results are rounded to the type."""
@@ -237,3 +239,95 @@ def test_products_are_tensor_core_instructions(dtype: str, opcode: str) -> None:
     assert found["LDSM"] == 8 + 16 + 16
     assert not found["LDL"]
     assert not found["STL"]
+
+
+# -- warpgroups -------------------------------------------------------------------------------------------
+
+HOPPER = CompilationTarget("sm_90", enable_hopper_features=True)
+TMA = "attend_0_attention_flash_tma128x128"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "depth", "width", "heads", "causal"),
+    [
+        ("bf16", 64, None, (2, 1), True),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("f16", 128, None, (1, 1), False),
+                ("bf16", 128, None, (4, 2), True),
+                ("f16", 64, 96, (2, 2), False),
+                ("bf16", 40, 24, (1, 1), True),
+                ("f16", 96, 32, (3, 3), True),
+                ("f16", 32, 128, (2, 1), False),
+            )
+        ),
+    ],
+)
+def test_warpgroups_agree_with_float64(
+    dtype: str,
+    depth: int,
+    width: int | None,
+    heads: tuple[int, int],
+    causal: bool,
+    rng: np.random.Generator,
+) -> None:
+    specs = specs_of(dtype, depth, width, heads)
+    for queries, keys in ((140, 300), (70, 50)):
+        inputs = inputs_of(specs, rng, b=1, n=queries, t=keys)
+        ran = check(attention(causal=causal), specs, inputs, target=HOPPER, watched=False)
+        assert ran[0] == TMA
+        assert len(ran) == 2
+
+
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 2), st.integers(1, 270), st.integers(1, 400), st.booleans(), st.integers(0, 99))
+def test_ragged_sizes_of_warpgroups_agree_with_float64(
+    batch: int, queries: int, keys: int, causal: bool, seed: int
+) -> None:
+    specs = specs_of("bf16", 32, heads=(2, 1))
+    inputs = inputs_of(specs, np.random.default_rng(seed), b=batch, n=queries, t=keys)
+    check(attention(causal=causal), specs, inputs, target=HOPPER, watched=False)
+
+
+def test_warpgroups_neither_race_nor_read_outside(rng: np.random.Generator) -> None:
+    specs = specs_of("bf16", 64, heads=(2, 1))
+    check(attention(causal=True), specs, inputs_of(specs, rng, b=1, n=135, t=270), target=HOPPER)
+
+
+@pytest.mark.slow
+def test_warpgroups_read_parts_of_one_projection_in_place(rng: np.random.Generator) -> None:
+    def thirds(x: Any) -> Any:
+        heads = [p.reshape(x.shape[0], x.shape[1], 2, 64) for p in ts.split(x, 3, -1)]
+        return ts.attention(*(ts.transpose(part, (0, 2, 1, 3)) for part in heads), causal=True)
+
+    specs = [ts.TensorSpec(("b", "s", 384), "f16")]
+    ran = check(ts.jit(thirds), specs, [rng.standard_normal((2, 150, 384))], target=HOPPER, watched=False)
+    assert ran[0] == "thirds_0_attention_flash_tma128x128"
+
+
+def test_sizes_of_0_and_what_warpgroups_cannot_take_stay_with_warps() -> None:
+    specs = specs_of("bf16", 64)
+    (program,) = compiled(attention(), specs, HOPPER).programs
+    for keys, kernel in ((5, TMA), (0, "attend_0_attention_flash128x64")):
+        shapes = {"q": (1, 2, 7, 64), "k": (1, 2, keys, 64), "v": (1, 2, keys, 64)}
+        (call,) = make_schedule(program, program.plans[0], bind_symbols(program, shapes)).calls
+        assert call.kernel == kernel
+    assert not any("tma" in b.name for b in compiled(attention(), specs_of("f16", 136), HOPPER).binaries)
+
+
+@needs_disassembler
+@pytest.mark.parametrize(("depth", "causal"), [(64, True), (128, False), (128, True)])
+def test_warpgroups_multiply_without_waiting_in_between(depth: int, causal: bool) -> None:
+    artifact = compiled(attention(causal=causal), specs_of("bf16", depth), HOPPER)
+    (cubin,) = (b for b in artifact.binaries if b.name == TMA and b.format == "cubin")
+    found = families(cubin.data)
+    # Scores of the first tile and of the others, and values of the others and of the last.
+    assert found["HGMMA"] == 2 * depth // 16 + 2 * 128 // 16
+    assert opcodes(cubin.data)["WARPGROUP.ARRIVE"] == 4
+    assert found["UTMALDG"]
+    assert not found["LDL"]
+    assert not found["STL"]
+    assert cubin.resources is not None
+    assert (cubin.resources.spill_bytes, cubin.resources.stack_bytes) == (0, 0)

@@ -174,6 +174,9 @@ if TYPE_CHECKING:
         i64,
         tf32,
         u8,
+        u16,
+        u32,
+        u64,
     )
     from tessera.program.dtype import bool_ as bool
     from tessera.program.errors import TesseraError
@@ -204,7 +207,7 @@ _EXPORTS: dict[str, str] = {
         "zeros"
     ),
     "tessera.language.tensor": "Array Size Tensor",
-    "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u8",
+    "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u16 u32 u64 u8",
     "tessera.program.errors": "TesseraError",
     "tessera.program.spec": "TensorSpec",
 }
@@ -382,6 +385,9 @@ __all__ = [
     "triu",
     "trunc",
     "u8",
+    "u16",
+    "u32",
+    "u64",
     "unsqueeze",
     "var",
     "where",

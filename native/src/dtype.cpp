@@ -29,6 +29,9 @@ constexpr std::array<DTypeFacts, kDTypes> kFacts = {{
     integer_facts<int8_t>("i8"),
     integer_facts<uint8_t>("u8"),
     {"bool", 1, false, 0, 1},
+    {"u64", 8, false, 0, std::numeric_limits<int64_t>::max()},
+    integer_facts<uint32_t>("u32"),
+    integer_facts<uint16_t>("u16"),
 }};
 
 // A binary float narrower than f32.
@@ -126,6 +129,9 @@ double decode_float(uint64_t bits, DType dtype) {
         case TESSERA_I8: return static_cast<int8_t>(bits);
         case TESSERA_U8: return static_cast<uint8_t>(bits);
         case TESSERA_BOOL: return bits & 0xff ? 1.0 : 0.0;
+        case TESSERA_U64: return static_cast<double>(bits);
+        case TESSERA_U32: return static_cast<uint32_t>(bits);
+        case TESSERA_U16: return static_cast<uint16_t>(bits);
         default: return decode_narrow(bits, format_of(dtype));
     }
 }

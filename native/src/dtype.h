@@ -12,13 +12,13 @@ namespace tessera::native {
 
 using DType = tessera_dtype;
 
-constexpr int kDTypes = 13;
+constexpr int kDTypes = 16;
 
 struct DTypeFacts {
     const char *name;
     int64_t bytes;
     bool is_float;
-    // Range of an integer type.
+    // Range of an integer type; of u64 the half that an int64_t holds.
     int64_t least, most;
 };
 

@@ -22,7 +22,7 @@ int64_t load_integer(uint64_t bits, DType dtype) {
         case TESSERA_I16: return static_cast<int16_t>(bits);
         case TESSERA_I8: return static_cast<int8_t>(bits);
         case TESSERA_BOOL: return (bits & 0xff) != 0;
-        default: return static_cast<int64_t>(bits);  // u8 is zero-extended already
+        default: return static_cast<int64_t>(bits);  // unsigned ones are zero-extended already
     }
 }
 
@@ -31,6 +31,9 @@ void to_integers(const Tensor &from, const Tensor &to, const std::string &what) 
     for (int64_t i = 0; i < from.count(); ++i) {
         const int64_t value =
             load_integer(load(from.memory.get() + i * source.bytes, source.bytes), from.dtype);
+        if (value < 0 && from.dtype == TESSERA_U64)
+            throw Failure(TESSERA_INPUT_ERROR, text(what, " holds ", static_cast<uint64_t>(value), ", but ",
+                                                    target.name, " holds at most ", target.most));
         if (value < target.least || value > target.most)
             throw Failure(TESSERA_INPUT_ERROR,
                           text(what, " holds ", value, ", but ", target.name, " holds ", target.least,

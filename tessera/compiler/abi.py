@@ -62,7 +62,7 @@ def _element_type(dtype: str, types: ModuleType) -> Any:
     if dtype in (_NOT_ON_GPU if on_gpu else NOT_ON_CPU):
         raise KernelError(
             f"Numba cannot compute with {dtype} on {'a GPU' if on_gpu else 'the CPU'}",
-            hint="pass the bits as ts.u8 or ts.i16, or use f32",
+            hint="pass the bits as ts.u8 or ts.u16, or use f32",
             dtype=dtype,
         )
     return getattr(types, _ELEMENT_TYPES.get(dtype) or SCALARS[dtype])

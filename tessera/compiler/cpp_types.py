@@ -35,10 +35,13 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "i32": ("int", "unsigned int", "uint"),
     "i16": ("short", "unsigned short", "ushort"),
     "i8": ("signed char", "char"),
+    "u64": ("unsigned long", "unsigned long long", "ulonglong", "ulong", "long", "long long", "longlong"),
+    "u32": ("unsigned int", "uint", "int"),
+    "u16": ("unsigned short", "ushort", "short"),
     "u8": ("unsigned char", "char", "uchar"),
     "bool": ("bool",),
 }
-"""What C++ calls each dtype; there are no unsigned dtypes but u8, so the signed ones stand for them."""
+"""What C++ calls each dtype. Kernels read integers with a sign or without, whatever the array holds."""
 _PACKED = {
     "f16": ("__half2",),
     "bf16": ("__nv_bfloat162",),

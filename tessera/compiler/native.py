@@ -55,7 +55,8 @@ class CpuKernel:
     """The user's line behind each line of generated source."""
 
 
-_LLVM_TYPES = {"f64": "double", "f32": "float", "i64": "i64", "i32": "i32", "i16": "i16"}
+_LLVM_TYPES = {"f64": "double", "f32": "float", "i64": "i64", "i32": "i32", "i16": "i16", "u64": "i64",
+               "u32": "i32", "u16": "i16"}  # fmt: skip
 _MATH = (
     "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1 "
     "fabs floor fma fmax fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 modf nearbyint pow "

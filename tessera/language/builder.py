@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tessera.program.dim import Dim
-from tessera.program.dtype import DType
+from tessera.program.dtype import KERNEL_DTYPES, DType
+from tessera.program.errors import TraceError
 from tessera.program.graph import Attr, Graph, Node
 
 if TYPE_CHECKING:
@@ -47,8 +48,17 @@ class GraphBuilder:
     def add(
         self, op: str, inputs: tuple[int, ...], shape: tuple[Dim, ...], dtype: DType, **attrs: Attr
     ) -> int:
-        """The index of a new node."""
+        """The index of a new node.
+
+        Raises:
+            TraceError: Of a dtype that only kernels have.
+        """
         file, line = self.line
+        if dtype in KERNEL_DTYPES:
+            raise TraceError(
+                f"{op}: there are no operators on {dtype}: only arrays and numbers of kernels may be {dtype}",
+                hint="take ts.i64, or write a ts.kernel",
+            )
         self.nodes.append(
             Node(op=op, inputs=inputs, attrs=attrs, shape=shape, dtype=dtype, file=file, line=line)
         )

@@ -75,13 +75,20 @@ i64 = DType("i64", "int", 64, "int64")
 i32 = DType("i32", "int", 32, "int32")
 i16 = DType("i16", "int", 16, "int16")
 i8 = DType("i8", "int", 8, "int8")
+u64 = DType("u64", "uint", 64, "uint64")
+u32 = DType("u32", "uint", 32, "uint32")
+u16 = DType("u16", "uint", 16, "uint16")
 u8 = DType("u8", "uint", 8, "uint8")
 bool_ = DType("bool", "bool", 8, "bool")
 
 DTYPES: dict[str, DType] = {
-    d.name: d for d in (f64, f32, tf32, f16, bf16, f8e4m3, f8e5m2, i64, i32, i16, i8, u8, bool_)
+    d.name: d
+    for d in (f64, f32, tf32, f16, bf16, f8e4m3, f8e5m2, i64, i32, i16, i8, u64, u32, u16, u8, bool_)
 }
 """Every dtype by name."""
+
+KERNEL_DTYPES = frozenset({u64, u32, u16})
+"""Arrays and numbers of hand-written kernels alone have these: no operator is defined on them."""
 
 _ALIASES: dict[str, DType] = {
     **DTYPES,

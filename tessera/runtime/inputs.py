@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tessera.program.dim import format_shape
-from tessera.program.dtype import DType, as_dtype
+from tessera.program.dtype import DType, as_dtype, u64
 from tessera.program.errors import InputError, SpecError
 from tessera.program.program import Port, Program
 from tessera.reference.rounding import round_to
@@ -107,13 +107,24 @@ def _to_array(port: Port, value: Any) -> Array:
     if value is None or isinstance(value, (str, bytes)):
         _fail(port, f"cannot be {'None' if value is None else 'a ' + type(value).__name__}")
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
+        return whole_numbers(value, array) if port.dtype is u64 else array
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
             f"input {port.name!r}: this {type(value).__name__} cannot become an array: {error}",
             hint=f"it takes {port.type_text}",
             input=port.name,
         ) from None
+
+
+def whole_numbers(value: Any, array: Array) -> Array:
+    """`array`, made of the list `value`; as uint64 where NumPy took integers beyond int64 for floats."""
+    if array.dtype.kind != "f" or hasattr(value, "dtype"):
+        return array
+    each = np.asarray(value, dtype=object)
+    if not all(isinstance(number, int) and 0 <= number < 1 << 64 for number in each.flat):
+        return array
+    return each.astype(np.uint64)
 
 
 def _cast(port: Port, array: Array, dtype: np.dtype[Any], *, weak: bool) -> Array:

@@ -36,6 +36,9 @@ DATATYPES: dict[str, str] = {
     "i32": "INT32",
     "i16": "INT16",
     "i8": "INT8",
+    "u64": "UINT64",
+    "u32": "UINT32",
+    "u16": "UINT16",
     "u8": "UINT8",
     "bool": "BOOL",
 }

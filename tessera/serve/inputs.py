@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from tessera.program.bind import bind_symbols
-from tessera.program.dtype import as_dtype
+from tessera.program.dtype import as_dtype, u64
 from tessera.program.errors import InputError, SpecError
 from tessera.program.program import Port, Program
+from tessera.runtime.inputs import whole_numbers
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -116,6 +117,8 @@ def _plain_array(value: Any, port: Port) -> np.ndarray[Any, Any]:
         raise _wrong(port, f"is {_json_name(value)}")
     try:
         array = np.asarray(value)
+        if port.dtype is u64:
+            array = whole_numbers(value, array)
     except (ValueError, TypeError, OverflowError) as error:
         raise _wrong(port, _first_flaw(value) or "cannot be made an array") from error
     if array.dtype.kind in "OUSmM":

@@ -9,7 +9,8 @@ import numpy as np
 
 from tessera.program.dtype import DTYPES, as_dtype
 
-NAMES = ("f64", "f32", "tf32", "f16", "bf16", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u8", "bool")
+NAMES = ("f64", "f32", "tf32", "f16", "bf16", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u8", "bool",
+         "u64", "u32", "u16")  # fmt: skip
 """Dtypes in the order of `tessera_dtype`."""
 STATUSES = ("ok", "input", "package", "integrity", "program", "device", "memory", "internal")
 """Kinds of `tessera_status` in order."""

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from ctypes_runtime import NativeError, NativeLibrary
 from native_project import ROOT, close, example
+from numba import cuda
 
 import tessera as ts
-from tessera.deploy import DeploymentPackage, ModelExporter
+from tessera.deploy import AOTCompiler, DeploymentPackage, ModelExporter
 from tessera.package import Package
 from tessera.program.arch import host_cpu_targets
 from tessera.program.artifact import Artifact
@@ -294,3 +295,30 @@ def test_integers_that_do_not_fit_are_refused(native: NativeLibrary) -> None:
         native.convert(np.array([1, 128]), "i8")
     with pytest.raises(NativeError, match="f32 values, which do not convert to i32 without loss"):
         native.convert(np.ones(3, np.float32), "i32")
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 64), block=64)
+def unsigned(x: ts.Array[ts.u32, "n"], y: ts.Array[ts.u64, "n"], z: ts.Array[ts.u16, "n"], scale: ts.u32):
+    i = cuda.grid(1)
+    if i < x.size:
+        x[i] = x[i] * scale
+        y[i] = y[i] // np.uint64(3)
+        z[i] = z[i] >> 1
+
+
+def test_unsigned_integers_keep_every_bit(
+    native: NativeLibrary, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "unsigned.tsc"
+    AOTCompiler(target_architectures=host_cpu_targets()[:1]).compile(unsigned).save(str(path))
+    x = rng.integers(0, 2**32, 90, dtype=np.uint32)
+    y, z = rng.integers(2**63, 2**64, 90, dtype=np.uint64), rng.integers(0, 2**16, 90, dtype=np.uint16)
+    loaded = native.load(path)
+    found = loaded.execute(x, y, z, np.array(4_000_000_000, np.uint32))
+    for a, b in zip(found, (x * np.uint32(4_000_000_000), y // 3, z >> 1), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(NativeError, match="holds -1, but u32 holds 0 to 4294967295"):
+        loaded.execute(x, y, z, np.array(-1))
+    with pytest.raises(NativeError, match=rf"holds {y.max()}, but|holds \d{{19,20}}, but i64 holds at most"):
+        native.convert(y, "i64")

@@ -48,7 +48,10 @@ typedef enum tessera_dtype {
     TESSERA_I16 = 9,
     TESSERA_I8 = 10,
     TESSERA_U8 = 11,
-    TESSERA_BOOL = 12 /* one byte, 0 or 1 */
+    TESSERA_BOOL = 12, /* one byte, 0 or 1 */
+    TESSERA_U64 = 13,
+    TESSERA_U32 = 14,
+    TESSERA_U16 = 15
 } tessera_dtype;
 
 typedef struct tessera_runtime tessera_runtime;

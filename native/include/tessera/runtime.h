@@ -58,6 +58,8 @@ constexpr tessera_dtype dtype_of() {
                : sizeof(T) == 4 ? TESSERA_I32
                : sizeof(T) == 2 ? TESSERA_I16
                                 : TESSERA_I8;
+    else if constexpr (std::is_integral_v<T> && std::is_unsigned_v<T> && sizeof(T) > 1)
+        return sizeof(T) == 8 ? TESSERA_U64 : sizeof(T) == 4 ? TESSERA_U32 : TESSERA_U16;
     else static_assert(!sizeof(T), "no tensor holds elements of this type");
 }
 

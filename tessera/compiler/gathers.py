@@ -205,6 +205,36 @@ def _scatter(body: Values, node: Node, index: Index) -> Name:
     return found
 
 
+def _fold_segments(body: Values, node: Node, index: Index) -> Name:
+    """The element, then the updates for it in order: the first is found by bisection."""
+    source, positions, order, updates = node.inputs
+    writer, axis = body.writer, _axis(node)
+    places = body.graph.nodes[positions].shape
+    found, here = writer.let("g", body.value(source, index)), index.axis(axis)
+
+    def at(step: Name) -> Index:
+        axes = tuple(step if a == axis else index.axis(a) for a in range(len(places)))
+        return Index.of_axes(writer, places, axes)
+
+    count = writer.size(places[axis])
+    low, high = writer.let("low", "int64(0)"), writer.let("high", f"int64({count})")
+    with writer.block(f"while {low} < {high}"):
+        middle = writer.let("middle", f"({low} + {high}) >> 1")
+        before = writer.let("before", f"1 if {body.value(positions, at(middle))} < {here} else 0")
+        writer.line(f"{low} = {middle} + 1 if {before} == 1 else {low}")
+        writer.line(f"{high} = {high} if {before} == 1 else {middle}")
+    with writer.block(f"while {low} < {count}"):
+        step = writer.let("step", low)
+        with writer.block(f"if {body.value(positions, at(step))} != {here}"):
+            writer.line("break")
+        update = body.value(updates, at(writer.let("place", body.value(order, at(step)))))
+        if node.attrs["add"]:
+            update = Name(scalar_math.binary("add", found, update, node.dtype, str))
+        writer.line(f"{found} = {update}")
+        writer.line(f"{low} = {step} + 1")
+    return found
+
+
 def _windows(body: Values, node: Node, index: Index) -> Name:
     operand, fill = node.inputs
     shape, writer = body.graph.nodes[operand].shape, body.writer
@@ -250,5 +280,6 @@ GATHERS: dict[str, Gather] = {
     "take_along": _take_along,
     "scatter": _scatter,
     "scatter_add": _scatter,
+    "fold_segments": _fold_segments,
 }
 """By operator."""

@@ -22,6 +22,7 @@ from tessera.compiler.operators import (
     POSITIONS,
     ROWS,
     SCATTERS,
+    SEGMENTS,
     VIEWS,
     cost,
 )
@@ -39,7 +40,7 @@ _REREADS = NORMALIZATIONS | POSITIONS
 
 _READS_ONCE = (VIEWS - {"expand"}) | {"concat", "pad"}
 """Operators that read each element of an operand once at most."""
-_READS_ANYWHERE = GATHERS - {"concat", "pad"} | SCATTERS | ORDERS
+_READS_ANYWHERE = GATHERS - {"concat", "pad"} | SCATTERS | SEGMENTS | ORDERS
 
 
 @dataclass(frozen=True, slots=True)

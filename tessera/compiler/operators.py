@@ -28,6 +28,8 @@ GATHERS = frozenset({"concat", "pad", "take", "take_along", "windows"})
 """Operators that read their first operand at another index, or not at all."""
 SCATTERS = frozenset({"scatter", "scatter_add"})
 """Operators that ask every update whether it is for this index."""
+SEGMENTS = frozenset({"fold_segments"})
+"""The compiler's own: an element folds the updates for it, which lie together."""
 ORDERS = frozenset({"argsort"})
 """Operators whose template writes elements out of order: nothing can be fused behind them."""
 POSITIONS = frozenset({"argmax", "argmin"})
@@ -42,7 +44,7 @@ SUPPORTED = LEAVES | POINTWISE | VIEWS | SOURCES | GATHERS | SCATTERS | CORES
 
 _CHEAP = VIEWS | SOURCES | {"concat", "pad", "windows", "scalar", "cast", "copy", "neg", "abs", "relu"}
 _EXPENSIVE = CORES | _FLOAT_UNARY - {"sqrt", "rsqrt", "floor", "ceil", "round", "trunc"}
-_EXPENSIVE |= SCATTERS | {"pow", "mod", "floordiv"}
+_EXPENSIVE |= SCATTERS | SEGMENTS | {"pow", "mod", "floordiv"}
 
 
 def cost(op: str) -> int:

@@ -16,6 +16,7 @@ from tessera.compiler.passes.fold_numbers import fold_numbers
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
 from tessera.compiler.passes.sink_reshapes import sink_reshapes
+from tessera.compiler.passes.sort_scatters import sort_scatters
 from tessera.program.graph import Graph
 
 Kind = Literal["cuda", "cpu"]
@@ -52,6 +53,7 @@ PASSES: tuple[Pass, ...] = (
         lambda g, kind: widen_cpu_matmuls(g) if kind == "cpu" else g,
         optional=False,
     ),
+    Pass("scatters", "sort the updates of a scatter", sort_scatters),
     Pass("numbers", "compute what numbers alone make", lambda g, _: fold_numbers(g)),
     Pass("simplify", "identities, casts and views that cancel", lambda g, _: simplify(g)),
     Pass("reshapes", "compute before a reshape rather than behind it", lambda g, _: sink_reshapes(g)),

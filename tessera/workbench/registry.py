@@ -211,7 +211,8 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "Whether machine, toolchain and package are fit.",
         _in("diag", "diag"),
         "tessera diag",
-        "Exit status 1 if a check failed; warnings do not count.",
+        "Exit status 1 if a check failed; warnings do not count. --bundle FILE.zip writes the answers, "
+        "versions and settings for a bug report; names of people and machines and secrets are left out.",
     ),
     CommandEntry(
         "report",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tessera.workbench.output import JsonOption
+from tessera.workbench.output import JsonOption, note
 
 if TYPE_CHECKING:
     from tessera.profiler import Check
@@ -20,19 +20,27 @@ def diag(
     package: Annotated[
         Path | None, typer.Argument(metavar="[PKG]", help="A package to check as well.")
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE.zip", help="Write a ZIP for a bug report, too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine, and whether a package fits it."""
     from tessera.profiler import diagnose
+    from tessera.profiler.bundle import write_bundle
     from tessera.workbench.opening import package_path
     from tessera.workbench.output import emit
 
     checks = diagnose(package_path(package) if package else None)
+    if bundle is not None:
+        write_bundle(bundle, checks)
+        note(f"{bundle}: without secrets as far as Tessera can tell; look through it before you send it")
     failed = any(check.status == "failure" for check in checks)
     if as_json:
         emit(
             {
                 "ok": not failed,
+                "bundle": None if bundle is None else str(bundle),
                 "checks": [
                     {"name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix} for c in checks
                 ],

@@ -7,6 +7,8 @@
  * STUB_DENY=1       processes may not be listed
  * STUB_MIG=1        MIG is on, two instances each
  * STUB_THROTTLE=b   bits of the throttle reasons
+ * STUB_ECC=n        uncorrected memory errors
+ * STUB_LANES=n      PCIe lanes in use
  * STUB_SLOW_US=n    each question takes so long
  * OLD_DRIVER        (compiled in) no field values, no version 2 memory, no version 3 processes
  */
@@ -113,7 +115,9 @@ int nvmlDeviceGetClockInfo(void *d, int kind, unsigned int *mhz) {
 }
 int nvmlDeviceGetPerformanceState(void *d, unsigned int *s) { ALIVE(d); *s = 0; return OK; }
 int nvmlDeviceGetCurrPcieLinkGeneration(void *d, unsigned int *v) { ALIVE(d); *v = 5; return OK; }
-int nvmlDeviceGetCurrPcieLinkWidth(void *d, unsigned int *v) { ALIVE(d); *v = 16; return OK; }
+int nvmlDeviceGetCurrPcieLinkWidth(void *d, unsigned int *v) {
+    ALIVE(d); *v = (unsigned)number("STUB_LANES", 16); return OK;
+}
 int nvmlDeviceGetEnforcedPowerLimit(void *d, unsigned int *mw) { ALIVE(d); *mw = 700000; return OK; }
 int nvmlDeviceGetFanSpeed(void *d, unsigned int *percent) { (void)d; (void)percent; return NOT_SUPPORTED; }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *d, unsigned long long *bits) {
@@ -191,7 +195,7 @@ int nvmlDeviceGetFieldValues(void *d, int count, field_t *fields) {
         case 82: f->type = 1; f->value.u = 51; break;
         case 94: f->type = 1; f->value.u = 0; break;
         case 3: f->value.ull = 2; break;
-        case 4: f->value.ull = 0; break;
+        case 4: f->value.ull = (unsigned)number("STUB_ECC", 0); break;
         default: f->status = NOT_SUPPORTED;
         }
     }

@@ -175,7 +175,7 @@ async def test_app_plays_pauses_and_seeks_by_keys() -> None:
 
 
 async def test_app_draws_the_selected_gpu_and_the_heading() -> None:
-    player = Player(Recording("demo"), start_s=12.0, clock=lambda: 0.0)
+    player = Player(Recording("demo"), start_s=9.0, clock=lambda: 0.0)
     app = TopApp(player, lambda: "[red]heading")
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause(0.3)

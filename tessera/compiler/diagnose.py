@@ -5,19 +5,23 @@ from __future__ import annotations
 import ast
 import difflib
 import dis
+import linecache
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from tessera.compiler.constructs import check_constructs
 from tessera.compiler.numba_adapter import error_location, is_dispatcher
+from tessera.compiler.remedies import REMEDIES
 from tessera.compiler.source import column_of_line, nested_code, parsed
 from tessera.program.errors import ArchitectureError, CompileError, SourceLocation, TesseraError
 
 _LIBRARY_MODULES = ("numba", "numpy", "math", "cmath", "operator", "llvmlite", "tessera", "builtins")
 _PLACE = re.compile(r'File "([^"]+)", line (\d+):')
+_ATOMIC = re.compile(r"not enough values to unpack|has no attribute 'dtype'|missing \d+ required")
+"""What Numba says where the arguments of an atomic are others."""
 _NOISE = re.compile(r"^(?:Failed in \S+ mode pipeline.*|During: .*|\s*)$")
 _OPERATORS = {
     **{
@@ -34,17 +38,16 @@ _OPERATORS = {
     "neg": "-{}",
 }
 """How operators are written that Numba names as functions."""
+_MODULE_HINTS = {
+    ("numba.cuda", "synchronize"): "cuda.syncthreads() waits for the threads of a block",
+    ("numba.cuda", "to_device"): "pass the array as an argument",
+    ("numba.cuda", "device_array"): "use cuda.local.array or cuda.shared.array, or pass the array",
+    ("random", ""): "numba.cuda.random has xoroshiro128p_uniform_float32(states, i)",
+    ("numpy.random", ""): "numba.cuda.random has xoroshiro128p_uniform_float32(states, i)",
+    ("time", ""): "measure the launch: tessera bench, or tessera profile",
+}
+"""By module and function; an empty name stands for all others of the module."""
 _ARRAY_NAMES = ("size", "shape", "ndim", "strides", "dtype", "itemsize", "nbytes", "T", "flat")
-
-
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """How one kind of message of Numba's is said to a user."""
-
-    pattern: re.Pattern[str]
-    message: str
-    """Template over the groups of `pattern`."""
-    hint: str
 
 
 _INDEXED = re.compile(
@@ -53,98 +56,34 @@ _INDEXED = re.compile(
 )
 """Indices that do not fit, as Numba says it."""
 
-REMEDIES: tuple[Remedy, ...] = tuple(
-    Remedy(re.compile(pattern, re.DOTALL), message, hint)
-    for pattern, message, hint in (
-        (
-            r"cannot type infer runaway recursion|'insert_unresolved_ref'",
-            "a function that calls itself, which Numba does not compile for GPUs",
-            "write it as a loop; CUDA C++ has recursion, see ts.cuda_kernel",
-        ),
-        (
-            r"(?P<what>gpu\.\w+ takes [^\n]+)",
-            "{what}",
-            "cast numbers with uint32(…) or float32(…); tuples need as many elements as it says",
-        ),
-        (
-            r"Untyped global name '(?P<name>[^']+)': Cannot determine Numba type of <class 'function'>",
-            "{name} is a plain Python function, which a kernel cannot call",
-            "put @cuda.jit(device=True) above def {name}",
-        ),
-        (
-            r"Untyped global name '(?P<name>[^']+)': Cannot determine Numba type of (?P<type>[^\n]+)",
-            "the global {name} is a {type}, which a kernel cannot read",
-            "pass it as an argument, or make it a number, a tuple or a NumPy array",
-        ),
-        (
-            r"No implementation of function .+? found for signature:\s+>>> (?P<call>[^\n]+)",
-            "there is no {call}",
-            "check the types of the arguments; cast with float32(…) or int64(…), or index the array first",
-        ),
-        (
-            r"No conversion from (?P<type>.+?) to none for '\$\w*return_value",
-            "a kernel returns nothing, but this returns a {type}",
-            "write the result into an array argument and return without a value",
-        ),
-        (
-            r"Cannot unify (?P<a>.+?) and (?P<b>.+?) for '(?P<name>[^'.]+)",
-            "{name} is {a} on one path and {b} on another",
-            "give {name} one type everywhere",
-        ),
-        (
-            r"Variable '(?P<name>[^']+)' (?:is not defined|referenced before assignment)",
-            "{name} is read before it has a value",
-            "assign {name} first",
-        ),
-        (
-            r"(?:The|Use of) (?P<what>'[^']+'|unsupported opcode \(\S+\)|unknown opcode \S+)[^\n]*",
-            "a kernel cannot use {what}",
-            "kernels know numbers, tuples, arrays, if, for, while, and the functions of math and numba.cuda",
-        ),
-        (
-            r"Only accept returning of array passed into the function",
-            "a kernel cannot make arrays",
-            "pass the memory in as an argument",
-        ),
-        (
-            r"NRT required but not enabled",
-            "a kernel cannot make a list, a set or a new array: there is no memory to put it into",
-            "use cuda.local.array or cuda.shared.array, a tuple, or memory passed in as an argument",
-        ),
-        (
-            r"(?:resolving|typing|Unsupported) .*?(?P<what>list|dict|set|str|unicode_type)",
-            "a kernel cannot use a Python {what}",
-            "use cuda.local.array or cuda.shared.array, or arguments",
-        ),
-    )
-)
-"""First match wins."""
-
 
 def check_names(function: Callable[..., Any]) -> None:
-    """Refuse names that are not defined, and attributes that a module does not have.
+    """Refuse Python that no kernel can hold, names that are not defined, attributes that modules lack.
 
     Raises:
-        CompileError: With the name's place and the name that was probably meant.
+        CompileError: With the place, and the name that was probably meant.
     """
-    for reader in _functions(function):
+    for reader, compiled in _functions(function):
+        if compiled:
+            check_constructs(reader.__code__)
         for code in nested_code(reader.__code__):
             _check_code(reader, code)
 
 
-def _functions(function: Callable[..., Any]) -> Iterator[FunctionType]:
-    """The function and the user's functions that it calls."""
+def _functions(function: Callable[..., Any]) -> Iterator[tuple[FunctionType, bool]]:
+    """The function and the user's functions that it names, and whether each is compiled for sure."""
     pending: list[Any] = [function]
     seen: set[int] = set()
     while pending:
         value = pending.pop(0)
+        compiled = value is function or is_dispatcher(value)
         value = value.py_func if is_dispatcher(value) else value
         if not isinstance(value, FunctionType) or id(value) in seen:
             continue
         seen.add(id(value))
         if (value.__module__ or "").partition(".")[0] in _LIBRARY_MODULES:
             continue
-        yield value
+        yield value, compiled
         names = {name for code in nested_code(value.__code__) for name in code.co_names}
         pending += [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
 
@@ -158,6 +97,8 @@ def _check_code(function: FunctionType, code: CodeType) -> None:
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             if name not in known:
                 raise _undefined(function, code, instruction, name, known)
+            if isinstance(known[name], (list, dict, set)):
+                raise _container(code, instruction, name, known[name])
             module = known[name] if isinstance(known[name], ModuleType) else None
         elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and module is not None:
             if not hasattr(module, name):
@@ -176,6 +117,16 @@ def _undefined(
         f"name {name!r} is not defined in {function.__name__}",
         hint=_did_you_mean(name, scope)
         or f"define or import {name} before the kernel, or pass it as an argument",
+        location=_location(code, instruction, name),
+        name=name,
+    )
+
+
+def _container(code: CodeType, instruction: dis.Instruction, name: str, value: object) -> CompileError:
+    hint = f"make it a tuple, or {name} = numpy.array({name})" if isinstance(value, list) else None
+    return CompileError(
+        f"the global {name} is a {type(value).__name__}, which a kernel cannot read",
+        hint=hint or "pass its numbers in an array",
         location=_location(code, instruction, name),
         name=name,
     )
@@ -231,18 +182,16 @@ def explain(
         return error
     place = _place(error, text, function, locations or {})
     message, hint = _message(text, place)
+    if place is not None and "atomic." in linecache.getline(place.file, place.line) and _ATOMIC.search(text):
+        message = "an atomic takes an array, an index and a value"
+        hint = "cuda.atomic.add(y, i, 1.0); compare_and_swap and cas take old and new; several axes a tuple"
     return CompileError(f"{kernel}: {message}", hint=hint, location=place, compiler_output=text)
 
 
 def _message(text: str, place: SourceLocation | None) -> tuple[str, str]:
-    attribute = re.search(r"Unknown attribute '(\w+)' of type ([^\n]+)", text)
+    attribute = re.search(r"Unknown attribute '(\w+)' of type (?!list)([^\n]+)", text)
     if attribute:
-        name, kind = attribute[1], attribute[2]
-        names = _ARRAY_NAMES if kind.startswith("array(") else ()
-        hint = _did_you_mean(name, names) or (
-            f"an array has {', '.join(names)}" if names else f"{kind} has none"
-        )
-        return f"{kind} has no attribute {name!r}", hint
+        return _unknown_attribute(attribute[1], attribute[2])
     indexed = _INDEXED.search(text)
     if indexed:
         axes, count = int(indexed["axes"]), int(indexed["same"] or indexed["others"].count(",") + 1)
@@ -262,6 +211,24 @@ def _message(text: str, place: SourceLocation | None) -> tuple[str, str]:
         what,
         "write that line with numbers, arrays and functions of math" if place else "see the kernel's source",
     )
+
+
+def _unknown_attribute(name: str, kind: str) -> tuple[str, str]:
+    module = re.match(r"Module\(<module '([\w.]+)'", kind)
+    if module:
+        hint = _MODULE_HINTS.get((module[1], name)) or _MODULE_HINTS.get((module[1], ""))
+        return (
+            f"{module[1]}.{name} is for the host: a kernel cannot call it",
+            hint or "kernels call math, cmath, numba.cuda, and your functions under @cuda.jit(device=True)",
+        )
+    if kind.startswith("array("):
+        hint = _did_you_mean(name, _ARRAY_NAMES) or f"an array has {', '.join(_ARRAY_NAMES)}"
+    elif name == "astype":
+        hint = "a number is cast by its type: float64(…), int32(…)"
+    else:
+        hint = f"a {kind} is one number; an array has {', '.join(_ARRAY_NAMES)}"
+        hint = _did_you_mean(name, ("x", "y", "z")) or "it has .x, .y and .z" if kind == "Dim3" else hint
+    return f"{_tidy(kind)} has no attribute {name!r}", hint
 
 
 def _as_written(call: str) -> str:

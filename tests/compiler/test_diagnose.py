@@ -202,7 +202,7 @@ def test_own_errors_pass_unchanged():
 
 def test_defined_names_pass():
     check_names(plain_helper)
-    check_names(problem)
+    check_names(source_at)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "something \x1b[31mred\x1b[0m"])

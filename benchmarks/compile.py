@@ -289,7 +289,7 @@ TOOLS: dict[str, tuple[Callable[[str, float], bytes], str | None]] = {
     "Triton": (triton, "triton"),
 }
 """By name: what compiles a kernel, and the module it needs."""
-PARTS = ("warm", "cold", "more", "cached")
+PARTS = ("warm", "cold", "more", "parallel", "cached")
 """What can be measured."""
 FOLDER = ""
 
@@ -358,6 +358,52 @@ def more_architectures(runs: int) -> None:
         print(f"  {kernel:<10} {statistics.median(shares):6.0%}")
 
 
+def side_by_side(runs: int) -> None:
+    """Sixteen kernels for four architectures on one core and on all; the least of several, in turns."""
+    cores = os.sched_getaffinity(0)
+    times: dict[int, list[tuple[float, float]]] = {1: [], len(cores): []}
+    for run in range(runs):
+        for count in times:
+            command = [sys.executable, __file__, "--sixteen", str(run)]
+            allowed = set(sorted(cores)[:count])
+            done = subprocess.run(
+                command,
+                check=True,
+                capture_output=True,
+                text=True,
+                preexec_fn=lambda allowed=allowed: os.sched_setaffinity(0, allowed),
+            )
+            wall, spent = map(float, done.stdout.split())
+            times[count].append((wall, spent))
+    print("\n16 kernels for 4 architectures in a warm process, seconds (in brackets: processor time)")
+    for count, found in times.items():
+        wall, spent = min(found)
+        print(f"  {count} core{'s' * (count > 1):<48}{wall:6.2f} ({spent:5.2f})")
+    ratio = min(times[1])[0] / min(times[len(cores)])[0]
+    print(f"  {ratio:.2f} times as fast")
+
+
+def sixteen(run: int) -> None:
+    """Compile them and print seconds of wall and of processor time."""
+    from tessera.compiler.cache import CompileCache
+    from tessera.deploy import AOTCompiler
+
+    compiler = AOTCompiler(target_architectures=[ARCH, "sm_75", "sm_86", "sm_90"], cache=CompileCache.off())
+    head = "import tessera as ts\n"
+
+    def functions(start: float, count: int) -> list[tuple[Any, None, str]]:
+        names = (KERNELS * 6)[:count]
+        return [
+            (_module(JIT[k], start + i / 64, head)["kernel"], None, f"{k}_{i}") for i, k in enumerate(names)
+        ]
+
+    compiler.compile_each(functions(9.0, 3))
+    given = functions(2.0 + run, 16)
+    wall, spent = time.perf_counter(), time.process_time()
+    compiler.compile_each(given)
+    print(time.perf_counter() - wall, time.process_time() - spent)
+
+
 def process_ms(commands: dict[str, list[str]], runs: int) -> dict[str, float]:
     """Median milliseconds of processor time (user and system) of a whole process, in turns, caches warm."""
     times: dict[str, list[float]] = {name: [] for name in commands}
@@ -409,11 +455,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9, help="warm compilations of each kernel")
     parser.add_argument("--cold", type=int, default=3, help="processes for each kernel; 0 leaves this out")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; all by default")
+    parser.add_argument("--sixteen", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, metavar=("TOOL", "KERNEL", "NUMBER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as FOLDER:
         # Triton keeps what it made from run to run, unless it is told another folder.
         os.environ.setdefault("TRITON_CACHE_DIR", f"{FOLDER}/triton")
+        if given.sixteen is not None:
+            sixteen(given.sixteen)
+            return
         if given.one:
             tool, kernel, number = given.one
             TOOLS[tool][0](kernel, float(number))
@@ -429,6 +479,8 @@ def main() -> None:
             show("cold process", {k: cold(tools, k, given.cold) for k in KERNELS}, tools)
         if "more" in parts:
             more_architectures(3)
+        if "parallel" in parts:
+            side_by_side(3)
         if "cached" in parts:
             answered_from_cache(5)
 

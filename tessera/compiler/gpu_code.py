@@ -26,6 +26,7 @@ from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, lowering_cl
 from tessera.program.artifact import Resources
 from tessera.program.errors import MissingDependencyError, TesseraError
 
+S = TypeVar("S")
 T = TypeVar("T")
 STAGES = ("front end", "ptx", "cubin", "cpu code", "cpu link")
 """Parts of the work that are timed."""
@@ -117,19 +118,39 @@ class KernelCode:
             CompileError: The front end refuses the kernel; the error names its place.
         """
         text = self._text(options)
+        ptx = self._after(text, lambda made: for_target(made, options, self._kernel.bounds))
         if not cubin:
-            return Code(
-                self._pool.submit(lambda: for_target(text.result(), options, self._kernel.bounds)), None
-            )
+            return Code(ptx, None)
         load_linker()
-        # Texts are submitted before the links that wait for them, and threads take work in order.
-        ptx = self._pool.submit(lambda: for_target(text.result(), options, self._kernel.bounds))
-        return Code(ptx, self._pool.submit(self._link, ptx, options))
+        return Code(ptx, self._after(ptx, lambda made: self._link(made, options)))
 
-    def _link(self, ptx: Future[Ptx], options: ToolOptions) -> Cubin:
-        text = ptx.result()
+    def _after(self, first: Future[S], work: Callable[[S], T]) -> Future[T]:
+        """What `work` makes of a result once it is there; until then no thread waits for it."""
+        made: Future[T] = Future()
+
+        def run() -> None:
+            if made.set_running_or_notify_cancel():
+                try:
+                    made.set_result(work(first.result()))
+                except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+                    made.set_exception(error)
+
+        def begin(done: Future[S]) -> None:
+            if done.cancelled():
+                made.cancel()
+                return
+            try:
+                self._pool.submit(run)
+            except RuntimeError:
+                # The pool was shut down after a failure or Ctrl-C: nobody asks any more.
+                made.cancel()
+
+        first.add_done_callback(begin)
+        return made
+
+    def _link(self, ptx: Ptx, options: ToolOptions) -> Cubin:
         try:
-            return self._without_spills(self._assembled(text, options), options)
+            return self._without_spills(self._assembled(ptx, options), options)
         except TesseraError as error:
             if isinstance(self._kernel, CppKernel):
                 error.location = error.location or self._kernel.location

@@ -8,6 +8,7 @@ kernel's `.ll` says in its head what NVVM is to be asked for, so that it becomes
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +16,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tessera.compiler.cubin import ptx_to_cubin
 from tessera.compiler.nvvm import NvvmRefusal, nvvm_ptx
 from tessera.compiler.options import AOTConfig, ToolOptions
-from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, nvvm_modules, ptx_arch
+from tessera.compiler.ptx import (
+    UNBOUNDED,
+    CudaKernel,
+    LaunchBounds,
+    Ptx,
+    for_target,
+    lower,
+    nvvm_modules,
+    ptx_arch,
+)
 from tessera.compiler.sass import disassemble, kernels_of
 from tessera.program.arch import parse_arch
 from tessera.program.artifact import Resources
@@ -38,7 +50,10 @@ STAGES = ("nvvm", "ptx", "cubin", "sass")
 ENDINGS: Mapping[str, str] = {"nvvm": ".ll", "ptx": ".ptx", "cubin": ".cubin", "sass": ".sass"}
 """How a stage's files end."""
 
-_HEAD = re.compile(r"^; tessera: (?P<kernel>\S+) for (?P<target>\w+), -arch=(?P<arch>\w+)$", re.MULTILINE)
+_HEAD = re.compile(
+    r"^; tessera: (?P<kernel>\S+) for (?P<target>\w+), -arch=(?P<arch>\w+) -launch=(?P<bounds>\{.*\})$",
+    re.MULTILINE,
+)
 _NEXT = "; tessera: next module"
 _TARGET = re.compile(r"^\s*\.target\s+(sm_\w+)", re.MULTILINE)
 _ENTRY = re.compile(r"\.entry\s+([\w$%.]+)")
@@ -182,7 +197,9 @@ def _nvvm_text(kernel: CudaKernel, options: ToolOptions) -> str:
         )
     arch = ptx_arch(kernel, options).replace("sm_", "compute_")
     modules = nvvm_modules(ir, kernel, options)
-    head = f"; tessera: {kernel.name} for {options.target}, -arch={arch}\n"
+    # What the assembler is to know of launches is said in PTX alone.
+    bounds = json.dumps({"block": kernel.bounds.block, **kernel.bounds.parts})
+    head = f"; tessera: {kernel.name} for {options.target}, -arch={arch} -launch={bounds}\n"
     return head + f"{_NEXT}\n".join(f"{m.rstrip()}\n" for m in modules)
 
 
@@ -198,7 +215,19 @@ def _nvvm_to_ptx(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, 
         (text,) = translate(modules)
     except NvvmRefusal as refusal:
         raise _nvvm_error(refusal, modules, translate, file) from None
-    return for_target(Ptx(text), options).text.encode(), None
+    return for_target(Ptx(text), options, _bounds(head, file)).text.encode(), None
+
+
+def _bounds(head: re.Match[str] | None, file: str) -> LaunchBounds:
+    if head is None:
+        return UNBOUNDED
+    try:
+        return msgspec.json.decode(head["bounds"], type=LaunchBounds)
+    except msgspec.MsgspecError as error:
+        line = head.string.count("\n", 0, head.start()) + 1
+        raise CompileError(
+            f"the limits of its launches cannot be read: {error}", location=SourceLocation(file, line)
+        ) from None
 
 
 def _nvvm_error(

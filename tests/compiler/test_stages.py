@@ -29,7 +29,14 @@ def calls(x: ts.Array[ts.f32, "n"]):
         x[i] = twice(x[i])
 
 
-SUBJECTS = {"function": scaled_softmax, "kernel": saxpy, "several-modules": calls}
+@ts.kernel(grid=1, block=64, max_registers=24, min_blocks=2)
+def bounded(x: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        x[i] = x[i] * 2.0
+
+
+SUBJECTS = {"bounded": bounded, "function": scaled_softmax, "kernel": saxpy, "several-modules": calls}
 
 
 def whole(fn: object, target: str) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tessera.deploy.export import ModelExporter
     from tessera.package.builder import PackageBuilder
     from tessera.profiler.diagnostics import Diagnostics
+    from tessera.profiler.runtime_optimizer import RuntimeOptimizer
     from tessera.runtime.deployment import DeploymentPackage
     from tessera.runtime.devices import DeviceFallbackWarning
     from tessera.runtime.runtime import Runtime, open_artifact
@@ -37,6 +38,7 @@ __all__ = [
     "PackageBuilder",
     "ProductionServer",
     "Runtime",
+    "RuntimeOptimizer",
     "Stage",
     "emit_stage",
     "open_artifact",
@@ -58,6 +60,7 @@ _HOMES = {
     # Rooms with an extra of their own say which one, if a package of it is missing.
     "ProductionServer": "tessera.serve",
     "Runtime": "tessera.runtime.runtime",
+    "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Stage": "tessera.compiler.stages",
     "emit_stage": "tessera.compiler.stages",
     "open_artifact": "tessera.runtime.runtime",

@@ -84,6 +84,20 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     return folder, namespace
 
 
+@pytest.fixture
+def linear_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a `deployment.tsd` that runs on this CPU; it is the current one."""
+    from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget
+    from tessera.package import Package
+
+    fn = ts.jit(lambda x: ts.softmax(ts.relu(x), axis=-1), name="forward")
+    compiler = AOTCompiler(AOTConfig(targets=[CompilationTarget("cpu")]))
+    compiled = compiler.compile(fn, [ts.TensorSpec((None, 32), "f32")])
+    Package.from_artifact(compiled.artifact, name="linear").save(tmp_path / "deployment.tsd")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_basic_aot_saves_a_kernel_for_three_architectures(chapter: tuple[Path, dict[str, Any]]) -> None:
     from tessera.deploy import DeploymentPackage
 
@@ -151,6 +165,30 @@ def test_deployment_api_runs_single_and_batched(
     outputs = namespace["batch_inference"](batch)
     assert len(outputs) == 2
     np.testing.assert_allclose(outputs[0], output[0], rtol=1e-5, atol=1e-5)
+
+
+def test_runtime_optimization_measures_and_saves_what_a_server_reads(
+    linear_deployment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(3).standard_normal((16, 32), dtype=np.float32)
+    found = run("runtime_optimization", {"generate_test_inputs": lambda: rows})
+    assert found["recommendations"].optimal_batch_size >= 1
+    assert "Recommended batch size: " in capsys.readouterr().out
+    from tessera.serve import ServerConfig
+
+    saved = ServerConfig.load(linear_deployment / "runtime_config.json", environment={})
+    assert saved.max_batch_size == found["optimized_config"].max_batch_size
+
+
+def test_troubleshooting_says_what_this_machine_lacks(
+    linear_deployment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run("troubleshooting", {})
+    said = capsys.readouterr().out
+    assert "Package corrupted" not in said
+    assert found["mem_status"].required > 0
+    assert ("CUDA version mismatch" in said) is not bool(found["diagnostics"].check_cuda_version())
+    assert ("Performance degradation" in said) is (found["perf"].latency > found["perf"].target_latency)
 
 
 def test_production_server_answers_as_written_and_stops_on_sigterm(

@@ -17,6 +17,7 @@ from tessera.compiler.lower_lines import LINES
 from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
 from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
 from tessera.compiler.lower_rows import rows_kernel
+from tessera.compiler.lower_transpose import brings_axis_last, transpose_cuda
 from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.operators import LEAVES, VIEWS
 from tessera.program.dim import Dim
@@ -200,6 +201,8 @@ def _lowered(
 
 
 def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"]) -> Geometry:
+    if group.core is None and kind == "cuda" and brings_axis_last(body.graph, group.root):
+        return transpose_cuda(body, group.root)
     if group.core is None:
         return (pointwise_cuda if kind == "cuda" else pointwise_cpu)(body, group.root)
     if body.graph.nodes[group.core].op == "matmul":

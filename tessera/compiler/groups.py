@@ -129,7 +129,8 @@ class _Fusion:
 
     def _can_inline(self, index: int) -> bool:
         node = self.graph.nodes[index]
-        if node.op in ORDERS or self._in_place(node):
+        # A copy is there for its memory.
+        if node.op in ORDERS or node.op == "copy" or self._in_place(node):
             return False
         if not self.fuse or index in self.outputs or index in self.demanded or not self.users[index]:
             return False

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
-from tessera.compiler.matmul_operand import Copies, Elements, Loader, Matrices, Side
+from tessera.compiler.load_patches import copies_for
+from tessera.compiler.matmul_operand import Elements, Loader, Matrices, Side
 from tessera.compiler.tile_layout import DEPTH_BYTES, STEPS, Layout, choose_layout
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
 from tessera.compiler.writer import Name
@@ -135,10 +136,10 @@ class _Mma:
             )
             node = self.matrices.operands[position]
             view = self.matrices.views[position]
-            side = Side(
-                prefix, node, position == 0, layout, Name(first), self.node.shape[axis], self.depth, view
-            )
-            kind = Copies if self.copied else Elements
+            patches = self.matrices.patches if position == 1 else None
+            lines = self.node.shape[axis]
+            side = Side(prefix, node, position == 0, layout, Name(first), lines, self.depth, view, patches)
+            kind = copies_for(patches) if self.copied else Elements
             loader = kind(self.body, self.matrices, side, batch, tile.threads)
             loader.prepare()
             self.loaders.append(loader)
@@ -159,12 +160,8 @@ class _Mma:
         share = writer.size(ceildiv(steps, self.splits))
         writer.line(f"skipped = part * {share}")
         writer.line(f"steps = max(int64(0), min(int64({share}), {writer.size(steps)} - skipped))")
-        for prefix in "ab":
-            if self.copied:
-                writer.line(f"{prefix}_from += skipped * {prefix}_next")
-                writer.line(f"{prefix}_left -= skipped * {each}")
-            else:
-                writer.line(f"{prefix}_depth += skipped * {each}")
+        for loader in self.loaders:
+            loader.skip("skipped")
 
     def _multistage(self) -> None:
         """Copies run ahead by all stages but one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
+from tessera.compiler.load_patches import copies_for
 from tessera.compiler.matmul_operand import Copies, Matrices, Side
 from tessera.compiler.tile_layout import Chunk
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
@@ -177,8 +178,9 @@ class _Wgmma:
             layout = SharedOperand(outer, itemsize, self.matrices.along_depth[position])
             node, view = self.matrices.operands[position], self.matrices.views[position]
             lines = self.node.shape[axis]
-            side = Side(prefix, node, position == 0, layout, Name(first), lines, self.depth, view)
-            loader = Copies(self.body, self.matrices, side, batch, tile.sums.threads)
+            patches = self.matrices.patches if position == 1 else None
+            side = Side(prefix, node, position == 0, layout, Name(first), lines, self.depth, view, patches)
+            loader = copies_for(patches)(self.body, self.matrices, side, batch, tile.sums.threads)
             loader.prepare()
             self.loaders.append(loader)
             self.layouts.append(layout)

@@ -10,6 +10,7 @@ from tessera.compiler.body import Body
 from tessera.compiler.index import Index
 from tessera.compiler.matrix_units import PRODUCTS, MatrixUnits, Product
 from tessera.compiler.operand_view import Strided, strided_view
+from tessera.compiler.patches import Patches, find_patches
 from tessera.compiler.tile_layout import Layout, Shape
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, product
@@ -34,6 +35,8 @@ class Matrices:
     """How they lie in memory."""
     along_depth: tuple[bool, bool]
     """Whether neighbours in memory are neighbours along the depth."""
+    patches: Patches | None = None
+    """The right operand, where it is windows over memory rather than a view of it."""
 
     @property
     def copied(self) -> bool:
@@ -47,6 +50,9 @@ class Matrices:
         each = CHUNK_BYTES // self.product.dtype.itemsize
         for position, view in enumerate(self.views):
             along = self.along_depth[position]
+            if position == 1 and self.patches is not None:
+                found += self.patches.conditions(each)
+                continue
             if view is None or not (along or self.product.dtype.itemsize > 1):
                 return None
             depth_axis = -1 if position == 0 else -2
@@ -75,7 +81,10 @@ def find_matrices(
         for position, (view, operand) in enumerate(zip(views, operands, strict=True))
     ]
     left, right = operands
-    return Matrices(core, PRODUCTS[kind], (left, right), (views[0], views[1]), (along[0], along[1]))
+    patches = find_patches(graph, right, computes) if views[1] is None else None
+    if patches is not None:
+        along[1] = True
+    return Matrices(core, PRODUCTS[kind], (left, right), (views[0], views[1]), (along[0], along[1]), patches)
 
 
 def _uncast(
@@ -125,6 +134,7 @@ class Side:
     """Rows of A, columns of B."""
     depth: Dim
     view: Strided | None
+    patches: Patches | None = None
 
 
 class Loader(ABC):
@@ -156,6 +166,10 @@ class Loader(ABC):
     @abstractmethod
     def prepare(self) -> None:
         """Write what is the same for all tiles."""
+
+    @abstractmethod
+    def skip(self, tiles: str) -> None:
+        """Write what goes past so many tiles of depth."""
 
     @abstractmethod
     def begin(self, slot: str) -> None:
@@ -195,6 +209,12 @@ class Copies(Loader):
             apart = f"{chunk.line_step} * {self.line_stride} + {chunk.depth_step} * {self.depth_stride}"
             writer.line(f"{p}_apart = int64({itemsize} * ({apart}))")
 
+    def skip(self, tiles: str) -> None:
+        """On in memory, and less of the depth left."""
+        p = self.side.prefix
+        self.writer.line(f"{p}_from += {tiles} * {p}_next")
+        self.writer.line(f"{p}_left -= {tiles} * {self.side.layout.depth}")
+
     def begin(self, slot: str) -> None:
         """The copies of one tile, then on to the next."""
         p, chunk, writer = self.side.prefix, self.chunk, self.writer
@@ -230,6 +250,10 @@ class Elements(Loader):
             self.strides = writer.size(view.strides[line_axis]), writer.size(view.strides[depth_axis])
             writer.line(f"{p}_first = int64({self._batch_offset()})")
             self.pointer = self.body.pointer(view.node)
+
+    def skip(self, tiles: str) -> None:
+        """On along the depth."""
+        self.writer.line(f"{self.side.prefix}_depth += {tiles} * {self.side.layout.depth}")
 
     def begin(self, slot: str) -> None:  # noqa: ARG002 - registers are where they go first
         """Loads of one tile into registers."""

@@ -15,7 +15,7 @@ from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies,
 from tessera.compiler.matmul_operand import Matrices, find_matrices
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.split_depth import sum_parts
-from tessera.program.dim import Dim, ceildiv, minimum, product
+from tessera.program.dim import Dim, Expr, ceildiv, minimum, product
 from tessera.program.dtype import DType, f32, i32
 from tessera.program.graph import Graph
 from tessera.program.program import Compare
@@ -279,6 +279,8 @@ def _applicable(candidates: Sequence[_Candidate]) -> tuple[Variant, ...]:
 def _decided(compare: Compare) -> bool | None:
     """Whether a condition on fixed sizes holds; None while a size is open."""
     lhs, rhs = compare.lhs, compare.rhs
+    if isinstance(lhs, int) and isinstance(rhs, Expr) and compare.op == "divides":
+        return True if all(factor % lhs == 0 for _, factor in rhs.terms) else None
     if not isinstance(lhs, int) or not isinstance(rhs, int):
         return None
     return {"<=": lhs <= rhs, "divides": lhs != 0 and rhs % lhs == 0}[compare.op]

@@ -29,12 +29,12 @@ def compiled(fn: Any, specs: Sequence[ts.TensorSpec], target: CompilationTarget 
 
 
 def variants(program: Program) -> Iterator[tuple[str, Program, tuple[Compare, ...]]]:
-    """Each way to run a program of one product: the kernel's name, the program, and when it may run."""
+    """Each way to run a program that ends in a product: the kernel's name, the program, when it may run."""
     (plan,) = program.plans
-    (step,) = plan.steps
+    *before, step = plan.steps
     options = step.options if isinstance(step, Choice) else (Option(steps=(step,)),)
     for option in options:
-        only = msgspec.structs.replace(plan, steps=option.steps)
+        only = msgspec.structs.replace(plan, steps=(*before, *option.steps))
         name = option.steps[0].kernel
         yield name, msgspec.structs.replace(program, plans=(only,)), option.guard
 

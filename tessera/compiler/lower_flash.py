@@ -110,25 +110,33 @@ class Place:
     batch: Name
     head: Name
     kv_head: Name
+    matrix: Name
+    """The number of the head, those of all batches counted."""
+
+
+def place_head(body: Body, core: int, matrix: Name) -> Place:
+    """The head that has a number, those of all batches counted."""
+    writer, nodes = body.writer, body.graph.nodes
+    node = nodes[core]
+    heads, kv_heads = node.shape[-3], nodes[node.inputs[1]].shape[-3]
+    head = writer.mod(matrix, writer.size(heads))
+    batch = writer.div(matrix, writer.size(heads))
+    kv_head = head
+    if heads != kv_heads:
+        kv_head = writer.div(head, Name(str(int(str(heads)) // int(str(kv_heads)))))
+    return Place(batch, head, kv_head, matrix)
 
 
 def place_rows(body: Body, core: int, rows: int) -> Place:
     """Write `first_row`, the first query of the block's; those with most keys to see begin first."""
-    writer, nodes = body.writer, body.graph.nodes
-    node = nodes[core]
-    heads, kv_heads = node.shape[-3], nodes[node.inputs[1]].shape[-3]
+    writer, node = body.writer, body.graph.nodes[core]
     writer.line("tile = int64(cuda.blockIdx.x)")
     tiles = writer.size(ceildiv(node.shape[-2], rows))
     above, number = writer.div(Name("tile"), tiles), writer.mod(Name("tile"), tiles)
     if node.attrs["causal"]:
         number = writer.let("late", f"{tiles} - 1 - {number}")
     writer.line(f"first_row = int64({number}) * {rows}")
-    head = writer.mod(above, writer.size(heads))
-    batch = writer.div(above, writer.size(heads))
-    kv_head = head
-    if heads != kv_heads:
-        kv_head = writer.div(head, Name(str(int(str(heads)) // int(str(kv_heads)))))
-    return Place(batch, head, kv_head)
+    return place_head(body, core, above)
 
 
 def key_steps(body: Body, core: int, rows: int, keys: int) -> None:

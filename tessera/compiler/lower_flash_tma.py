@@ -1,9 +1,10 @@
 """Attention by warpgroups on tiles that bulk tensor copies bring, on sm_90a alone.
 
-A block has three warpgroups. One thread of the last, the producer, starts the copies of the block's queries
-and of tiles of keys and of values into a ring for each. The other two, the consumers, have 64 rows of queries
-each. While they weigh the scores of one tile, their product of the weights and values before is under way,
-and they take turns, so that one multiplies while the other takes exponentials. Weights stay in registers.
+A block has three warpgroups and goes from tile to tile of queries. One thread of the last warpgroup, the
+producer, starts the copies of queries and of tiles of keys and of values into a ring for each. The other two,
+the consumers, have 64 rows of queries each. While they weigh the scores of one tile, their product of the
+weights and values before is under way, and they take turns, so that one multiplies while the other takes
+exponentials. Weights stay in registers.
 
 Source: Shah, Bikshandi, Zhang, Thakkar, Ramani and Dao, "FlashAttention-3", 2024, algorithm 2; PTX ISA 8.8,
 "cp.async.bulk.tensor", "mbarrier", "wgmma".
@@ -11,19 +12,23 @@ Source: Shah, Bikshandi, Zhang, Thakkar, Ramani and Dao, "FlashAttention-3", 202
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tessera.compiler.attention_operand import Heads
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.head_map import head_map, head_places
-from tessera.compiler.lower_flash import Place, key_steps, place_rows
+from tessera.compiler.lower_flash import Place, key_steps, place_head
+from tessera.compiler.lower_tma import RESIDENT
 from tessera.compiler.matmul_operand import Matrices
 from tessera.compiler.online_softmax import OnlineSoftmax
 from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.panel_layout import ITEM_BYTES, WIDE
 from tessera.compiler.warp_result import WARP_BYTES, write_warp_sums
-from tessera.program.dim import ceildiv, product
+from tessera.compiler.writer import Name
+from tessera.program.dim import Dim, ceildiv, minimum, product
 
 ROWS = 128
 """Queries of a block."""
@@ -134,32 +139,68 @@ class _Warpgroups:
         writer, ring = self.writer, self.ring
         self.map_names = [self.body.tensor_map(found) for found in self.maps]
         memory = writer.declare("memory", "cuda.shared.array(0, uint8, 1024)")
-        place = place_rows(self.body, self.heads.core, ROWS)
-        key_steps(self.body, self.heads.core, ROWS, ring.keys)
         writer.line("thread = int64(cuda.threadIdx.x)")
         writer.line(f"start = int64(gpu.shared_address({memory}, 0))")
-        writer.line(f"ready = start + {ring.barriers_at}")
+        writer.line(f"q_full = start + {ring.barriers_at}")
+        writer.line("q_empty = q_full + 8")
         for number, name in enumerate(("k_full", "k_empty", "v_full", "v_empty")):
-            writer.line(f"{name} = ready + {8 + 8 * ring.stages * number}")
+            writer.line(f"{name} = q_full + {16 + 8 * ring.stages * number}")
         with writer.block("if thread == 0"):
-            writer.line("gpu.mbarrier_init(ready, 1)")
+            writer.line("gpu.mbarrier_init(q_full, 1)")
+            writer.line("gpu.mbarrier_init(q_empty, 2)")
             with writer.block(f"for stage in range({ring.stages})"):
                 for name, count in (("k_full", 1), ("k_empty", 2), ("v_full", 1), ("v_empty", 2)):
                     writer.line(f"gpu.mbarrier_init({name} + 8 * stage, {count})")
             writer.line("gpu.fence_mbarrier_init()")
         writer.line("cuda.syncthreads()")
-        for name in "kv":
-            writer.line(f"{name}_slot = int64(0)")
-            writer.line(f"{name}_phase = int64(0)")
+        for name in ("q_phase", "k_slot", "k_phase", "v_slot", "v_phase"):
+            writer.line(f"{name} = int64(0)")
         with writer.block(f"if thread >= {CONSUMERS}"):
             writer.line(f"gpu.setmaxnreg_dec({_PRODUCER_REGISTERS})")
             with writer.block(f"if thread == {CONSUMERS}"):
-                self._produce(place)
+                self._produce()
             writer.line("return")
         writer.line(f"gpu.setmaxnreg_inc({_CONSUMER_REGISTERS})")
-        self._consume(place)
-        blocks = product(self.node.shape[:-2]) * ceildiv(self.node.shape[-2], ROWS)
-        return Geometry((blocks, 1, 1), THREADS, ring.shared_bytes)
+        self._consume()
+        return Geometry((minimum(self.items, RESIDENT), 1, 1), THREADS, ring.shared_bytes)
+
+    @property
+    def tiles(self) -> Dim:
+        """Tiles of queries of a head."""
+        return ceildiv(self.node.shape[-2], ROWS)
+
+    @property
+    def per_head(self) -> Dim:
+        """What a block takes at a time, of a head: a tile, or two whose keys are as many for all."""
+        return ceildiv(self.tiles, 2) if self.node.attrs["causal"] else self.tiles
+
+    @property
+    def items(self) -> Dim:
+        """The same of all heads."""
+        return product(self.node.shape[:-2]) * self.per_head
+
+    @contextmanager
+    def _each_tile(self) -> Iterator[Place]:
+        """Write the loop over the block's tiles; `first_row` and `steps` are the tile's."""
+        writer = self.writer
+        writer.line("item = int64(cuda.blockIdx.x)")
+        with writer.block(f"while item < {writer.size(self.items)}"):
+            item, per_head = Name("item", writer.depth), writer.size(self.per_head)
+            number = writer.mod(item, per_head)
+            place = place_head(self.body, self.heads.core, writer.div(item, per_head))
+            if self.node.attrs["causal"]:
+                tiles = writer.size(self.tiles)
+                # The tile with most keys and that with fewest, and so on; an odd one by itself.
+                writer.line(f"turns = 1 if 2 * {number} + 1 == {tiles} else 2")
+                with writer.block("for turn in range(turns)"):
+                    writer.line(f"first_row = ({tiles} - 1 - {number} if turn == 0 else {number}) * {ROWS}")
+                    key_steps(self.body, self.heads.core, ROWS, self.ring.keys)
+                    yield place
+            else:
+                writer.line(f"first_row = {number} * {ROWS}")
+                key_steps(self.body, self.heads.core, ROWS, self.ring.keys)
+                yield place
+            writer.line("item += int64(cuda.gridDim.x)")
 
     def _next(self, name: str) -> None:
         """On to the next place of a ring."""
@@ -174,24 +215,27 @@ class _Warpgroups:
 
     # -- the producer ---------------------------------------------------------------------------
 
-    def _produce(self, place: Place) -> None:
+    def _produce(self) -> None:
         writer, ring = self.writer, self.ring
         for name in self.map_names:
             writer.line(f"gpu.tma_prefetch({name})")
-        self.places = [
-            head_places(self.body, self.heads, i, found, place.batch, place.kv_head if i else place.head)
-            for i, found in enumerate(self.maps)
-        ]
-        with writer.block("if steps > 0"):
-            writer.line(f"gpu.mbarrier_arrive_expect_bytes(ready, {ring.query_bytes})")
-            self._copy(0, "start", ROWS, "first_row", "ready")
-        # Values are wanted one tile of keys later.
-        with writer.block("for step in range(steps)"):
-            self._fill(1, "k", ring.query_bytes, ring.key_bytes, "step")
-            with writer.block("if step > 0"):
-                self._fill(2, "v", ring.values_at, ring.value_bytes, "(step - 1)")
-        with writer.block("if steps > 0"):
-            self._fill(2, "v", ring.values_at, ring.value_bytes, "(steps - 1)")
+        with self._each_tile() as place:
+            self.places = [
+                head_places(self.body, self.heads, i, found, place.batch, place.kv_head if i else place.head)
+                for i, found in enumerate(self.maps)
+            ]
+            # Values are wanted one tile of keys later.
+            with writer.block("for step in range(steps)"):
+                self._fill(1, "k", ring.query_bytes, ring.key_bytes, "step")
+                with writer.block("if step == 0"):
+                    self._await("q_empty", "q_phase ^ 1")
+                    writer.line(f"gpu.mbarrier_arrive_expect_bytes(q_full, {ring.query_bytes})")
+                    self._copy(0, "start", ROWS, "first_row", "q_full")
+                    writer.line("q_phase = q_phase ^ 1")
+                with writer.block("if step > 0"):
+                    self._fill(2, "v", ring.values_at, ring.value_bytes, "(step - 1)")
+            with writer.block("if steps > 0"):
+                self._fill(2, "v", ring.values_at, ring.value_bytes, "(steps - 1)")
 
     def _fill(self, position: int, name: str, base: int, size: int, step: str) -> None:
         writer, ring = self.writer, self.ring
@@ -216,27 +260,34 @@ class _Warpgroups:
 
     # -- the consumers --------------------------------------------------------------------------
 
-    def _consume(self, place: Place) -> None:
+    def _consume(self) -> None:
         writer, ring = self.writer, self.ring
         writer.line("lane = thread & 31")
         writer.line("warp = thread >> 5")
         writer.line("group = thread >> 7")
-        writer.line("warp_row = first_row + warp * 16")
         writer.line(f"q_at = start + group * {64 * _ROW}")
-        softmax = OnlineSoftmax(self.body, self.heads.core, place.batch, place.head, 1, ring.keys)
-        softmax.begin()
-        writer.line(f"o = gpu.zeros_f32({self.heads.width // 2})")
-        writer.line("first_key = int64(0)")
-        with writer.block("if steps > 0"):
-            self._loop(softmax)
-        softmax.finish()
-        self._store()
+        writer.line(f"stage_at = start + {ring.sums_at} + warp * {WARP_BYTES}")
+        # The first warpgroup has the first turn.
+        with writer.block("if group == 1"):
+            writer.line(f"gpu.barrier_arrive(1, {CONSUMERS})")
+        with self._each_tile() as place:
+            writer.line("warp_row = first_row + warp * 16")
+            softmax = OnlineSoftmax(self.body, self.heads.core, place.batch, place.head, 1, ring.keys)
+            softmax.begin()
+            writer.line(f"o = gpu.zeros_f32({self.heads.width // 2})")
+            writer.line("first_key = int64(0)")
+            with writer.block("if steps > 0"):
+                self._loop(softmax)
+            softmax.finish()
+            self._store(place)
+        # Of turns that were passed on one is left.
+        with writer.block("if group == 0"):
+            writer.line(f"gpu.barrier_sync(1, {CONSUMERS})")
 
     def _loop(self, softmax: OnlineSoftmax) -> None:
         writer, ring = self.writer, self.ring
-        self._await("ready", "0")
-        with writer.block("if group == 1"):
-            writer.line(f"gpu.barrier_arrive(1, {CONSUMERS})")
+        self._await("q_full", "q_phase")
+        writer.line("q_phase = q_phase ^ 1")
         self._take_turn()
         self._score()
         self._pass_turn()
@@ -258,11 +309,11 @@ class _Warpgroups:
             parts = (f"o[{i}] * fade0_{i // 2 % 2}" for i in range(self.heads.width // 2))
             writer.line(f"o = ({', '.join(parts)})")
             self._pack(softmax, "b")
+        with writer.block("if (thread & 127) == 0"):
+            writer.line("gpu.mbarrier_arrive(q_empty)")
         self._add()
         writer.line("o = gpu.wgmma_wait(0, o)")
-        # Of turns that were passed on one is left.
-        with writer.block("if group == 0"):
-            writer.line(f"gpu.barrier_sync(1, {CONSUMERS})")
+        self._release("v")
 
     def _take_turn(self) -> None:
         self.writer.line(f"gpu.barrier_sync(1 + group, {CONSUMERS})")
@@ -308,22 +359,19 @@ class _Warpgroups:
             writer.line(f"o = gpu.wgmma_{self.kind}_trans(o, x{step}, {right}, 1, 0, 1)")
         writer.line("gpu.wgmma_commit()")
 
-    def _store(self) -> None:
+    def _store(self, place: Place) -> None:
         writer, heads = self.writer, self.heads
         columns = _panels(heads.width) * WIDE
         sums = [f"o[{i}] * share0_{i // 2 % 2}" for i in range(heads.width // 2)]
         padding = ["float32(0)"] * (columns // 2 - len(sums))
         writer.line(f"c = ({', '.join([*sums, *padding])})")
-        writer.line(f"stage_at = start + {self.ring.sums_at} + warp * {WARP_BYTES}")
         writer.line("first_column = int64(0)")
         writer.line("first_row = warp_row")
         inputs = self.node.inputs
         result = Matrices(
             heads.core, heads.product, (inputs[0], inputs[1]), heads.views[:2], along_depth=(True, True)
         )
-        tiles = writer.size(ceildiv(self.node.shape[-2], ROWS))
-        batch = writer.let("above", f"udiv(tile, {tiles})")
-        write_warp_sums(self.body, self.root, result, columns=columns, stage="stage_at", batch=batch)
+        write_warp_sums(self.body, self.root, result, columns=columns, stage="stage_at", batch=place.matrix)
 
 
 def _score_name(f: int, n: int, i: int) -> str:  # noqa: ARG001

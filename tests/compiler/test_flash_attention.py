@@ -11,6 +11,7 @@ from products import check_variants, compiled, variants
 from sass import families, needs_disassembler, opcodes
 
 import tessera as ts
+from tessera.compiler import lower_flash_tma
 from tessera.compiler.operand_view import reshaped_strides
 from tessera.deploy import CompilationTarget
 from tessera.program.bind import bind_symbols
@@ -294,6 +295,17 @@ def test_ragged_sizes_of_warpgroups_agree_with_float64(
 def test_warpgroups_neither_race_nor_read_outside(rng: np.random.Generator) -> None:
     specs = specs_of("bf16", 64, heads=(2, 1))
     check(attention(causal=True), specs, inputs_of(specs, rng, b=1, n=135, t=270), target=HOPPER)
+
+
+@pytest.mark.parametrize("causal", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_blocks_go_from_tile_to_tile(
+    causal: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lower_flash_tma, "RESIDENT", 2)
+    specs = specs_of("f16", 32, heads=(3, 1))
+    inputs = inputs_of(specs, rng, b=1, n=300, t=260)
+    ran = check(attention(causal=causal), specs, inputs, target=HOPPER, watched=causal)
+    assert ran[0] == TMA
 
 
 @pytest.mark.slow

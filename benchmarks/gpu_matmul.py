@@ -44,7 +44,7 @@ def main() -> int:
         return 2
     device = cupy.cuda.runtime.getDeviceProperties(0)
     print(f"{device['name'].decode()}, {chosen.dtype} {chosen.layout}, median of {chosen.repeats}")
-    print(f"{'m × n × k':>22}  {'kernel':<28}{'Tessera':>9}{'cuBLAS':>9}{'ratio':>7}{'difference':>12}")
+    print(f"{'m × n × k':>22}  {'kernels':<34}{'Tessera':>9}{'cuBLAS':>9}{'ratio':>7}{'difference':>12}")
     for shape in chosen.shapes:
         measure(cupy, *(int(part) for part in shape.split("x")), chosen)
     return 0
@@ -81,7 +81,7 @@ def measure(cupy: Any, m: int, n: int, k: int, chosen: argparse.Namespace) -> No
     work = 2 * m * n * k / 1e9
     ours, cublas_rate = (work / statistics.median(t) for t in (ours_ms, theirs_ms))
     print(
-        f"{f'{m} × {n} × {k}':>22}  {steps.name:<28}{ours:>9.1f}{cublas_rate:>9.1f}"
+        f"{f'{m} × {n} × {k}':>22}  {steps.name:<34}{ours:>9.1f}{cublas_rate:>9.1f}"
         f"{ours / cublas_rate:>7.2f}{difference:>12.1e}"
     )
 
@@ -210,7 +210,8 @@ def tessera_steps(
         function = driver.load(bytes(binary.data), call.kernel)
         stream = cupy.cuda.Stream.null
         launches.append(driver.launcher(function, call, cells.address(index), stream))
-    return Steps(launches, schedule.calls[0].kernel.removeprefix("product_0_matmul_"), arena, cells)
+    kernels = " + ".join(call.kernel.removeprefix("product_0_matmul_") for call in schedule.calls)
+    return Steps(launches, kernels, arena, cells)
 
 
 def compiled(chosen: argparse.Namespace, arch: str) -> Any:

@@ -14,6 +14,7 @@ from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, multiplies_
 from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies, wgmma_kernel
 from tessera.compiler.matmul_operand import Matrices, find_matrices
 from tessera.compiler.matrix_units import MatrixUnits
+from tessera.compiler.packed_operands import LEAST_DEPTH, LEAST_LINES, Packed, pack_kernel, packings
 from tessera.compiler.split_depth import sum_parts
 from tessera.program.dim import Dim, Expr, ceildiv, minimum, product
 from tessera.program.dtype import DType, f32, i32
@@ -106,16 +107,21 @@ class _TmaMaker:
 
     family: _Family
     ring: Ring
+    packed: Packed | None = None
 
     def variant(self, guard: tuple[Compare, ...]) -> Variant:
-        """The kernel."""
-        family, ring = self.family, self.ring
+        """The kernel, after those that pack operands."""
+        family, ring, packed = self.family, self.ring, self.packed
+        matrices = family.matrices if packed is None else packed.matrices
+        # Where B had to be packed across the depth, the result's rows are no multiples of 16 bytes either.
+        across = packed is not None and 1 in packed.positions and not matrices.along_depth[1]
+        any_columns = "_any" if across else ""
         kernel = lower_with(
             family.graph,
             family.group,
             family.grouping,
-            lambda body: tma_kernel(body, family.group.root, family.matrices, ring),
-            label=f"tma{ring.rows}x{ring.columns}",
+            lambda body: tma_kernel(body, family.group.root, matrices, ring),
+            label=f"tma{ring.rows}x{ring.columns}{any_columns}",
             least_cc=(9, 0, "a"),
         )
         kind = family.matrices.product
@@ -124,7 +130,10 @@ class _TmaMaker:
             f"tensor cores (wgmma.m64n{ring.columns}k{depth}.{kind.name}), tiles of {ring.rows} × "
             f"{ring.columns}, {ring.stages} stages, bulk tensor copies by a warpgroup of their own"
         )
-        return Variant((kernel,), guard, text=text)
+        if packed is None:
+            return Variant((kernel,), guard, text=text)
+        kernels = tuple(family.pack(packed, position) for position in packed.positions)
+        return Variant((*kernels, kernel), guard, packed.bytes[0], text, packed.bytes[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,30 +212,69 @@ class _Family:
             out=self.sums if split else None,
         )
 
+    def pack(self, packed: Packed, position: int) -> LoweredGroup:
+        """The kernel that writes an operand once more."""
+        return lower_with(
+            self.graph,
+            self.group,
+            self.grouping,
+            lambda body: pack_kernel(body, self.matrices, packed.matrices, position),
+            label=f"pack_{'ab'[position]}",
+            least_cc=self.matrices.product.needs,
+            out=self.matrices.product.dtype,
+            to_second=position == 1,
+        )
+
     def candidates(self) -> list[_Candidate]:
         """All that could be taken, best first; the last always can."""
         found: list[_Candidate] = []
         aligned = self.matrices.conditions
+        warpgroups = [] if aligned is None else self._warpgroup_tiles()
         if aligned is not None:
-            large = LARGE if LARGE.shared_bytes <= self.units.shared_bytes else None
             if not self.group.at_load:
                 found.append(_Candidate((*aligned, *self._split()), _Maker(self, SMALL, splits=SPLITS)))
-            warpgroups = self._warpgroup_tiles()
-            for tile in warpgroups:
-                least = BOX_TILES[tile.columns] if isinstance(tile, Ring) else FULL_TILES
-                full = Compare(lhs=least, op="<=", rhs=self._tiles(tile))
-                if isinstance(tile, Ring):
-                    # A tensor map has no size of 0.
-                    some = Compare(lhs=1, op="<=", rhs=self._depth)
-                    found.append(_Candidate((*aligned, full, some), _TmaMaker(self, tile)))
-                else:
-                    found.append(_Candidate((*aligned, full), _WarpgroupMaker(self, tile)))
-            if not warpgroups and large is not None:
-                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(large))
-                found.append(_Candidate((*aligned, full), _Maker(self, large)))
+            found += [self._warpgroups(aligned, tile) for tile in warpgroups]
+        found += self._packed()
+        if aligned is not None:
+            if not warpgroups and LARGE.shared_bytes <= self.units.shared_bytes:
+                full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(LARGE))
+                found.append(_Candidate((*aligned, full), _Maker(self, LARGE)))
             found.append(_Candidate(aligned, _Maker(self, SMALL)))
         found.append(_Candidate((), _Maker(self, SMALL, copied=False)))
         return found
+
+    def _warpgroups(self, aligned: tuple[Compare, ...], tile: WarpgroupTile | Ring) -> _Candidate:
+        """Warpgroup products of operands as they lie."""
+        if not isinstance(tile, Ring):
+            full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(tile))
+            return _Candidate((*aligned, full), _WarpgroupMaker(self, tile))
+        full = Compare(lhs=BOX_TILES[tile.columns], op="<=", rhs=self._tiles(tile))
+        # A tensor map has no size of 0.
+        some = Compare(lhs=1, op="<=", rhs=self._depth)
+        return _Candidate((*aligned, full, some), _TmaMaker(self, tile))
+
+    def _packed(self) -> list[_Candidate]:
+        """Warpgroup products of operands that are packed first."""
+        if not self.units.warpgroups or self.group.at_load:
+            return []
+        rows, columns = self.graph.nodes[self.matrices.core].shape[-2:]
+        large = (
+            Compare(lhs=LEAST_LINES, op="<=", rhs=rows),
+            Compare(lhs=LEAST_LINES, op="<=", rhs=columns),
+            Compare(lhs=LEAST_DEPTH, op="<=", rhs=self._depth),
+        )
+        found: list[_Candidate] = []
+        for packed in packings(self.graph, self.matrices):
+            for width in self._widths:
+                ring = self._ring(width, packed.matrices)
+                if ring is not None:
+                    full = Compare(lhs=BOX_TILES[width], op="<=", rhs=self._tiles(ring))
+                    found.append(_Candidate((*packed.guard, *large, full), _TmaMaker(self, ring, packed)))
+        return found
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        return WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
 
     @property
     def _depth(self) -> Dim:
@@ -236,19 +284,18 @@ class _Family:
         """Tiles of warpgroup products, widest first, where the target has them and they fit the operands."""
         if not self.units.warpgroups:
             return []
-        widths = WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
-        tiles = (self._ring(columns) or self._tile(columns) for columns in widths)
+        tiles = (self._ring(columns, self.matrices) or self._tile(columns) for columns in self._widths)
         return [tile for tile in tiles if tile is not None]
 
     def _tile(self, columns: int) -> WarpgroupTile | None:
         """The tile for copies by threads."""
         return choose_tile(columns, self.units.shared_bytes) if multiplies(self.matrices) else None
 
-    def _ring(self, columns: int) -> Ring | None:
+    def _ring(self, columns: int, matrices: Matrices) -> Ring | None:
         """The tiles for bulk tensor copies, where both operands can have tensor maps."""
-        ring = choose_ring(columns, self.units.shared_bytes) if multiplies_boxes(self.matrices) else None
-        left, right = (self.graph.nodes[operand].shape for operand in self.matrices.operands)
-        return ring if ring is not None and find_maps((left, right), self.matrices, ring) else None
+        ring = choose_ring(columns, self.units.shared_bytes) if multiplies_boxes(matrices) else None
+        left, right = (self.graph.nodes[operand].shape for operand in matrices.operands)
+        return ring if ring is not None and find_maps((left, right), matrices, ring) else None
 
     def _tiles(self, tile: Tile | WarpgroupTile | Ring) -> Dim:
         shape = self.graph.nodes[self.matrices.core].shape

@@ -197,7 +197,10 @@ class _Planner:
         ]
         written = between[SECOND_WORKSPACE if lowered.to_second else WORKSPACE]
         args.append(written if lowered.to_workspace else places[group.root])
-        args += [found.argument(self._place(found.node, places)) for found in lowered.maps]
+        args += [
+            found.argument(between.get(found.node) or self._place(found.node, places))
+            for found in lowered.maps
+        ]
         args += [Extent(value=size) for size in lowered.sizes]
         return Launch(
             kernel=source.name,

@@ -72,8 +72,9 @@ def _widths(body: Body, root: int, matrices: Matrices) -> list[tuple[int, str | 
         return [(1, None)]
     if isinstance(columns, int):
         return [(_QUAD if columns % _QUAD == 0 else 1, None)]
-    if not matrices.along_depth[1]:
-        # Copies of B have been found possible: its rows are whole chunks of 16 bytes.
+    right = matrices.views[1]
+    if not matrices.along_depth[1] and right is not None and right.node >= 0:
+        # Copies of B as it lies have been found possible: its rows are whole chunks of 16 bytes.
         return [(_QUAD, None)]
     size = body.writer.size(columns)
     return [(_QUAD, f"{size} & 3 == 0"), (1, f"{size} & 3 != 0")]

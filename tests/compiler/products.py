@@ -65,7 +65,8 @@ def check_variants(
 ) -> list[str]:
     """Every variant that can run agrees with float64, without a finding; the names of those that ran.
 
-    With `blocks`, kernels that go from tile to tile get so many.
+    Those that pack operands have memory for large products alone, and are left out. With `blocks`, kernels
+    that go from tile to tile get so many.
     """
     artifact = compiled(fn, specs, target)
     (program,) = artifact.programs
@@ -75,7 +76,7 @@ def check_variants(
     (port,) = program.outputs
     ran = []
     for name, only, guard in variants(program):
-        if not aligned(program, guard, named):
+        if not aligned(program, guard, named) or "_pack_" in name:
             continue
         if blocks is not None and "_tma" in name:
             only = with_blocks(only, blocks)

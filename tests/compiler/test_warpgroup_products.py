@@ -4,15 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from products import check_variants, compiled
+from products import TOLERANCE, check_variants, compiled
 from sass import families, needs_disassembler, opcodes
 from test_tensor_cores import operands, product
 
 import tessera as ts
 from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget
+from tessera.emulator.sanitizer import Sanitizer
 from tessera.program.bind import bind_symbols
 from tessera.program.program import BoxMap, Choice, Program
-from tessera.runtime.schedule import make_schedule
+from tessera.reference import run_graph
+from tessera.runtime import ArtifactSource
+from tessera.runtime.emulator import EmulatorDevice
+from tessera.runtime.schedule import LaunchCall, make_schedule
 
 
 def hopper(config: str | None = None) -> CompilationTarget:
@@ -141,8 +145,10 @@ def test_sizes_choose_the_width(sizes: tuple[int, int], columns: int | None) -> 
     assert kernel == f"nn_0_matmul_{f'tma128x{columns}' if columns else 'mma64x64'}"
 
 
-@pytest.mark.parametrize("sizes", [(4096, 4095, 4096), (4096, 4096, 4090), (4096, 4096, 0)])
-def test_strides_that_no_map_has_take_another_kernel(sizes: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("sizes", [(256, 4095, 4096), (256, 4096, 4090), (4096, 4096, 0)])
+def test_strides_that_no_map_has_take_another_kernel_where_packing_does_not_pay(
+    sizes: tuple[int, int, int],
+) -> None:
     fn, specs = product("nn", "bf16")
     (program,) = compiled(fn, specs, hopper()).programs
     m, n, k = sizes
@@ -150,12 +156,106 @@ def test_strides_that_no_map_has_take_another_kernel(sizes: tuple[int, int, int]
     assert "mma64x64" in kernel
 
 
+# -- operands that are packed first ------------------------------------------------------------------------
+
+
+PACKED = [
+    ("tf32", "nn", (72, 100, 72), "pack_b"),
+    ("tf32", "nn", (72, 99, 71), "pack_a pack_b"),
+    ("i8", "nn", (72, 96, 80), "pack_b"),
+    ("f8e4m3", "tn", (72, 96, 70), "pack_a pack_b"),
+    ("f16", "nn", (33, 65, 72), "pack_b"),
+    ("bf16", "nt", (33, 65, 71), "pack_a pack_b"),
+    ("f16", "tn", (65, 40, 70), "pack_a"),
+    ("f16", "nn", (33, 64, 72), ""),
+]
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small products are packed like large ones, so that the emulator can run them."""
+    from tessera.compiler import matmul_variants, packed_operands
+
+    monkeypatch.setattr(matmul_variants, "LEAST_LINES", 1)
+    monkeypatch.setattr(packed_operands, "LEAST_LINES", 1)
+    monkeypatch.setattr(matmul_variants, "BOX_TILES", {256: 1, 128: 1, 64: 1})
+
+
+def run_chosen(fn: Any, specs: list[ts.TensorSpec], inputs: list[Any]) -> list[str]:
+    """Kernels that the sizes choose; their result agrees with float64, without a finding."""
+    artifact = compiled(fn, specs, hopper("m64n64k16"))
+    (program,) = artifact.programs
+    named = {p.name: np.asarray(v).astype(p.dtype.numpy) for p, v in zip(program.inputs, inputs, strict=True)}
+    traced = fn.trace(specs)
+    (expected,) = run_graph(traced.graph, named, traced.constants, precision="f64").values()
+    sanitizer = Sanitizer()
+    device = EmulatorDevice(sanitizer=sanitizer)
+    (found,) = device.load(program, ArtifactSource(artifact)).run(list(named.values()), None)
+    assert sanitizer.findings == ()
+    bound = max(TOLERANCE.get(p.dtype.name, 0) for p in (*program.inputs, *program.outputs))
+    np.testing.assert_allclose(found.astype(np.float64), expected, atol=bound * np.abs(expected).max())
+    shapes = {name: value.shape for name, value in named.items()}
+    calls = make_schedule(program, program.plans[0], bind_symbols(program, shapes)).calls
+    return [call.kernel.partition("matmul_")[2] for call in calls if isinstance(call, LaunchCall)]
+
+
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize(("dtype", "layout", "sizes", "packed"), PACKED)
+def test_operands_that_copies_cannot_take_are_packed_first(
+    dtype: str, layout: str, sizes: tuple[int, int, int], packed: str, rng: np.random.Generator
+) -> None:
+    fn, specs = product(layout, dtype)
+    inputs = operands(layout, dtype, dict(zip("mnk", sizes, strict=True)), rng)
+    # Results' rows are no multiples of 16 bytes either where B's are not.
+    across = dtype in ("f16", "bf16") and layout[1] == "n" and "pack_b" in packed
+    assert run_chosen(fn, specs, inputs) == [*packed.split(), f"tma128x64{'_any' if across else ''}"]
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_computed_operands_and_batches_are_packed(rng: np.random.Generator) -> None:
+    def gated(a: Any, b: Any) -> Any:
+        return ts.matmul(ts.relu(a), b) * 2.0
+
+    specs = [ts.TensorSpec(("p", "m", "k"), "bf16"), ts.TensorSpec(("p", "k", "n"), "bf16")]
+    inputs = [rng.standard_normal(s) for s in ((2, 33, 66), (2, 66, 70))]
+    kernels = run_chosen(ts.jit(gated), specs, inputs)
+    assert [name.partition("mul_")[2] or name for name in kernels][-1].endswith("tma128x64_any")
+    assert len(kernels) == 3
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout", "sizes", "packed"),
+    [
+        ("f16", "nn", (4097, 4093, 4095), 2), ("f16", "nn", (4096, 4093, 4096), 1),
+        ("tf32", "nn", (4096, 4096, 4096), 1), ("tf32", "nn", (256, 4096, 4096), 0),
+        ("i8", "nn", (4096, 4096, 4096), 1), ("f16", "nn", (4096, 4096, 4096), 0),
+    ],
+)  # fmt: skip
+def test_large_products_are_packed_and_only_they_take_memory_for_it(
+    dtype: str, layout: str, sizes: tuple[int, int, int], packed: int
+) -> None:
+    fn, specs = product(layout, dtype)
+    (program,) = compiled(fn, specs, hopper()).programs
+    m, n, k = sizes
+    made = make_schedule(program, program.plans[0], bind_symbols(program, {"a": (m, k), "b": (k, n)}))
+    assert sum("pack_" in call.kernel for call in made.calls if isinstance(call, LaunchCall)) == packed
+    itemsize = specs[0].dtype.itemsize
+    expected = packed * 4096 * 4096 * itemsize
+    # The parts of a depth that is cut are there for whatever sizes.
+    assert expected <= made.arena_bytes <= expected * 1.01 + 8 * 262144 * 4
+
+
+def test_fixed_sizes_that_copies_take_leave_no_packing() -> None:
+    fn = ts.jit(lambda a, b: ts.matmul(a, b), name="fixed")
+    specs = [ts.TensorSpec(("m", 512), "f16"), ts.TensorSpec((512, 1024), "f16")]
+    assert not any("pack" in b.name for b in compiled(fn, specs, hopper()).binaries)
+
+
 def test_what_warpgroups_cannot_multiply_stays_with_warps() -> None:
-    for dtype, layout in (("tf32", "nn"), ("i8", "nn")):
-        fn, specs = product(layout, dtype)
-        artifact = compiled(fn, specs, hopper("m64n256k32"))
-        assert not any("wgmma" in b.name or "tma" in b.name for b in artifact.binaries)
-        assert any("wgmma_config m64n256k32 chose nothing" in note for note in artifact.notes)
+    fn, specs = product("nn", "f32")
+    artifact = compiled(fn, specs, hopper("m64n256k32"))
+    assert not any("wgmma" in b.name or "tma" in b.name for b in artifact.binaries)
+    assert any("wgmma_config m64n256k32 chose nothing" in note for note in artifact.notes)
 
 
 def test_a_cap_on_shared_memory_takes_stages_away_and_then_the_bulk_copies() -> None:
@@ -182,7 +282,7 @@ def test_one_warpgroup_copies_and_two_multiply_without_waiting_in_between(
 ) -> None:
     fn, specs = product(layout, dtype)
     artifact = compiled(fn, specs, hopper(f"m64n{width}k16"))
-    (cubin,) = (b for b in artifact.binaries if "tma" in b.name and b.format == "cubin")
+    (cubin,) = (b for b in artifact.binaries if b.name.endswith(f"tma128x{width}") and b.format == "cubin")
     found, whole = families(cubin.data), opcodes(cubin.data)
     assert found[{"i8": "IGMMA", "f8e4m3": "QGMMA"}.get(dtype, "HGMMA")] == 4
     assert whole["WARPGROUP.ARRIVE"] == 1
@@ -197,7 +297,9 @@ def test_source_lines_change_nothing_in_how_maps_are_passed() -> None:
     fn, specs = product("nn", "f16")
     config = AOTConfig(targets=[hopper("m64n64k16")], include_debug_info=True)
     artifact = AOTCompiler(config).compile(fn, specs).artifact
-    (ptx,) = (b.data.decode() for b in artifact.binaries if "tma" in b.name and b.format == "ptx")
+    (ptx,) = (
+        b.data.decode() for b in artifact.binaries if b.name.endswith("tma128x64") and b.format == "ptx"
+    )
     assert ptx.count(".param .align 64 .b8") == 2
 
 

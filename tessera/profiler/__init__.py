@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from tessera.profiler.datasheets import DATASHEETS, Roofline, roofline
     from tessera.profiler.diagnostics import Diagnostics
     from tessera.profiler.emulated import EmulatedProfile, profile_emulated
+    from tessera.profiler.live.player import Player
+    from tessera.profiler.live.recorder import Recorder
+    from tessera.profiler.live.recording import Recording
+    from tessera.profiler.live.sampler import Sampler
     from tessera.profiler.prediction import Prediction, predict
     from tessera.profiler.report import write_report
     from tessera.profiler.report_data import ReportData
     from tessera.profiler.report_source import report_from_artifact, report_from_package
+    from tessera.profiler.runtime_optimizer import RuntimeOptimizer
     from tessera.profiler.timing import Timing
     from tessera.program.occupancy import Occupancy, occupancy
 
@@ -33,9 +38,14 @@ _HOMES: dict[str, str] = {
     "Diagnostics": "tessera.profiler.diagnostics",
     "EmulatedProfile": "tessera.profiler.emulated",
     "Occupancy": "tessera.program.occupancy",
+    "Player": "tessera.profiler.live.player",
     "Prediction": "tessera.profiler.prediction",
+    "Recorder": "tessera.profiler.live.recorder",
+    "Recording": "tessera.profiler.live.recording",
     "ReportData": "tessera.profiler.report_data",
     "Roofline": "tessera.profiler.datasheets",
+    "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
+    "Sampler": "tessera.profiler.live.sampler",
     "Timing": "tessera.profiler.timing",
     "advise": "tessera.profiler.advice",
     "bench_target": "tessera.profiler.bench",
@@ -60,9 +70,14 @@ __all__ = [
     "Diagnostics",
     "EmulatedProfile",
     "Occupancy",
+    "Player",
     "Prediction",
+    "Recorder",
+    "Recording",
     "ReportData",
     "Roofline",
+    "RuntimeOptimizer",
+    "Sampler",
     "Timing",
     "advise",
     "bench_target",

@@ -29,6 +29,10 @@ LOW_DISK_BYTES = 2 << 30
 def check_gpus(state: GpuState | None = None) -> Iterable[Check]:
     """The driver, then each GPU."""
     state = read_gpus() if state is None else state
+    if state.broken:
+        fix = state.fix or "nvidia-smi and dmesg say more; reboot, or install the driver again"
+        yield Check("GPU driver", "failure", f"does not work: {state.reason}", fix)
+        return
     if state.reason is not None:
         yield Check("GPU driver", "not applicable", f"N/A: {state.reason}; {WITHOUT_GPU}", state.fix)
         return

@@ -35,7 +35,9 @@ class GpuState:
     reason: str | None = None
     """Why the driver could not be asked; None where it answered."""
     fix: str | None = None
-    """What to do, where the reason is a missing Python package."""
+    """What to do, where that is known."""
+    broken: bool = False
+    """Whether there is a driver that does not work; a machine without one is sound."""
 
 
 def read_gpus() -> GpuState:
@@ -50,8 +52,11 @@ def read_gpus() -> GpuState:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        missing = isinstance(error, pynvml.NVMLError_LibraryNotFound)
-        return GpuState(reason="no NVIDIA driver on this machine" if missing else f"NVML: {error}")
+        from tessera.profiler.live.nvml import why_not_open
+
+        reason, fix = why_not_open(error)
+        absent = isinstance(error, pynvml.NVMLError_LibraryNotFound) and fix is None
+        return GpuState(reason=reason, fix=fix, broken=not absent)
     try:
         count = _ask(pynvml.nvmlDeviceGetCount) or 0
         return GpuState(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from tessera.profiler.live.figures import Device, Machine, MigInstance, Process
@@ -39,6 +39,8 @@ WORDS: dict[int, str] = {
 }
 """NVML's return codes. Source: nvml.h, nvmlReturn_t."""
 
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+_LIBRARY_NOT_FOUND = 12
 FAULTS = frozenset({15, 16, 28})
 """Codes after which a GPU answers nothing."""
 
@@ -50,6 +52,17 @@ def why(error: Exception) -> str:
         # The bindings' complaint that a driver lacks the newest version of a function.
         return WORDS[13]
     return WORDS.get(code, f"NVML error {code}: {error}")
+
+
+def why_not_open(error: Exception, module: Path = KERNEL_MODULE) -> tuple[str, str | None]:
+    """Why the driver does not start, in words, and what to do about it if that is known."""
+    if getattr(error, "value", None) == _LIBRARY_NOT_FOUND and module.exists():
+        # A container without the NVIDIA runtime, or a broken installation.
+        return (
+            "the NVIDIA kernel module is loaded, but libnvidia-ml.so.1 is not here",
+            "docker run --gpus all, or install the driver's libraries (libnvidia-compute)",
+        )
+    return why(error), None
 
 
 class Nvml:
@@ -74,7 +87,10 @@ class Nvml:
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
-            raise DeviceError(f"no GPU to watch: {why(error)}", hint=WORKS_WITHOUT) from error
+            reason, fix = why_not_open(error)
+            raise DeviceError(
+                f"no GPU to watch: {reason}", hint=f"{fix}; {WORKS_WITHOUT}" if fix else WORKS_WITHOUT
+            ) from error
         self._open = True
 
     def __enter__(self) -> Nvml:

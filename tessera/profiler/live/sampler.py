@@ -24,6 +24,8 @@ SLOW_INTERVAL_S = 1.0
 """Interval of what is dear: processes, links, memory clock."""
 RARE_INTERVAL_S = 5.0
 """Interval of what is dearest: the energy counter takes 3 ms of processor time on an H200."""
+HANGING_S = 5.0
+"""Longest wait for the thread's end."""
 HISTORY_S = 600.0
 """Time that the ring buffer holds."""
 
@@ -71,9 +73,9 @@ class Sampler:
         self.machine: Machine
         """The driver and its GPUs."""
         self.machine, handles = self._nvml.machine()
-        names: dict[int, str] = {}
+        self._names: dict[int, str] = {}
         self._readers = [
-            GpuReader(self._nvml, handle, device, names)
+            GpuReader(self._nvml, handle, device, self._names)
             for handle, device in zip(handles, self.machine.devices, strict=True)
         ]
         length = max(int(history_s / interval_s), 2)
@@ -111,11 +113,16 @@ class Sampler:
         return self
 
     def stop(self) -> None:
-        """End the thread and let go of the driver. A stopped sampler keeps its samples."""
+        """End the thread and let go of the driver. A stopped sampler keeps its samples.
+
+        A thread that waits for a driver which does not answer is left behind after 5 s.
+        """
         self._stop.set()
         launches.forget(self._launch)
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout=HANGING_S)
+            if self._thread.is_alive():
+                return
             self._thread = None
         self._nvml.close()
 
@@ -124,6 +131,12 @@ class Sampler:
         """The newest sample; None before the first."""
         samples = self._samples
         return samples[-1] if samples else None
+
+    @property
+    def age_s(self) -> float | None:
+        """Time since the newest sample was begun: long where the driver does not answer."""
+        latest = self.latest
+        return None if latest is None else (time.monotonic_ns() - self._started_ns - latest.time_ns) / 1e9
 
     def history(self, seconds: float) -> tuple[Sample, ...]:
         """Samples of the last `seconds`, the oldest first."""
@@ -165,6 +178,9 @@ class Sampler:
         """
         now = time.monotonic_ns()
         tier = self._due(now) if tier is None else tier
+        if tier is Tier.RARE:
+            # Numbers of processes are used again.
+            self._names.clear()
         readings = tuple(reader.read(tier) for reader in self._readers)
         self._window_open = tier >= Tier.SLOW
         with self._lock:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _FIRST_RATES_S = 0.3
 """How long `--once` watches: counters become rates."""
 
+_STALE_S = 2.0
+"""What is older than this is not live."""
+
 
 def top(
     once: Annotated[bool, typer.Option("--once", help="Print one screen and end.")] = False,
@@ -105,6 +108,9 @@ def _print_screen(feed: Sampler | Player, heading: str) -> None:
 
 def _watch(sampler: Sampler, recorder: Recorder | None, seconds: float | None, *, shown: bool) -> None:
     def heading() -> str:
+        age_s = sampler.age_s or 0.0
+        if age_s > max(_STALE_S, 3 * sampler.interval_s):
+            return f"no answer from the driver for {age_s:.0f} s"
         if sampler.failures:
             return f"recording {sampler.failures[-1]}"
         if recorder is None:

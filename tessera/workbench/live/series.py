@@ -43,15 +43,16 @@ class Chart:
         if isinstance(self.full, (int, float)):
             return self.full
         if self.full is None:
-            return max(_round_above(most), 1e6)
+            unit = next((u for u in (1 << 40, 1 << 30) if most >= u), 1 << 20)
+            return _round_above(most / unit) * unit
         source = figures if self.full in Figures._fields else device
         limit: int | None = getattr(source, self.full)
         return _round_above(most) if limit is None else limit * self.factor
 
 
 def _round_above(value: float) -> float:
-    """The next of 1, 2, 5 times a power of ten: an axis that seldom changes."""
-    if value <= 0:
+    """The next of 1, 2, 5 times a power of ten, 1 at least: an axis that seldom changes."""
+    if value <= 1:
         return 1.0
     power = 10.0 ** (len(str(int(value))) - 1)
     return next((step * power for step in (1, 2, 5) if step * power >= value), 10 * power)

@@ -72,3 +72,25 @@ answer = {{name: zipfile.ZipFile(path).read(name).decode() for name in zipfile.Z
     assert "NVIDIA H200" in found["gpus.json"]
     assert "python3" not in found["gpus.json"]
     assert "hunter2" not in "".join(found.values())
+
+
+def test_container_without_the_driver_library_names_the_flag(tmp_path: Any) -> None:
+    pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    from tessera.profiler.live.nvml import why_not_open
+
+    missing = pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    assert why_not_open(missing, tmp_path / "none") == ("no NVIDIA driver on this machine", None)
+    (tmp_path / "version").write_text("NVRM version: 580\n")
+    reason, fix = why_not_open(missing, tmp_path / "version")
+    assert "kernel module is loaded" in reason
+    assert "docker run --gpus all" in (fix or "")
+
+
+def test_driver_that_does_not_start_is_a_failure_in_words(ask: Ask) -> None:
+    code = """
+from tessera.profiler.check_machine import check_gpus
+answer = [[c.status, c.detail] for c in check_gpus()]
+"""
+    ((status, detail),) = ask(code, STUB_INIT=18)
+    assert status == "failure"
+    assert "driver library and kernel module are of different versions: reboot" in detail

@@ -272,3 +272,26 @@ def test_throttle_reasons_are_one_bit_each_and_idle_slows_nothing() -> None:
     bits: list[Any] = [reason.bit for reason in REASONS]
     assert all(bit & (bit - 1) == 0 for bit in bits)
     assert not reasons(0x1)[0].slows
+
+
+def test_age_grows_while_the_driver_does_not_answer_and_stop_does_not_wait(ask: Ask) -> None:
+    code = """
+import time
+from tessera.profiler.live import sampler as module
+module.HANGING_S = 0.1
+sampler = module.Sampler(0.02)
+fresh = sampler.age_s
+# From now on every question takes half a minute.
+sampler.sample()
+sampler._readers[0].read = lambda tier: time.sleep(30)
+sampler._thread = module.threading.Thread(target=sampler._loop, daemon=True)
+sampler._thread.start()
+time.sleep(0.3)
+begin = time.monotonic()
+sampler.stop()
+answer = [fresh, sampler.age_s, time.monotonic() - begin]
+"""
+    fresh, age, stopping = ask(code)
+    assert fresh is None
+    assert age >= 0.3
+    assert stopping < 20

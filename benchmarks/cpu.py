@@ -57,13 +57,62 @@ def mlp_numpy(x: Array, up: Array, down: Array) -> Array:
     return np.maximum(x @ up, 0) @ down
 
 
-CASES: list[tuple[str, Callable[..., Any], Callable[..., Array], list[tuple[int, ...]]]] = [
+def log_softmax_numpy(x: Array) -> Array:
+    less = x - x.max(axis=-1, keepdims=True)
+    return less - np.log(np.exp(less).sum(axis=-1, keepdims=True))
+
+
+def gelu_numpy(x: Array) -> Array:
+    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
+    return np.float32(0.5) * x * (1 + np.tanh(inner))
+
+
+def scatter_add_numpy(x: Array, index: Array, updates: Array) -> Array:
+    found = x.copy()
+    np.add.at(found, (index, np.arange(x.shape[1])[None, :]), updates)
+    return found
+
+
+Case = tuple[str, Callable[..., Any], Callable[..., Array], list[tuple[int, ...]]]
+MATRIX = (4096, 1000)
+
+CASES: list[Case] = [
     ("elementwise chain, 1,000,000", chain, chain_numpy, [(1_000_000,), (1_000_000,)]),
-    ("softmax, 4096 x 1000", softmax, softmax_numpy, [(4096, 1000)]),
-    ("layernorm, 4096 x 1000", layernorm, layernorm_numpy, [(4096, 1000)]),
+    ("add a row, 4096 x 1000", lambda x, y: x + y, lambda x, y: x + y, [MATRIX, (1000,)]),
+    ("exp", lambda x: ts.exp(x), np.exp, [MATRIX]),
+    ("log of |x|", lambda x: ts.log(ts.abs(x)), lambda x: np.log(np.abs(x)), [MATRIX]),
+    ("tanh", lambda x: ts.tanh(x), np.tanh, [MATRIX]),
+    ("sin", lambda x: ts.sin(x), np.sin, [MATRIX]),
+    ("gelu, by tanh", lambda x: ts.gelu(x, approximate="tanh"), gelu_numpy, [MATRIX]),
+    ("sum of rows", lambda x: ts.sum(x, axis=1), lambda x: x.sum(axis=1), [MATRIX]),
+    ("sum of columns", lambda x: ts.sum(x, axis=0), lambda x: x.sum(axis=0), [MATRIX]),
+    ("sum of all", lambda x: ts.sum(x), lambda x: x.sum(), [MATRIX]),
+    ("sum over the outer axes of three", lambda x: ts.sum(x, axis=(0, 2)), lambda x: x.sum(axis=(0, 2)),
+     [(64, 64, 1000)]),
+    ("max of rows", lambda x: ts.max(x, axis=1), lambda x: x.max(axis=1), [MATRIX]),
+    ("argmax of rows", lambda x: ts.argmax(x, axis=1), lambda x: x.argmax(axis=1), [MATRIX]),
+    ("argmax of columns", lambda x: ts.argmax(x, axis=0), lambda x: x.argmax(axis=0), [MATRIX]),
+    ("variance of rows", lambda x: ts.var(x, axis=1), lambda x: x.var(axis=1), [MATRIX]),
+    ("cumsum of rows", lambda x: ts.cumsum(x, axis=1), lambda x: x.cumsum(axis=1), [MATRIX]),
+    ("softmax, 4096 x 1000", softmax, softmax_numpy, [MATRIX]),
+    ("log_softmax", lambda x: ts.log_softmax(x, axis=-1), log_softmax_numpy, [MATRIX]),
+    ("layernorm, 4096 x 1000", layernorm, layernorm_numpy, [MATRIX]),
+    ("transpose", lambda x: ts.transpose(x), lambda x: np.ascontiguousarray(x.T), [MATRIX]),
+    ("concat", lambda x, y: ts.concat([x, y], axis=1), lambda x, y: np.concatenate([x, y], axis=1),
+     [MATRIX, MATRIX]),
+    ("pad", lambda x: ts.pad(x, 1), lambda x: np.pad(x, 1), [MATRIX]),
+    ("sort, 256 x 1000", lambda x: ts.sort(x, axis=-1), lambda x: np.sort(x, axis=-1), [(256, 1000)]),
+    ("argsort, 256 x 1000", lambda x: ts.argsort(x, axis=-1), lambda x: np.argsort(x, axis=-1, kind="stable"),
+     [(256, 1000)]),
     ("mlp 64-256-10, batch 1", mlp, mlp_numpy, [(1, 64), (64, 256), (256, 10)]),
     ("mlp 1024-4096-1024, batch 32", mlp, mlp_numpy, [(32, 1024), (1024, 4096), (4096, 1024)]),
-]
+]  # fmt: skip
+INDEXED: list[Case] = [
+    ("take rows", lambda x, i: ts.take(x, i, axis=0), lambda x, i: x[i], [MATRIX, (4096,)]),
+    ("scatter_add, 1024 x 256", lambda x, i, u: ts.scatter_add(x, i, u, axis=0), scatter_add_numpy,
+     [(1024, 256), (1024, 256), (1024, 256)]),
+]  # fmt: skip
+"""The second input holds positions along the first axis."""
 
 
 def in_turns(first: Callable[[], Any], second: Callable[[], Any], seconds: float) -> tuple[float, float]:
@@ -86,9 +135,11 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     rng = np.random.default_rng(0)
     print(f"{'function':32} {'tessera cpu':>12} {'NumPy':>12} {'times faster':>13}")
-    for name, function, by_hand, shapes in CASES:
+    for name, function, by_hand, shapes in CASES + INDEXED:
         inputs = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-        specs = [ts.TensorSpec(shape, ts.f32) for shape in shapes]
+        if any(name == case[0] for case in INDEXED):
+            inputs[1] = rng.integers(0, shapes[0][0], shapes[1])
+        specs = [ts.TensorSpec(i.shape, ts.i64 if i.dtype == np.int64 else ts.f32) for i in inputs]
         artifact = AOTCompiler(target_architectures=["cpu"]).compile(ts.jit(function), specs).artifact
         with open_artifact(artifact, device="cpu") as runtime:
             found, expected = runtime.execute(*inputs), by_hand(*inputs)

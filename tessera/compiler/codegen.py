@@ -32,7 +32,7 @@ _MATH_CALL = re.compile(
     r"\b((?:floor|ceil|rint|trunc|exp2|expm1|log2|log1p|sin|cos|pow|fmod)_f(?:32|64)"
     r"|(?:floordiv|mod|pow)_i64)\("
 )
-_VECTOR_CALL = re.compile(r"\b((?:tanh|log|log2|log1p|erf|expm1)_f32)\(")
+_VECTOR_CALL = re.compile(r"\b((?:tanh|log|log2|log1p|erf|expm1|sin|cos)_f32)\(")
 """What a CPU has in a form that loops around it are run in vectors with."""
 _FOLD_CALL = re.compile(r"\b((?:add|mul|max|min)_f(?:32|64)|strip_\w+)\(")
 _MAX_NAME = 56

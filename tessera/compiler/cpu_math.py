@@ -169,6 +169,59 @@ def expm1_of_f32(builder: Any, x: Any) -> Any:
     return builder.select(near, series, builder.fsub(exp_of_f32(builder, x), _f(1.0)))
 
 
+_F64 = ir.DoubleType()
+_TURNS = ((0x517CC1B, 29), (0xE4E4415, 58), (0x53F84EA, 87), (0x1F47D4D3, 116), (0xEE06DB1, 145),
+          (0x95993C4, 174), (0x72083FCA2C75, 223))  # fmt: skip
+"""`1 / (2 * pi)` as a sum of `number / 2**power`: times a float32 all but the last are exact in float64."""
+_WHOLE_TURNS = 5
+"""So many of these can give more than a turn: the others are less than 2**-17 of one for any float32."""
+_SIN_TERMS = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+_COS_TERMS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+
+
+def _sine(builder: Any, x: Any, quarter: int) -> Any:
+    """The sine of x and so many quarter turns.
+
+    What is left of x after whole turns is summed from exact parts, for any x.
+    Source: M. H. Payne and R. N. Hanek, "Radian Reduction for Trigonometric Functions", 1983; S. L. Moshier,
+    Cephes Mathematical Library, `sinf.c`.
+    """
+    rint = builder.module.declare_intrinsic("llvm.rint", [_F64])
+    wide, total = builder.fpext(x, _F64), None
+    for position, (number, power) in enumerate(_TURNS):
+        part = builder.fmul(wide, ir.Constant(_F64, number * 2.0**-power))
+        if position < _WHOLE_TURNS:
+            part = builder.fsub(part, builder.call(rint, [part]))
+        total = part if total is None else builder.fadd(total, part)
+    quarters = builder.fmul(total, ir.Constant(_F64, 4.0))
+    whole = builder.call(rint, [quarters])
+    rest = builder.fmul(builder.fsub(quarters, whole), ir.Constant(_F64, 1.5707963267948966))
+    z = builder.fptrunc(rest, _F32)
+    is_number = builder.fcmp_ordered("ord", whole, whole)
+    count = builder.fptosi(builder.select(is_number, whole, ir.Constant(_F64, 0.0)), _I32)
+    count = builder.add(count, _I32(quarter))
+    square = builder.fmul(z, z)
+    sine = builder.fmul(builder.fmul(_polynomial(builder, square, _SIN_TERMS), square), z)
+    sine = builder.fadd(sine, z)
+    cosine = builder.fmul(builder.fmul(_polynomial(builder, square, _COS_TERMS), square), square)
+    cosine = builder.fadd(builder.fsub(cosine, builder.fmul(square, _f(0.5))), _f(1.0))
+    odd = builder.icmp_signed("!=", builder.and_(count, _I32(1)), _I32(0))
+    found = builder.select(odd, cosine, sine)
+    sign = builder.shl(builder.and_(count, _I32(2)), _I32(30))
+    return _float(builder, builder.xor(_bits(builder, found), sign))
+
+
+def sin_of_f32(builder: Any, x: Any) -> Any:
+    """The sine, of any x; of tiny ones x itself, with its sign."""
+    tiny = builder.fcmp_ordered("<", _magnitude(builder, x), _f(2.0**-12))
+    return builder.select(tiny, x, _sine(builder, x, 0))
+
+
+def cos_of_f32(builder: Any, x: Any) -> Any:
+    """The cosine, of any x."""
+    return _sine(builder, x, 1)
+
+
 def _function(name: str, write: Any) -> Any:
     def build(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
         return write(builder, values[0])
@@ -181,4 +234,6 @@ log_f32 = _function("log_f32", log_of_f32)
 log2_f32 = _function("log2_f32", log2_of_f32)
 log1p_f32 = _function("log1p_f32", log1p_of_f32)
 erf_f32 = _function("erf_f32", erf_of_f32)
+sin_f32 = _function("sin_f32", sin_of_f32)
+cos_f32 = _function("cos_f32", cos_of_f32)
 expm1_f32 = _function("expm1_f32", expm1_of_f32)

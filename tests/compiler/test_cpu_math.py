@@ -18,6 +18,8 @@ FUNCTIONS = {
     "log1p": (np.log1p, 2),
     "erf": (ERF, 2),
     "expm1": (np.expm1, 4),
+    "sin": (np.sin, 2),
+    "cos": (np.cos, 2),
 }
 """What is computed, and how many units in the last place it may be off."""
 EDGES = [0.0, -0.0, 1.0, -1.0, 4.0, -9.0, 1e-40, 3e-45, -1e-42, 3e38, np.inf, -np.inf, np.nan, 88.8, -104.5]

@@ -34,7 +34,7 @@ _MATH_CALL = re.compile(
 )
 _VECTOR_CALL = re.compile(r"\b((?:tanh|log|log2|log1p|erf|expm1|sin|cos)_f32)\(")
 """What a CPU has in a form that loops around it are run in vectors with."""
-_FOLD_CALL = re.compile(r"\b((?:add|mul|max|min)_f(?:32|64)|strip_\w+)\(")
+_FOLD_CALL = re.compile(r"\b((?:add|mul|max|min)_f(?:32|64)|strip_\w+|table_int64|order_f32)\(")
 _MAX_NAME = 56
 
 
@@ -157,8 +157,9 @@ def lower_with(
     out: DType | None = None,
     workspace: DType | None = None,
     to_second: bool = False,
+    kind: Literal["cuda", "cpu"] = "cuda",
 ) -> LoweredGroup:
-    """A GPU kernel of a group, written by a template of one's own.
+    """A kernel of a group, written by a template of one's own.
 
     Args:
         graph: The graph.
@@ -170,13 +171,14 @@ def lower_with(
         out: Element type of the workspace, if it writes there.
         workspace: Element type of the workspace, if it reads there.
         to_second: Whether it writes the second workspace.
+        kind: Kind of target.
     """
     body = Body(graph, frozenset(group.members), grouping.owner)
     geometry = write(body)
     pointers = [
         workspace if node < 0 and workspace is not None else graph.nodes[node].dtype for node in body.reads
     ]
-    lowered = _lowered(body, group, "cuda", geometry, [*pointers, out or graph.nodes[group.root].dtype])
+    lowered = _lowered(body, group, kind, geometry, [*pointers, out or graph.nodes[group.root].dtype])
     return replace(lowered, label=label, least_cc=least_cc, to_workspace=out is not None, to_second=to_second)
 
 

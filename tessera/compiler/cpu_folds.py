@@ -49,12 +49,16 @@ min_f32, min_f64 = (
 )
 
 
-def _strip(name: str, kind: Any) -> Any:
-    """A function that gives memory for `STRIP` numbers, a place of its own for every call in a kernel."""
+TABLE = 1024
+"""Counters of a table: four digits of 256 values."""
+
+
+def _memory(name: str, kind: Any, count: int) -> Any:
+    """A function that gives memory for so many numbers, a place of its own for every call in a kernel."""
 
     def typer(typingctx: Any) -> Any:  # noqa: ARG001
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
-            return cgutils.alloca_once(builder, _LLVM[kind], size=STRIP)
+            return cgutils.alloca_once(builder, _LLVM[kind], size=count)
 
         return types.CPointer(kind)(), codegen
 
@@ -62,6 +66,22 @@ def _strip(name: str, kind: Any) -> Any:
     return intrinsic(typer)
 
 
-strip_float32 = _strip("strip_float32", types.float32)
-strip_float64 = _strip("strip_float64", types.float64)
-strip_int64 = _strip("strip_int64", types.int64)
+strip_float32 = _memory("strip_float32", types.float32, STRIP)
+strip_float64 = _memory("strip_float64", types.float64, STRIP)
+strip_int64 = _memory("strip_int64", types.int64, STRIP)
+table_int64 = _memory("table_int64", types.int64, TABLE)
+
+
+def _order(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
+    """Bits that are ordered as the numbers are: of negative ones all turned, of others the sign alone."""
+    number, bits = ir.FloatType(), ir.IntType(32)
+    # -0.0 and 0.0 are one number.
+    raw = builder.bitcast(builder.fadd(values[0], ir.Constant(number, 0.0)), bits)
+    turned = builder.or_(builder.ashr(raw, bits(31)), bits(0x80000000))
+    is_number = builder.fcmp_ordered("ord", values[0], values[0])
+    key = builder.select(is_number, builder.xor(raw, turned), bits(0xFFFFFFFF))
+    return builder.zext(key, ir.IntType(64))
+
+
+order_f32 = make_intrinsic("order_f32", types.int64, (types.float32,), _order)
+"""An integer of 32 bits in the order of the floats; NaN is the largest."""

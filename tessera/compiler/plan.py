@@ -10,6 +10,7 @@ from typing import Literal
 from tessera.compiler.attention_variants import attention_variants
 from tessera.compiler.body import SECOND_WORKSPACE, WORKSPACE
 from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group
+from tessera.compiler.cpu_sort import digit_sort_variants
 from tessera.compiler.groups import Group, Grouping, blas_operand, group_nodes
 from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.lower_long_rows import long_row_variants
@@ -156,8 +157,9 @@ class _Planner:
             found = _VARIANTS[op](self.graph, group, self.grouping, self.units)
             if found:
                 return found
-        if self.kind == "cuda" and op in ORDERS:
-            ways = sort_variants(self.graph, group, self.grouping)
+        if op in ORDERS:
+            sorts = sort_variants if self.kind == "cuda" else digit_sort_variants
+            ways = sorts(self.graph, group, self.grouping)
             if ways:
                 return ways
         split: tuple[Variant, ...] = ()

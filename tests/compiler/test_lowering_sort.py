@@ -9,6 +9,7 @@ from test_lowering_pointwise import check
 
 from tessera.compiler import lower_sort
 from tessera.compiler.plan import plan_graph
+from tessera.program.dtype import as_dtype
 from tessera.program.program import Choice
 
 CUDA = ("cuda",)
@@ -74,6 +75,31 @@ def test_a_full_tile_is_sorted_in_shared_memory(rng):
     (kernel,) = plan_graph(graph, kind="cuda", targets=("sm_80",))[1]
     assert kernel.shared_bytes == 512 * (8 + 4)
     check(graph, {"x": random_array(rng, (1, 300), "i32")}, kinds=CUDA)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "tf32", "f16", "f8e5m2", "i32", "i16", "i8", "u8", "bool"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_cpu_sorts_by_digits(dtype, descending, rng):
+    g = Maker()
+    x, y = g.input("x", (3, 200, 2), dtype), g.input("y", (2, 150), dtype)
+    graph = g.graph(argsort(g, x, axis=1, descending=descending), argsort(g, y, axis=1, kept=60))
+    _, kernels = plan_graph(graph, kind="cpu", targets=("cpu-x86_64-v3",))
+    assert all("digits" in kernel.name for kernel in kernels)
+    values = {"x": values_of(rng, (3, 200, 2), dtype), "y": values_of(rng, (2, 150), dtype)}
+    if as_dtype(dtype).is_float:
+        values["x"][1, 3:9, 0] = [0.0, -0.0, 0.0, -0.0, 1e-3, -1e-3]
+    check(graph, values, kinds=("cpu",))
+
+
+@pytest.mark.parametrize("length", [5, 127, 128, 300])
+def test_a_cpu_takes_a_heap_for_short_lines_and_long_keys(length, rng):
+    g = Maker()
+    x, y = g.input("x", (3, "m")), g.input("y", (3, "m"), "i64")
+    graph = g.graph(argsort(g, x, axis=1), argsort(g, y, axis=1, descending=True))
+    plan, _ = plan_graph(graph, kind="cpu", targets=("cpu-x86_64-v3",))
+    assert [isinstance(step, Choice) for step in plan.steps] == [True, False]
+    values = {"x": np.round(random_array(rng, (3, length)), 1)}
+    check(graph, {**values, "y": rng.integers(-(2**60), 2**60, (3, length))}, kinds=("cpu",))
 
 
 def test_merges_share_their_kernels(rng):

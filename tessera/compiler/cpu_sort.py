@@ -1,4 +1,4 @@
-"""Sorting lines on a CPU by the digits of keys, from the last to the first, where these have 32 bits or fewer.
+"""Sorting lines on a CPU by the digits of keys, last to first, where keys have 32 bits or fewer.
 
 A key and its position are one integer of 64 bits. Each pass keeps the order of equal digits, so that equals
 stay in order. Longer keys, short lines and the few first of a line are left to a heap.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def index(x: Tensor, key: Any) -> Tensor:
-    """`x[key]`: integers, slices, `...`, `None`, and one tensor or array of integers.
+    """`x[key]`: integers, slices, `...`, `None`, and tensors or arrays of integers.
 
     Raises:
         TraceError: Something else stands in the key.
@@ -35,19 +35,19 @@ def index(x: Tensor, key: Any) -> Tensor:
         else:
             raise TraceError(
                 f"getitem: {entry!r:.40} is no index",
-                hint="integers, slices, ..., None, and one tensor of integers",
+                hint="integers, slices, ..., None, and tensors of integers",
                 location=caller_location(),
             )
-    if len(gathered) > 1:
-        raise TraceError(
-            "getitem: several tensors of positions in one index are not supported",
-            hint="index one axis after the other, or ts.take_along_axis",
-            location=caller_location(),
-        )
     if any(tensor.dtype.kind == "bool" for tensor in gathered):
         raise TraceError(
             "getitem: a mask selects as many elements as it has True, which no shape can say",
             hint="ts.where(mask, x, 0) keeps the shape",
             location=caller_location(),
         )
+    if len(gathered) > 1:
+        # Beside several tensors a number is one more of them, of rank 0.
+        tensors = iter(gathered)
+        numbers = [e for e in entries if e is OPERAND or isinstance(e, int)]
+        gathered = [next(tensors) if e is OPERAND else e for e in numbers]
+        entries = [OPERAND if isinstance(e, int) else e for e in entries]
     return emit("getitem", x, *gathered, key=tuple(entries))

@@ -15,7 +15,7 @@ from tessera.program.dtype import i64
 from tessera.program.errors import ShapeError, TraceError
 
 OPERAND = object()
-"""Stands in a key for the operand that holds positions."""
+"""Stands in a key for an operand that holds positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +113,16 @@ def part(value: Value, axis: int, key: slice) -> Value:
 
 def getitem(builder: GraphBuilder, operands: Sequence[Operand], *, key: tuple[Any, ...]) -> int:
     """The rule of `x[key]`, with `OPERAND` in `key` where the second operand belongs."""
+    if len(operands) > 2:
+        from tessera.language.rules.several_indices import getitem_several
+
+        return getitem_several(builder, operands, key)
     x = operands[0]
     value = Value(builder, x.node(builder, x.dtype))
-    entries = _filled(x, key)
+    entries = filled(x, key)
     cuts: list[Cut] = []
     for size, entry in zip(x.shape, (e for e in entries if e is not None), strict=True):
-        cuts.append(_kept(x, size, entry))
+        cuts.append(kept(x, size, entry))
     value = sliced(value, cuts)
     # From the last axis on, so that the numbers of those before stay.
     axis = len(x.shape)
@@ -140,7 +144,7 @@ def getitem(builder: GraphBuilder, operands: Sequence[Operand], *, key: tuple[An
     return value.reshape(*shape).index
 
 
-def _filled(x: Operand, key: tuple[Any, ...]) -> list[Any]:
+def filled(x: Operand, key: tuple[Any, ...]) -> list[Any]:
     """`key` with one entry for every axis, and None for every new one."""
     named = sum(entry is not None and entry is not ... for entry in key)
     if named > len(x.shape) or sum(entry is ... for entry in key) > 1:
@@ -155,7 +159,12 @@ def _filled(x: Operand, key: tuple[Any, ...]) -> list[Any]:
     return entries if any(entry is ... for entry in key) else entries + rest
 
 
-def _kept(x: Operand, size: Dim, entry: Any) -> Cut:
+def kept(x: Operand, size: Dim, entry: Any) -> Cut:
+    """What a slice, a number or a tensor of positions leaves of an axis to be cut.
+
+    Raises:
+        ShapeError: A number is outside of an axis of fixed size.
+    """
     if isinstance(entry, slice):
         return cut(size, entry)
     if entry is OPERAND or isinstance(size, Expr):

@@ -15,7 +15,7 @@ from tessera.compiler.lower_lines import Lines
 from tessera.compiler.matmul_variants import Variant
 from tessera.compiler.writer import Name
 from tessera.program.dim import product
-from tessera.program.dtype import DType, bool_, f64, i64
+from tessera.program.dtype import DType, bool_, i64
 from tessera.program.graph import Graph
 from tessera.program.program import Compare
 
@@ -33,7 +33,7 @@ def digit_sort_variants(graph: Graph, group: Group, grouping: Grouping) -> tuple
     source = graph.nodes[node.inputs[0]]
     axis = int(str(node.attrs["axis"]))
     length, kept = source.shape[axis], node.shape[axis]
-    if group.at_load or source.dtype in (f64, i64):
+    if group.at_load or source.dtype.bits > 32:
         return ()
     if kept != length and not (isinstance(length, int) and isinstance(kept, int) and kept * FEW > length):
         return ()

@@ -10,6 +10,8 @@ normalizer calculation for softmax", 2018.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from tessera.compiler import scalar_math
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import THREADS, Geometry
@@ -56,7 +58,9 @@ class _Attention:
         self.heads, self.kv_heads = q[-3], k[-3]
         self.lanes = THREADS // self.rows
         self.columns = -(-self.width // self.lanes)
-        self.scores = self.keys // self.lanes
+        self.scores = -(-self.keys // self.lanes)
+        self.idle = self.lanes > self.keys
+        """Whether some threads of a row have no key in a tile."""
 
     def write(self) -> Geometry:
         """The kernel."""
@@ -155,7 +159,8 @@ class _Attention:
         with writer.block(f"for x in range({self.depth})"):
             writer.line(f"a = {q}[row, x]")
             for j in range(self.scores):
-                writer.line(f"score{j} += a * {k}[lane + {j * self.lanes}, x]")
+                column = f"min(lane, {self.keys - 1})" if self.idle else f"lane + {j * self.lanes}"
+                writer.line(f"score{j} += a * {k}[{column}, x]")
         for j in range(self.scores):
             key = writer.let("key", f"first_key + lane + {j * self.lanes}")
             self._mask(j, key)
@@ -164,6 +169,8 @@ class _Attention:
         """Take a score away where there is no key, or none that the row may see."""
         writer = self.writer
         hidden = [f"{key} >= {writer.size(self.length)}"]
+        if self.idle:
+            hidden.append(f"lane >= {self.keys}")
         if self.node.attrs["causal"]:
             hidden.append(f"{key} > query + {writer.size(self.length - self.queries)}")
         if len(self.node.inputs) > 3:
@@ -198,7 +205,8 @@ class _Attention:
         for j in range(self.scores):
             weight = writer.let("y", scalar_math.exponential(f"score{j} - below", self.kind))
             writer.line(f"part += {weight}")
-            writer.line(f"{p}[row, lane + {j * self.lanes}] = {weight}")
+            with writer.block(f"if lane < {self.keys}") if self.idle else nullcontext():
+                writer.line(f"{p}[row, lane + {j * self.lanes}] = {weight}")
         self._over_row("sum", "part")
         writer.line("total = total * scale + part")
         for j in range(self.columns):

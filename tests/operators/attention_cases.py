@@ -119,6 +119,14 @@ CASES = [
         slack=3,
     ),
     Case(
+        "attention_widest",
+        lambda q, k, v: ts.attention(q, k, v, causal=True),
+        lambda q, k, v: attend(q, k, v, causal=True),
+        ((1, 9, 250), (1, 35, 250), (1, 35, 250)),
+        dtypes=("f32",),
+        slack=4,
+    ),
+    Case(
         "attention_from_rows",
         lambda x: ts.transpose(
             ts.attention(

@@ -73,6 +73,24 @@ def scatter_add_numpy(x: Array, index: Array, updates: Array) -> Array:
     return found
 
 
+def attention(q: Any, k: Any, v: Any) -> Any:
+    return ts.attention(q, k, v)
+
+
+def attention_numpy(q: Array, k: Array, v: Array) -> Array:
+    return softmax_numpy(q @ np.swapaxes(k, -1, -2) * np.float32(q.shape[-1] ** -0.5)) @ v
+
+
+def causal(q: Any, k: Any, v: Any) -> Any:
+    return ts.attention(q, k, v, causal=True)
+
+
+def causal_numpy(q: Array, k: Array, v: Array) -> Array:
+    scores = q @ np.swapaxes(k, -1, -2) * np.float32(q.shape[-1] ** -0.5)
+    seen = np.tri(*scores.shape[-2:], dtype=bool)
+    return softmax_numpy(np.where(seen, scores, np.float32(-np.inf))) @ v
+
+
 Case = tuple[str, Callable[..., Any], Callable[..., Array], list[tuple[int, ...]]]
 MATRIX = (4096, 1000)
 
@@ -105,6 +123,9 @@ CASES: list[Case] = [
     ("argsort, 256 x 1000", lambda x: ts.argsort(x, axis=-1), lambda x: np.argsort(x, axis=-1, kind="stable"),
      [(256, 1000)]),
     ("mlp 64-256-10, batch 1", mlp, mlp_numpy, [(1, 64), (64, 256), (256, 10)]),
+    ("attention, 8 x 512 x 64", attention, attention_numpy, [(1, 8, 512, 64)] * 3),
+    ("causal, 8 x 512 x 64", causal, causal_numpy, [(1, 8, 512, 64)] * 3),
+    ("causal, 8 x 2048 x 64", causal, causal_numpy, [(1, 8, 2048, 64)] * 3),
     ("mlp 1024-4096-1024, batch 32", mlp, mlp_numpy, [(32, 1024), (1024, 4096), (4096, 1024)]),
 ]  # fmt: skip
 INDEXED: list[Case] = [

@@ -53,6 +53,11 @@ REMEDIES: tuple[Remedy, ...] = tuple(
             "use cuda.local.array or cuda.shared.array, or memory passed in as an argument",
         ),
         (
+            r">>> (?P<name>inc|dec)\(array\(int(?P<bits>32|64)",
+            "cuda.atomic.{name} counts in unsigned integers",
+            "cuda.atomic.{name}(y.view(np.uint{bits}), i, limit), or cuda.atomic.add",
+        ),
+        (
             r"failed to unpack (?P<type>[^\n]+)",
             "one {type} cannot be taken apart into several names",
             "i, j = cuda.grid(2) gives two numbers, i = cuda.grid(1) one",
@@ -91,6 +96,11 @@ REMEDIES: tuple[Remedy, ...] = tuple(
             r"Untyped global name '(?P<name>[^']+)': Cannot determine Numba type of <class 'function'>",
             "{name} is a plain Python function, which a kernel cannot call",
             "put @cuda.jit(device=True) above def {name}",
+        ),
+        (
+            r"Untyped global name '(?P<name>[^']+)': Cannot determine Numba type of <class 'type'>",
+            "{name} is a class of Numba's or your own, which a kernel knows by its full name alone",
+            "write cuda.atomic.{name}(…), or what leads to it, in the kernel",
         ),
         (
             r"Untyped global name '(?P<name>[^']+)': Cannot determine Numba type of (?P<type>[^\n]+)",

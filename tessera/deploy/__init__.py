@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from tessera.compiler.stages import Stage, emit_stage, resume_stage
     from tessera.deploy.export import ModelExporter
     from tessera.package.builder import PackageBuilder
+    from tessera.profiler.debug_mode import DebugMode
     from tessera.profiler.diagnostics import Diagnostics
     from tessera.profiler.runtime_optimizer import RuntimeOptimizer
     from tessera.runtime.deployment import DeploymentPackage
     from tessera.runtime.devices import DeviceFallbackWarning
+    from tessera.runtime.model import Model, load_model
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.serve.server import ProductionServer
 
@@ -31,9 +33,11 @@ __all__ = [
     "CompilationTarget",
     "CompiledKernel",
     "CompiledPackage",
+    "DebugMode",
     "DeploymentPackage",
     "DeviceFallbackWarning",
     "Diagnostics",
+    "Model",
     "ModelExporter",
     "PackageBuilder",
     "ProductionServer",
@@ -41,6 +45,7 @@ __all__ = [
     "RuntimeOptimizer",
     "Stage",
     "emit_stage",
+    "load_model",
     "open_artifact",
     "resume_stage",
 ]
@@ -52,9 +57,11 @@ _HOMES = {
     "CompilationTarget": "tessera.compiler.options",
     "CompiledKernel": "tessera.compiler.aot",
     "CompiledPackage": "tessera.compiler.aot",
+    "DebugMode": "tessera.profiler.debug_mode",
     "DeploymentPackage": "tessera.runtime.deployment",
     "DeviceFallbackWarning": "tessera.runtime.devices",
     "Diagnostics": "tessera.profiler",
+    "Model": "tessera.runtime.model",
     "ModelExporter": "tessera.deploy.export",
     "PackageBuilder": "tessera.package.builder",
     # Rooms with an extra of their own say which one, if a package of it is missing.
@@ -63,6 +70,7 @@ _HOMES = {
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Stage": "tessera.compiler.stages",
     "emit_stage": "tessera.compiler.stages",
+    "load_model": "tessera.runtime.model",
     "open_artifact": "tessera.runtime.runtime",
     "resume_stage": "tessera.compiler.stages",
 }

@@ -191,6 +191,23 @@ def test_troubleshooting_says_what_this_machine_lacks(
     assert ("Performance degradation" in said) is (found["perf"].latency > found["perf"].target_latency)
 
 
+def test_debug_mode_traces_and_writes_its_report(
+    linear_deployment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tessera.deploy import load_model
+
+    x = np.random.default_rng(4).standard_normal((8, 32), dtype=np.float32)
+    found = run("debug_mode", {"load_model": load_model, "test_input": x})
+    debug = found["debug"]
+    assert debug.trace.difference < 1e-5
+    assert debug.leaks.ok
+    said = capsys.readouterr().err
+    assert "program forward on " in said
+    assert "input x: float32[8, 32]" in said
+    page = (linear_deployment / "debug_report.html").read_text()
+    assert "no leak" in page
+
+
 def test_production_server_answers_as_written_and_stops_on_sigterm(
     chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
 ) -> None:

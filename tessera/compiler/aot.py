@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,7 +227,13 @@ def make_unit(fn: object, specs: list[TensorSpec] | None, name: str | None, conf
     if isinstance(fn, Kernel):
         from tessera.compiler.raw_kernel import kernel_unit
 
-        return kernel_unit(fn, targets, name=name)
+        if fn.space is None or not (config.enable_autotuning or config.autotune_lock):
+            return kernel_unit(fn, targets, name=name)
+        from tessera.compiler.tuning.choice import choose
+
+        found, notes = choose(fn, config)
+        unit = kernel_unit(fn, targets, name=name, picks=found)
+        return replace(unit, notes=(*unit.notes, *notes), tuned=True)
     if isinstance(fn, (JitFunction, Module)):
         from tessera.compiler.graph_unit import graph_unit, replace_name
 
@@ -322,10 +328,10 @@ def _notes(
     units: Sequence[Unit], config: AOTConfig, cache: CompileCache, builder: Builder
 ) -> tuple[str, ...]:
     notes = [f"{unit.program.name}: {note}" for unit in units for note in unit.notes]
-    if config.enable_autotuning:
+    if config.enable_autotuning and not any(unit.tuned for unit in units):
         notes.append(
-            "nothing was tuned: choosing among kernel variants needs measurements on a GPU, which compiling "
-            "ahead of time does not take; the compiler's own choice of tiles and threads stands"
+            "nothing was tuned: no kernel names values to tune; the compiler's own choice of tiles and "
+            "threads stands"
         )
     if builder.linkers - {""}:
         notes.append("CPU code was linked with " + ", ".join(sorted(builder.linkers - {""})))

@@ -114,9 +114,11 @@ class AOTConfig:
     enable_kernel_fusion: bool = True
     """Put neighbouring operators into one kernel."""
     enable_autotuning: bool = False
-    """Choose among kernel variants by measuring them on the GPU in this machine."""
+    """Compile kernels that name values to tune with the best: those on record, else by predicted cost."""
     autotune_cache: str | None = None
-    """JSON file of earlier choices."""
+    """JSON file of tuning records, read and added to; `tessera tune` writes the same."""
+    autotune_lock: str | None = None
+    """File of choices that `tessera tune --lock` wrote: these are compiled, and nothing is tuned."""
     max_shared_memory_per_block: int | None = None
     """Bytes; a kernel that needs more is refused."""
     include_debug_info: bool = False

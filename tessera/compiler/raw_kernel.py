@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tessera.compiler import abi
@@ -17,18 +18,39 @@ from tessera.compiler.ptx import CudaKernel as NumbaKernel
 from tessera.compiler.ptx import LaunchBounds
 from tessera.compiler.serial import serial_form
 from tessera.compiler.strides import strided_accesses
+from tessera.compiler.tuning.record import Pick
+from tessera.compiler.tuning.variants import Variants, kernel_variants
 from tessera.compiler.unit import Unit
 from tessera.language.cuda_source import CudaKernel
 from tessera.program.dim import product
 from tessera.program.errors import CompileError, KernelError
-from tessera.program.program import Arg, Extent, Launch, Plan, Pointer, Port, Program, ScalarInput
+from tessera.program.program import (
+    Arg,
+    Choice,
+    Compare,
+    Extent,
+    Launch,
+    Option,
+    Plan,
+    Pointer,
+    Port,
+    Program,
+    ScalarInput,
+    Step,
+)
 from tessera.program.validate import validate
 
 if TYPE_CHECKING:
     from tessera.language.kernel import Kernel, KernelParam
 
 
-def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | None = None) -> Unit:
+def kernel_unit(
+    kernel: Kernel,
+    targets: Sequence[ToolOptions],
+    *,
+    name: str | None = None,
+    picks: Mapping[str, Sequence[Pick]] | None = None,
+) -> Unit:
     """The program of a raw kernel and the jobs that build its code.
 
     Every array is an input. One that the kernel writes is an output of the same
@@ -39,6 +61,8 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
         targets: What to compile for. Of several, `cpu` is left out, with a note, for a
             kernel that only a GPU can run.
         name: Name of the program; by default the kernel's.
+        picks: By target, configurations to compile, each for sizes up to its bucket, the last for all; by
+            default the kernel's own.
 
     Raises:
         CompileError: A name in the kernel is not defined, or `cpu` is the only target and
@@ -48,16 +72,28 @@ def kernel_unit(kernel: Kernel, targets: Sequence[ToolOptions], *, name: str | N
     if isinstance(kernel, CudaKernel):
         if not gpu:
             raise not_for_the_cpu(kernel)
-        job, notes = cpp_job(kernel, _kinds(kernel), lines=_wants_lines(targets))
-        return _unit(kernel, name, [_gpu_plan(kernel, gpu)], [job], gpu, [], notes + _left_out(kernel, cpu))
+        variants = kernel_variants(kernel, gpu, picks or {})
+        built = [
+            (v, *cpp_job(v.kernel, _kinds(v.kernel), lines=_wants_lines(targets)))
+            for v in variants.kernels
+            if isinstance(v.kernel, CudaKernel)
+        ]
+        jobs = [replace(job, targets=variant.targets) for variant, job, _ in built]
+        notes = list(dict.fromkeys(note for _, _, own in built for note in own))
+        plans = _gpu_plans(variants)
+        return _unit(kernel, name, plans, jobs, gpu, [], notes + _left_out(kernel, cpu))
     check_names(kernel.fn)
     digest, notes = _digest(kernel, targets)
     plans, jobs = [], []
     if gpu:
         arrays = {p.name: len(p.shape) for p in kernel.params if p.kind == "array"}
         notes += map(str, strided_accesses(kernel.fn, arrays))
-        plans.append(_gpu_plan(kernel, gpu))
-        jobs.append(_gpu_job(kernel, digest))
+        variants = kernel_variants(kernel, gpu, picks or {})
+        plans += _gpu_plans(variants)
+        jobs += [
+            replace(_gpu_job(v.kernel, _digest(v.kernel, targets)[0]), targets=v.targets)
+            for v in variants.kernels
+        ]
     if cpu:
         try:
             job = _cpu_job(kernel, digest)
@@ -144,15 +180,27 @@ def _args(kernel: Kernel) -> tuple[Arg, ...]:
     return tuple(found)
 
 
-def _gpu_plan(kernel: Kernel, targets: Sequence[ToolOptions]) -> Plan:
-    launch = Launch(
+def _gpu_plans(variants: Variants) -> list[Plan]:
+    return [
+        Plan(targets=targets, steps=(_step([(_launch(kernel), guard) for kernel, guard in ways]),))
+        for targets, ways in variants.plans
+    ]
+
+
+def _step(ways: Sequence[tuple[Launch, tuple[Compare, ...]]]) -> Step:
+    if len(ways) == 1:
+        return ways[0][0]
+    return Choice(options=tuple(Option(steps=(launch,), guard=guard) for launch, guard in ways))
+
+
+def _launch(kernel: Kernel) -> Launch:
+    return Launch(
         kernel=kernel.name,
         grid=kernel.grid,
         block=kernel.block,
         shared_bytes=kernel.shared_bytes,
         args=_args(kernel),
     )
-    return Plan(targets=tuple(t.target for t in targets), steps=(launch,))
 
 
 def _cpu_plan(kernel: Kernel, targets: Sequence[ToolOptions]) -> Plan:

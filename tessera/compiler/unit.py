@@ -26,6 +26,8 @@ class Unit:
     """CPU targets that code is made for."""
     constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tuned: bool = False
+    """Whether its kernels are compiled as tuning has chosen."""
 
     def jobs_for(self, kind: Literal["cuda", "cpu"]) -> list[Job]:
         """The jobs for one kind of target."""

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tessera.compiler.aot import AOTCompiler, BatchCompiler, CompiledKernel, CompiledPackage
-    from tessera.compiler.options import AOTConfig, CompilationTarget
+    from tessera.compiler.options import AOTConfig, CompilationTarget, ToolOptions
     from tessera.compiler.stages import Stage, emit_stage, resume_stage
+    from tessera.compiler.tuning.record import Record
+    from tessera.compiler.tuning.record_file import RecordFile
     from tessera.deploy.export import ModelExporter
+    from tessera.language.kernel import Kernel
     from tessera.package.builder import PackageBuilder
     from tessera.profiler.debug_mode import DebugMode
     from tessera.profiler.diagnostics import Diagnostics
@@ -76,7 +79,16 @@ _HOMES = {
 }
 
 
+def _tune(kernel: Kernel, options: ToolOptions, records: RecordFile | None) -> list[Record]:
+    from tessera.profiler.tuning.sweep import tune_for_compiler
+
+    return tune_for_compiler(kernel, options, records)
+
+
 def __getattr__(name: str) -> object:
+    if name in ("AOTCompiler", "BatchCompiler"):
+        # The compiler stands below the room that predicts costs: it is handed the way there.
+        import_module("tessera.compiler.tuning.tuner").set_tuner(_tune)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -72,7 +72,8 @@ class CudaKernel(Kernel):
     """
 
     def __init__(self, fn: Callable[..., Any], source: CudaSource, **rest: Any) -> None:
-        self._template = source
+        self.template = source
+        """The CUDA C++ before tuned values are filled in."""
         self._launches: dict[tuple[Any, ...], Kernel] = {}
         super().__init__(fn, **rest)
         self.source = source.configured(self.configuration)
@@ -93,20 +94,20 @@ class CudaKernel(Kernel):
         return launch
 
     def _remade(self, changes: Mapping[str, Any]) -> Kernel:
-        return CudaKernel(self._original, self._template, **{**self._definition, **changes})
+        return CudaKernel(self._original, self.template, **{**self._definition, **changes})
 
     def _check_tuned(self, space: Space) -> None:
-        unknown = sorted(set(self._template.placeholders) - set(space.names))
+        unknown = sorted(set(self.template.placeholders) - set(space.names))
         if unknown:
             raise KernelError(
-                f"{self.name}: the entry {self._template.entry!r} names {unknown[0]!r}, which is not tuned",
+                f"{self.name}: the entry {self.template.entry!r} names {unknown[0]!r}, which is not tuned",
                 hint="tuned are: " + ", ".join(space.names),
             )
 
     @property
     def source_file(self) -> str:
         """The CUDA C++ file."""
-        return str(self._template.path)
+        return str(self.template.path)
 
 
 def cuda_kernel(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Kernel", "KernelParam", "kernel"]
 
 _T = TypeVar("_T")
+_RULES = ("grid", "block", "shared_bytes", "min_blocks", "max_registers")
 _ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """What an entry of a cubin may be called."""
 
@@ -160,6 +161,11 @@ class Kernel:
         found: Callable[..., Any] = self._fn
         return found
 
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        """Grid, block, shared memory and limits as they were given: numbers, or functions."""
+        return tuple(self._definition[rule] for rule in _RULES)
+
     def configured(self, configuration: Configuration, *, name: str | None = None) -> Kernel:
         """The kernel with other values for what may be tuned.
 
@@ -192,10 +198,7 @@ class Kernel:
         text = next((n for n, values in space.parameters if any(isinstance(v, str) for v in values)), None)
         if text is not None:
             raise KernelError(f"{self.name}: tune: {text} has text as a value", hint="numbers alone")
-        rules = [
-            self._definition[r] for r in ("grid", "block", "shared_bytes", "min_blocks", "max_registers")
-        ]
-        check_read(self.name, self._original, space.names, rule_names(*rules))
+        check_read(self.name, self._original, space.names, rule_names(*self.rules))
 
     def _chosen(self, configuration: Configuration | None) -> dict[str, Value]:
         if self.space is None:

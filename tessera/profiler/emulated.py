@@ -56,6 +56,8 @@ class EmulatedProfile:
     occupancy: tuple[StaticOccupancy, ...]
     seconds: float
     """Of the execution, emulated; of no meaning for a GPU."""
+    outputs: tuple[np.ndarray[Any, Any], ...] = ()
+    """What it computed, in the order of the program's outputs."""
 
     @property
     def counters(self) -> Counters:
@@ -95,12 +97,11 @@ def profile_emulated(
     # What is computed once when a program is loaded belongs to no execution.
     engine.launches.clear()
     start = time.perf_counter()
-    loaded.run(values, None)
+    outputs = loaded.run(values, None)
     seconds = time.perf_counter() - start
     kernels = _by_kernel(engine.launches)
-    return EmulatedProfile(
-        program, loaded.target, kernels, static_occupancy(program, source, kernels), seconds
-    )
+    occupied = static_occupancy(program, source, kernels)
+    return EmulatedProfile(program, loaded.target, kernels, occupied, seconds, tuple(outputs))
 
 
 def _by_kernel(launches: Sequence[CountedLaunch]) -> tuple[KernelProfile, ...]:

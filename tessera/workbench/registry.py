@@ -189,6 +189,16 @@ COMMANDS: tuple[CommandEntry, ...] = (
         f"each step is measured.\n\n{_SPEC}",
     ),
     CommandEntry(
+        "tune",
+        "Measure",
+        "Try configurations of a kernel: predicted without a GPU, measured on one.",
+        _in("tune", "tune"),
+        "tessera tune examples/tuned/kernels.py:transpose --arch sm_90",
+        "FILE[:NAME] is a Python file and a kernel in it that names values to tune. Records are kept after "
+        "each configuration: a run that was ended goes on where it stood, and AOTConfig(enable_autotuning="
+        "True, autotune_cache=FILE) compiles what is best. With --show, what is on record is printed again.",
+    ),
+    CommandEntry(
         "bench",
         "Measure",
         "Latency and throughput.",

@@ -79,7 +79,8 @@ def test_specs_may_be_given_instead_of_annotations():
     assert compiled.programs[0].inputs[0].dtype == ts.f32
 
 
-def test_config_of_the_guide_compiles_and_says_that_nothing_was_tuned():
+def test_config_of_the_guide_compiles_and_says_that_nothing_was_tuned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     config = AOTConfig(
         targets=[
             CompilationTarget(

@@ -1,0 +1,31 @@
+"""What tunes a kernel that is not on record: handed to the compiler, as costs are found in a room above."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tessera.compiler.options import ToolOptions
+    from tessera.compiler.tuning.record import Record
+    from tessera.compiler.tuning.record_file import RecordFile
+    from tessera.language.kernel import Kernel
+
+
+class Tuner(Protocol):
+    """Tries configurations of a kernel for one target, keeps their records and gives them."""
+
+    def __call__(self, kernel: Kernel, options: ToolOptions, records: RecordFile | None) -> list[Record]:
+        """Records of the configurations that were tried."""
+
+
+_tuner: list[Tuner] = []
+
+
+def set_tuner(tuner: Tuner) -> None:
+    """Say what tunes from now on."""
+    _tuner[:] = [tuner]
+
+
+def current_tuner() -> Tuner | None:
+    """What tunes; None if nobody has said so."""
+    return _tuner[0] if _tuner else None

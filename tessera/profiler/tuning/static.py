@@ -1,0 +1,53 @@
+"""What is known of a compiled kernel before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tessera.program.arch import parse_arch
+from tessera.program.artifact import Artifact
+from tessera.program.dim import evaluate
+from tessera.program.occupancy import Occupancy, occupancy
+from tessera.program.program import Choice, Launch, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKernel:
+    """One kernel of a configuration."""
+
+    name: str
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    """Per block, static and dynamic."""
+    occupancy: Occupancy
+
+
+def static_kernels(artifact: Artifact, target: str, sizes: dict[str, int]) -> tuple[StaticKernel, ...]:
+    """The GPU kernels of an artifact's only program, launched with these sizes.
+
+    Args:
+        artifact: With machine code for `target`.
+        target: Full name of an architecture.
+        sizes: Values of the symbols.
+    """
+    plan = artifact.programs[0].plan_for(target)
+    binaries = {b.name: b for b in artifact.binaries if b.format == "cubin" and b.target == target}
+    found = []
+    for launch in _launches(plan) if plan else ():
+        resources = binaries[launch.kernel].resources
+        registers = (resources.registers if resources else None) or 0
+        shared = ((resources.shared_bytes if resources else None) or 0) + evaluate(launch.shared_bytes, sizes)
+        x, y, z = launch.block
+        held = occupancy(parse_arch(target), threads=x * y * z, registers=registers, shared_bytes=shared)
+        spills = (resources.spill_bytes if resources else None) or 0
+        found.append(StaticKernel(launch.kernel, registers, spills, shared, held))
+    return tuple(found)
+
+
+def _launches(plan: Plan) -> list[Launch]:
+    found: list[Launch] = []
+    for step in plan.steps:
+        steps = [s for o in step.options for s in o.steps] if isinstance(step, Choice) else [step]
+        found += [s for s in steps if isinstance(s, Launch)]
+    return found

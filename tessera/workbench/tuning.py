@@ -1,0 +1,254 @@
+"""From a target on the command line to tuning records of its kernels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera.workbench.failure import UsageError
+
+if TYPE_CHECKING:
+    from tessera.compiler.options import ToolOptions
+    from tessera.compiler.tuning.record import Record
+    from tessera.compiler.tuning.record_file import RecordFile
+    from tessera.language.kernel import Kernel
+    from tessera.profiler.tuning.subject import Subject
+    from tessera.profiler.tuning.trial import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one call of `tessera tune` asks for."""
+
+    target: str
+    arch: tuple[str, ...]
+    device: str
+    strategy: str
+    budget: int | None
+    seed: int
+    sizes: dict[str, int]
+    inputs: tuple[str, ...]
+    cache: Path
+    show: bool
+    lock: Path | None
+    export: Path | None
+    take: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Records of one kernel, for one target, GPU and shape bucket."""
+
+    name: str
+    target: str
+    reference: dict[str, Any]
+    """The kernel's own configuration."""
+    records: tuple[Record, ...]
+    recalled: int | None
+    """How many were on record before; None where all are, as nothing was tried."""
+    total: int
+    """Configurations there are."""
+
+
+def tune_target(wanted: Wanted) -> list[Tuned]:
+    """Tune every kernel that a target names, for every architecture.
+
+    Raises:
+        UsageError: Nothing in the file can be tuned, or options contradict each other.
+        TesseraError: A kernel's own configuration does not compile or run, or a file cannot be used.
+    """
+    from tessera.compiler.tuning.record_file import RecordFile
+
+    file = RecordFile(wanted.cache)
+    kernels = _kernels(wanted)
+    found: list[Tuned] = []
+    for kernel in kernels:
+        for options in _targets(wanted):
+            if wanted.take is not None:
+                _import(wanted, kernel, options, file)
+            found += _shown(kernel, options, file) if wanted.show else [_swept(wanted, kernel, options, file)]
+    if wanted.show and not found:
+        raise UsageError(
+            f"{wanted.cache} has no records of {', '.join(k.name for k in kernels)} as it is now",
+            hint=f"tessera tune {wanted.target}",
+        )
+    if wanted.lock is not None:
+        _lock(wanted, kernels, file)
+    if wanted.export is not None:
+        _export(wanted.export, [record for tuned in found for record in tuned.records])
+    return found
+
+
+def _kernels(wanted: Wanted) -> list[Kernel]:
+    from tessera.language.kernel import Kernel
+    from tessera.workbench.source import load_entries
+
+    entries = load_entries(wanted.target)
+    found = [e.subject for e in entries if isinstance(e.subject, Kernel) and e.subject.space is not None]
+    if not found:
+        raise UsageError(
+            f"{wanted.target}: no kernel names values to tune",
+            hint='@ts.kernel(tune={"BLOCK": [64, 128, 256]}, block=lambda BLOCK: BLOCK, …)',
+        )
+    if wanted.inputs and len(found) > 1:
+        raise UsageError(
+            f"--input: {wanted.target} has {len(found)} kernels to tune",
+            hint=f"name one: {wanted.target}:{found[0].name}",
+        )
+    return found
+
+
+def _targets(wanted: Wanted) -> list[ToolOptions]:
+    from tessera.compiler.options import AOTConfig
+    from tessera.program.arch import is_cpu
+    from tessera.workbench.compilation import make_request
+
+    if wanted.device.startswith("cuda") and not wanted.arch:
+        names: tuple[str, ...] = (_gpu(wanted.device)[2],)
+    else:
+        names = make_request(wanted.target, wanted.arch, None, default_arch=("sm_80",)).arch
+    gpu = tuple(name for name in names if not is_cpu(name))
+    if not gpu:
+        raise UsageError(f"--arch {', '.join(names)}: kernels are tuned for a GPU", hint="--arch sm_80")
+    return list(AOTConfig(targets=gpu).tool_options())
+
+
+def _gpu(device: str) -> tuple[str, str, str]:
+    """Model, driver and architecture of a GPU.
+
+    Raises:
+        DeviceError: It is not there.
+    """
+    from tessera.deploy.eager import architecture_for
+    from tessera.profiler.gpu import read_gpus
+    from tessera.program.errors import DeviceError
+    from tessera.runtime.devices import parse_device
+
+    state, index = read_gpus(), parse_device(device).index
+    gpu = next((g for g in state.gpus if g.index == index), None)
+    if gpu is None or gpu.capability is None:
+        raise DeviceError(
+            f"{device}: {state.reason or f'this machine has {len(state.gpus)} GPUs'}",
+            hint=state.fix or "without a GPU, costs are predicted: --device emulator",
+        )
+    return gpu.name, state.driver or "N/A", architecture_for(gpu.capability)
+
+
+def _meter(wanted: Wanted, options: ToolOptions) -> Meter:
+    from tessera.profiler.tuning.trial import DeviceMeter, EmulatorMeter
+    from tessera.runtime.devices import parse_device
+
+    kind = parse_device(wanted.device).kind
+    if kind == "emulator":
+        return EmulatorMeter(options.target)
+    if kind == "cuda":
+        name, driver, _ = _gpu(wanted.device)
+        return DeviceMeter(wanted.device, name, driver)
+    raise UsageError(
+        f"--device {wanted.device}: kernels are tuned on emulator or cuda:N", hint="--device cuda:0"
+    )
+
+
+def _swept(wanted: Wanted, kernel: Kernel, options: ToolOptions, file: RecordFile) -> Tuned:
+    from tessera.language.tuning import configuration_text
+    from tessera.profiler.tuning.sweep import DEFAULT_BUDGET, tune_kernel
+    from tessera.workbench.output import progress
+
+    total = _total(kernel)
+    budget = min(wanted.budget or DEFAULT_BUDGET, total)
+    with progress(budget) as advance:
+        sweep = tune_kernel(
+            kernel,
+            options,
+            sizes=wanted.sizes,
+            inputs=_inputs(wanted, kernel, options),
+            meter=_meter(wanted, options),
+            strategy=wanted.strategy,
+            budget=budget,
+            seed=wanted.seed,
+            file=file,
+            progress=lambda done, last: advance(done, f"tried {configuration_text(last.configuration)}"),
+        )
+    reference = sweep.subject.reference
+    return Tuned(kernel.name, options.target, reference, sweep.records, sweep.recalled, total)
+
+
+def _inputs(wanted: Wanted, kernel: Kernel, options: ToolOptions) -> dict[str, Any] | None:
+    if not wanted.inputs:
+        return None
+    from tessera.workbench.draw import complete, read_files
+
+    program = _subject(kernel, options).compile(kernel.configuration).programs[0]
+    return complete(program, read_files(program, wanted.inputs), wanted.sizes, wanted.seed).values
+
+
+def _subject(kernel: Kernel, options: ToolOptions) -> Subject:
+    from tessera.profiler.tuning.subject import kernel_subject
+
+    return kernel_subject(kernel, options)
+
+
+def _total(kernel: Kernel) -> int:
+    return 0 if kernel.space is None else sum(1 for _ in kernel.space.configurations())
+
+
+def _own(kernel: Kernel, options: ToolOptions, file: RecordFile) -> list[Record]:
+    identity = _subject(kernel, options).identity
+    wanted = (kernel.name, identity, options.target)
+    return [r for r in file.read() if (r.kernel, r.kernel_hash, r.target) == wanted]
+
+
+def _shown(kernel: Kernel, options: ToolOptions, file: RecordFile) -> list[Tuned]:
+    by_sweep: dict[str, list[Record]] = {}
+    for record in _own(kernel, options, file):
+        by_sweep.setdefault(record.sweep, []).append(record)
+    return [
+        Tuned(kernel.name, options.target, kernel.configuration, tuple(records), None, _total(kernel))
+        for records in by_sweep.values()
+    ]
+
+
+def _lock(wanted: Wanted, kernels: Sequence[Kernel], file: RecordFile) -> None:
+    from tessera.compiler.tuning.lock_file import LockedPick, write_lock
+    from tessera.compiler.tuning.record import picks
+    from tessera.workbench.output import note
+
+    found = []
+    for kernel in kernels:
+        for options in _targets(wanted):
+            identity = _subject(kernel, options).identity
+            own = {"kernel": kernel.name, "kernel_hash": identity, "target": options.target}
+            found += [
+                LockedPick(**own, bucket=dict(p.bucket), configuration=dict(p.configuration), kind=p.kind)
+                for p in picks(file.read(), **own)
+            ]
+    assert wanted.lock is not None  # noqa: S101 - the caller looked
+    write_lock(wanted.lock, found)
+    use = f"AOTConfig(autotune_lock={str(wanted.lock)!r})"
+    note(f"choices written to {wanted.lock}: {len(found)}; compile with {use}")
+
+
+def _import(wanted: Wanted, kernel: Kernel, options: ToolOptions, file: RecordFile) -> None:
+    from tessera.compiler.tuning.t4 import from_t4
+    from tessera.profiler.tuning.sweep import default_inputs
+    from tessera.profiler.tuning.trial import DeviceMeter, Trials
+    from tessera.workbench.output import note
+
+    subject = _subject(kernel, options)
+    program = subject.compile(subject.reference).programs[0]
+    inputs, sizes = default_inputs(program, wanted.sizes, wanted.seed)
+    meter = DeviceMeter("", "imported", "N/A")
+    template = Trials(subject, meter, inputs, sizes).record(subject.reference, "ok")
+    assert wanted.take is not None  # noqa: S101 - the caller looked
+    records = [r for r in from_t4(wanted.take, template) if subject.space.holds(r.configuration)]
+    file.add(records)
+    note(f"{len(records)} results of {wanted.take} are configurations of {kernel.name}")
+
+
+def _export(path: Path, records: Sequence[Record]) -> None:
+    from tessera.compiler.tuning.t4 import to_t4
+
+    path.write_text(json.dumps(to_t4(records), indent=1) + "\n")

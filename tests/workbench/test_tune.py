@@ -1,0 +1,111 @@
+"""`tessera tune`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Tessera
+
+SOURCE = """\
+from numba import cuda
+
+import tessera as ts
+
+BLOCK = 128
+
+
+@ts.kernel(
+    tune={"BLOCK": [32, 128, 256], "UNROLL": [1, 2]},
+    where="BLOCK * UNROLL <= 256",
+    grid=lambda n, BLOCK, UNROLL: ts.cdiv(n, BLOCK * UNROLL),
+    block=lambda BLOCK: BLOCK,
+)
+def scale(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    first = cuda.blockIdx.x * BLOCK * UNROLL + cuda.threadIdx.x
+    for k in range(UNROLL):
+        i = first + k * BLOCK
+        if i < x.shape[0]:
+            y[i] = x[i] * 3
+
+
+@ts.kernel(grid=1, block=32)
+def plain(x: ts.Array[ts.f32, "n"]):
+    x[cuda.threadIdx.x] = 1
+"""
+
+
+@pytest.fixture
+def file(project: Path) -> str:
+    (project / "tuned.py").write_text(SOURCE)
+    return "tuned.py"
+
+
+def test_a_sweep_is_a_table_of_80_columns(tessera: Tessera, file: str, project: Path) -> None:
+    said = tessera("tune", f"{file}:scale", "--arch", "sm_90", "--size", "n=5000")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert lines[0] == "scale for sm_90, n=5000: predicted for H100 SXM (cost model 1)"
+    assert max(map(len, lines)) <= 80
+    assert "BLOCK=128 UNROLL=1 (own)" in said.out
+    assert sum("BLOCK=" in line for line in lines) == 6
+    assert lines[-1].startswith("best: BLOCK=")
+    assert "5 of 5 configurations, 0 of them on record before" in said.err
+    shown = tessera("tune", file, "--arch", "sm_90", "--show")
+    assert shown.out == said.out
+    assert (project / "autotune_cache.json").is_file()
+
+
+def test_json_is_one_object_with_every_record(tessera: Tessera, file: str) -> None:
+    sweep = tessera("tune", file, "--size", "n=300", "--budget", "3", "--json").json["sweeps"][0]
+    assert (sweep["kernel"], sweep["target"], sweep["configurations"]) == ("scale", "sm_80", 5)
+    assert sweep["reference"] == {"BLOCK": 128, "UNROLL": 1}
+    assert len(sweep["records"]) == 3
+    assert sweep["best"] == sweep["records"][0]
+    assert sweep["best"]["bucket"] == {"n": 512}
+
+
+def test_records_travel_as_t4(tessera: Tessera, file: str, project: Path) -> None:
+    first = tessera("tune", file, "--size", "n=300", "--export", "t4.json", "--json").json
+    results = json.loads((project / "t4.json").read_text())["results"]
+    assert {r["invalidity"] for r in results} == {"correct"}
+    for result in results:
+        del result["tessera"]
+    (project / "measured.json").write_text(json.dumps({"schema_version": "1.0.0", "results": results}))
+    said = tessera("tune", file, "--import", "measured.json", "--show", "--cache", "other.json", "--json")
+    (sweep,) = said.json["sweeps"]
+    assert {r["kind"] for r in sweep["records"]} == {"measured"}
+    assert sweep["best"]["cost_ms"] == first["sweeps"][0]["best"]["cost_ms"]
+
+
+def test_a_lock_holds_the_choice(tessera: Tessera, file: str, project: Path) -> None:
+    assert tessera("tune", file, "--size", "n=300", "--lock", "tessera.lock").status == 0
+    data = (project / "tessera.lock").read_bytes()
+    (pick,) = json.loads(data)["picks"]
+    assert pick["kernel"] == "scale"
+    assert tessera("tune", file, "--size", "n=300", "--lock", "tessera.lock").status == 0
+    assert (project / "tessera.lock").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["kernels.py"], 2, "no kernel names values to tune"),
+        (["tuned.py", "--strategy", "annealing"], 2, "no strategy 'annealing'"),
+        (["tuned.py", "--arch", "cpu"], 2, "tuned for a GPU"),
+        (["tuned.py", "--arch", "sm_100"], 2, "no datasheet"),
+        (["tuned.py", "--device", "cpu"], 2, "emulator or cuda:N"),
+        (["tuned.py", "--device", "cuda:0"], 1, "cuda:0: "),
+        (["tuned.py", "--show"], 2, "no records of scale"),
+        (["tuned.py", "--size", "m=3"], 1, "no size called 'm'"),
+        (["tuned.py", "--cache", "kernels.py"], 2, "kernels.py is damaged"),
+        (["tuned.py", "--import", "kernels.py"], 2, "not JSON"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(
+    tessera: Tessera, file: str, words: list[str], status: int, message: str
+) -> None:
+    said = tessera("tune", *words)
+    assert message in " ".join(said.err.split())
+    assert said.status == status
+    assert "hint:" in said.err or "kernels.py" in words

@@ -274,7 +274,13 @@ class _Family:
 
     @property
     def _widths(self) -> tuple[int, ...]:
-        return WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
+        widths = WIDTHS if self.units.wgmma is None else (self.units.wgmma[1],)
+        columns = self.graph.nodes[self.matrices.core].shape[-1]
+        if not isinstance(columns, int) or self.units.wgmma is not None:
+            return widths
+        # A batch of narrow products, as of small images, would leave half of a wide tile empty.
+        least = next((w for w in sorted(widths) if w >= columns), max(widths))
+        return tuple(w for w in widths if w <= least)
 
     @property
     def _depth(self) -> Dim:

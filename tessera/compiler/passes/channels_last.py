@@ -188,6 +188,8 @@ class _Layout:
         """(out, window · channels), packed."""
         nodes = self.rewriter.nodes
         out, rank = nodes[self.found.rows].shape[0], len(window)
+        if product(window) == 1 and self.padded == self.channels:
+            return self.found.rows
         apart = self._reshape(self.found.rows, (out, self.channels, *window))
         turned = self._transpose(apart, (0, *range(2, rank + 2), 1), (out, *window, self.channels))
         filled = self._fill(turned)

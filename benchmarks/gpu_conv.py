@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_conv.py [--dtype f16] [--batch 32] [--repeats 20] [CxHxO-K/S …]
 
-A layer `64x56x128-3/2` takes 64 channels of 56 × 56 to 128 with a window of 3 × 3 that moves by 2; its padding
+A layer `64x56x128-3/2` takes 64 channels of 56 × 56 to 128 with a 3 × 3 window that moves by 2; its padding
 is half the window. Both work on the same device memory in turns, timed by events on one stream; the median
 of the rounds counts. cuDNN is timed on tensors as they lie (`NCHW`) and on tensors whose channels already
 lie last (`NHWC`), its fastest algorithm chosen first. Tessera's time holds the copy of the operand; weights
@@ -26,6 +26,8 @@ LAYERS = ("3x224x64-7/2", "64x56x64-3/1", "64x56x256-1/1", "128x56x128-3/2", "12
           "512x7x2048-1/1")  # fmt: skip
 """Of ResNet-50."""
 WARM_UP = 3
+QUEUE_CYCLES = 1_000_000
+"""Of the GPU's clock, some half a millisecond: what queueing takes on the CPU is nobody's time then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,9 @@ def measure(cupy: Any, torch: Any, text: str, layer: Layer, chosen: argparse.Nam
 
 
 def timed(torch: Any, work: Any) -> float:
-    """Milliseconds between two events around `work`."""
+    """Milliseconds between two events around `work`, which waits on the GPU until all of it is queued."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(QUEUE_CYCLES)  # noqa: SLF001 - PyTorch has no public kernel that only waits
     start.record()
     work()
     stop.record()

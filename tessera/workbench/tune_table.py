@@ -45,7 +45,6 @@ def ordered(tuned: Tuned) -> list[Record]:
 def print_sweep(tuned: Tuned, cache: Path) -> None:
     """A table of one sweep on stdout."""
     from tessera.compiler.tuning.record import best
-    from tessera.language.tuning import configuration_text
     from tessera.workbench.failure import visible
 
     records = ordered(tuned)
@@ -61,25 +60,30 @@ def print_sweep(tuned: Tuned, cache: Path) -> None:
         Column("Spills", right=True),
         Column("Occupancy", right=True),
     )
-    print_table(columns, [_cells(r, own, tuned.reference) for r in records])
+    print_table(columns, [_cells(r, own, tuned) for r in records])
     for record in records:
         if record.reason:
-            note(f"{configuration_text(record.configuration)}: {record.reason}")
+            note(f"{_text(record, tuned)}: {record.reason}")
     winner = best(tuned.records)
     if winner is not None:
-        print(visible(f"best: {configuration_text(winner.configuration)}, {_cost(winner)} {winner.kind}"))
+        print(visible(f"best: {_text(winner, tuned)}, {_cost(winner)} {winner.kind}"))
     tried = f"{len(records)} of {tuned.total} configurations"
     known = "" if tuned.recalled is None else f", {tuned.recalled} of them on record before"
     note(f"{tried}{known}; records in {cache}")
 
 
-def _cells(record: Record, own: float | None, reference: dict[str, Any]) -> tuple[str, ...]:
+def _text(record: Record, tuned: Tuned) -> str:
+    """A configuration, its names in the order in which the kernel gives them."""
     from tessera.language.tuning import configuration_text
 
-    text = configuration_text(record.configuration)
+    return configuration_text({name: record.configuration[name] for name in tuned.reference})
+
+
+def _cells(record: Record, own: float | None, tuned: Tuned) -> tuple[str, ...]:
+    text = _text(record, tuned)
     faster = own / record.cost_ms if own and record.cost_ms else None
     return (
-        f"{text} (own)" if record.configuration == reference else text,
+        f"{text} (own)" if record.configuration == tuned.reference else text,
         _cost(record),
         "-" if faster is None else f"{faster:.2f}×",
         number_text(record.registers),

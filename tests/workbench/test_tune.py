@@ -16,7 +16,7 @@ BLOCK = 128
 
 
 @ts.kernel(
-    tune={"BLOCK": [32, 128, 256], "UNROLL": [1, 2]},
+    tune={"UNROLL": [1, 2], "BLOCK": [32, 128, 256]},
     where="BLOCK * UNROLL <= 256",
     grid=lambda n, BLOCK, UNROLL: ts.cdiv(n, BLOCK * UNROLL),
     block=lambda BLOCK: BLOCK,
@@ -47,9 +47,9 @@ def test_a_sweep_is_a_table_of_80_columns(tessera: Tessera, file: str, project: 
     lines = said.out.splitlines()
     assert lines[0] == "scale for sm_90, n=5000: predicted for H100 SXM (cost model 1)"
     assert max(map(len, lines)) <= 80
-    assert "BLOCK=128 UNROLL=1 (own)" in said.out
+    assert "UNROLL=1 BLOCK=128 (own)" in said.out
     assert sum("BLOCK=" in line for line in lines) == 6
-    assert lines[-1].startswith("best: BLOCK=")
+    assert lines[-1].startswith("best: UNROLL=")
     assert "5 of 5 configurations, 0 of them on record before" in said.err
     shown = tessera("tune", file, "--arch", "sm_90", "--show")
     assert shown.out == said.out

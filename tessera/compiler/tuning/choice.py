@@ -73,8 +73,9 @@ def _locked(kernel: Kernel, options: ToolOptions, path: Path) -> tuple[Pick, ...
 def _note(kernel: Kernel, options: ToolOptions, pick: Pick, source: str) -> str:
     bucket: Mapping[str, int] = pick.bucket
     sizes = ", ".join(f"{name} up to {size}" for name, size in bucket.items())
+    ordered = {name: pick.configuration[name] for name in kernel.configuration}
     cost = "" if pick.cost_ms is None else f", {pick.kind} {pick.cost_ms:.4g} ms"
     return (
-        f"{kernel.name} for {options.target}: {configuration_text(pick.configuration)}, tuned with "
+        f"for {options.target}: {configuration_text(ordered)}, tuned with "
         f"{sizes or 'fixed sizes'}{cost}, {source}"
     )

@@ -22,7 +22,7 @@ RATES = {
 
 def snapshot(feed: Feed) -> dict[str, Any]:
     """The newest sample. What is unknown is None, and `missing` says why."""
-    machine, history = feed.machine, feed.history(AVERAGE_S)
+    machine, history = feed.machine, feed.history(AVERAGE_S + 1)
     sample = history[-1] if history else None
     cuda = machine.cuda_version
     return {

@@ -103,6 +103,8 @@ def _check_code(function: FunctionType, code: CodeType) -> None:
         elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and module is not None:
             if not hasattr(module, name):
                 raise _no_attribute(code, instruction, module, name)
+            if (module.__name__, "") in _MODULE_HINTS:
+                raise _for_the_host(code, instruction, module, name)
             inner = getattr(module, name)
             module = inner if isinstance(inner, ModuleType) else None
         elif instruction.opname not in ("CACHE", "EXTENDED_ARG", "PRECALL"):
@@ -142,6 +144,15 @@ def _no_attribute(
         location=_location(code, instruction, name),
         name=name,
     )
+
+
+def _for_the_host(
+    code: CodeType, instruction: dis.Instruction, module: ModuleType, name: str
+) -> CompileError:
+    # Whether Numba knows these depends on what else the process has compiled.
+    message, hint = _unknown_attribute(name, f"Module(<module '{module.__name__}'")
+    place = _location(code, instruction, name)
+    return CompileError(f"{code.co_name}: {message}", hint=hint, location=place, name=name)
 
 
 def _location(code: CodeType, instruction: dis.Instruction, name: str) -> SourceLocation:

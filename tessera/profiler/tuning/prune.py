@@ -12,7 +12,8 @@ LEAST_SHARE = 0.25
 """Of the warps that the reference configuration keeps resident: with fewer, and fewer than `FEW_WARPS`,
 latency shows."""
 FEW_WARPS = 8
-"""Resident on a multiprocessor: two for each scheduler."""
+"""Resident on a multiprocessor: two for each scheduler. A grid that leaves multiprocessors free is not
+judged by it: small blocks may share the work better."""
 
 
 def why_pruned(kernels: Sequence[StaticKernel], reference: Sequence[StaticKernel]) -> str | None:
@@ -30,7 +31,8 @@ def why_pruned(kernels: Sequence[StaticKernel], reference: Sequence[StaticKernel
     if spills > max(MOST_SPILL_BYTES, usual):
         return f"{spills} bytes of registers spill per thread; allowed are {max(MOST_SPILL_BYTES, usual)}"
     warps, most = _warps(kernels), _warps(reference)
-    if warps < FEW_WARPS and warps < LEAST_SHARE * most:
+    limited = all(k.fills for k in kernels)
+    if limited and warps < FEW_WARPS and warps < LEAST_SHARE * most:
         return f"{warps} warps resident on a multiprocessor, {most} in the reference configuration"
     return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from tessera.program.arch import parse_arch
+from tessera.program.arch import FEWEST_MULTIPROCESSORS, MULTIPROCESSORS, parse_arch
 from tessera.program.artifact import Artifact
 from tessera.program.dim import evaluate
 from tessera.program.occupancy import Occupancy, occupancy
@@ -21,6 +22,8 @@ class StaticKernel:
     shared_bytes: int
     """Per block, static and dynamic."""
     occupancy: Occupancy
+    fills: bool = True
+    """Whether there are more blocks than a whole GPU holds at once: only then does occupancy limit it."""
 
 
 def static_kernels(artifact: Artifact, target: str, sizes: dict[str, int]) -> tuple[StaticKernel, ...]:
@@ -41,7 +44,10 @@ def static_kernels(artifact: Artifact, target: str, sizes: dict[str, int]) -> tu
         x, y, z = launch.block
         held = occupancy(parse_arch(target), threads=x * y * z, registers=registers, shared_bytes=shared)
         spills = (resources.spill_bytes if resources else None) or 0
-        found.append(StaticKernel(launch.kernel, registers, spills, shared, held))
+        blocks = math.prod(evaluate(size, sizes) for size in launch.grid)
+        processors = MULTIPROCESSORS.get(parse_arch(target).cc, FEWEST_MULTIPROCESSORS)
+        fills = blocks > held.blocks * processors
+        found.append(StaticKernel(launch.kernel, registers, spills, shared, held, fills))
     return tuple(found)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.load_patches import copies_for
-from tessera.compiler.matmul_operand import Elements, Loader, Matrices, Side
+from tessera.compiler.matmul_operand import WORD_BYTES, Elements, Loader, Matrices, Side, WordCopies
+from tessera.compiler.patches import Patches
 from tessera.compiler.tile_layout import DEPTH_BYTES, STEPS, Layout, choose_layout
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
 from tessera.compiler.writer import Name
@@ -60,7 +61,7 @@ SMALL = Tile(64, 64, 2, 2, stages=4)
 
 
 def mma_kernel(
-    body: Body, root: int, matrices: Matrices, tile: Tile, *, copied: bool, splits: int = 1
+    body: Body, root: int, matrices: Matrices, tile: Tile, *, copied: int, splits: int = 1
 ) -> Geometry:
     """A kernel of `mma.sync` on tiles.
 
@@ -69,7 +70,7 @@ def mma_kernel(
         root: The node that is written; with `splits`, sums are written instead.
         matrices: The product.
         tile: How blocks and warps share the result.
-        copied: Whether both operands are copied as they lie; else neither is.
+        copied: Bytes at a time by which both operands are copied as they lie, 16 or 4; else 0.
         splits: Into how many parts the depth is cut, each summed up by a block of its own.
     """
     return _Mma(body, root, matrices, tile, copied=copied, splits=splits).write()
@@ -77,7 +78,7 @@ def mma_kernel(
 
 class _Mma:
     def __init__(
-        self, body: Body, root: int, matrices: Matrices, tile: Tile, *, copied: bool, splits: int
+        self, body: Body, root: int, matrices: Matrices, tile: Tile, *, copied: int, splits: int
     ) -> None:
         self.body, self.writer = body, body.writer
         self.root, self.matrices, self.tile, self.splits = root, matrices, tile, splits
@@ -139,7 +140,7 @@ class _Mma:
             patches = self.matrices.patches if position == 1 else None
             lines = self.node.shape[axis]
             side = Side(prefix, node, position == 0, layout, Name(first), lines, self.depth, view, patches)
-            kind = copies_for(patches) if self.copied else Elements
+            kind = self._loader(patches)
             loader = kind(self.body, self.matrices, side, batch, tile.threads)
             loader.prepare()
             self.loaders.append(loader)
@@ -148,6 +149,11 @@ class _Mma:
         writer.line(f"a_read = {a.origin('warp_down')}")
         writer.line(f"b_read = {b.origin('warp_across')} + {a.bytes}")
         self._cut_depth()
+
+    def _loader(self, patches: Patches | None) -> type[Loader]:
+        if self.copied == WORD_BYTES:
+            return WordCopies
+        return copies_for(patches) if self.copied else Elements
 
     def _cut_depth(self) -> None:
         """How many tiles of depth this block has, and where they begin."""
@@ -227,7 +233,7 @@ class _Mma:
 
     def _rounded(self, fragment: str) -> str:
         """float32 in memory becomes tf32 here, rounded; the products would cut it off."""
-        wide = self.matrices.product.name == "tf32" and self.copied
+        wide = self.matrices.product.name == "tf32" and self.copied > 0
         return f"gpu.round_tf32_x4({fragment})" if wide else fragment
 
     def _write_results(self, batch: Name) -> None:

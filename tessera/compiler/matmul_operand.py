@@ -20,6 +20,8 @@ from tessera.program.program import Compare
 
 CHUNK_BYTES = 16
 """Bytes of one asynchronous copy."""
+WORD_BYTES = 4
+"""Bytes of the smallest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ class Matrices:
     @property
     def conditions(self) -> tuple[Compare, ...] | None:
         """What must hold for 16-byte copies of both; None where one cannot be copied."""
+        return self.conditions_of(CHUNK_BYTES)
+
+    def conditions_of(self, size: int) -> tuple[Compare, ...] | None:
+        """The same for copies of `size` bytes."""
         found: list[Compare] = []
-        each = CHUNK_BYTES // self.product.dtype.itemsize
+        each = size // self.product.dtype.itemsize
         for position, view in enumerate(self.views):
             along = self.along_depth[position]
             if position == 1 and self.patches is not None:
@@ -229,6 +235,27 @@ class Copies(Loader):
 
     def end(self, slot: str) -> None:
         """The copies are awaited together."""
+
+
+class WordCopies(Copies):
+    """The same by 4 bytes, for rows that begin at no multiple of 16."""
+
+    def begin(self, slot: str) -> None:
+        """Four copies for each chunk, as far as the operand reaches."""
+        p, chunk, writer = self.side.prefix, self.chunk, self.writer
+        each = WORD_BYTES // self.side.layout.itemsize
+        along = self.matrices.along_depth[0 if self.side.left else 1]
+        for i in range(chunk.passes):
+            source = writer.let(f"{p}_source", f"{p}_from + {i} * {p}_apart" if i else f"{p}_from")
+            to = writer.let(f"{p}_target", f"{slot} + {p}_to + {i * chunk.to_step}")
+            for word in range(CHUNK_BYTES // WORD_BYTES):
+                lines = i * chunk.line_step + (0 if along else word * each)
+                depth = i * chunk.depth_step + (word * each if along else 0)
+                count = f"{WORD_BYTES} if {p}_lines > {lines} and {p}_left > {depth} else 0"
+                apart = word * WORD_BYTES
+                writer.line(f"gpu.cp_async_4_fill({to} + {apart}, {source} + {apart}, {count})")
+        writer.line(f"{p}_from += {p}_next")
+        writer.line(f"{p}_left -= {self.side.layout.depth}")
 
 
 class Elements(Loader):

@@ -12,7 +12,7 @@ from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_mma import LARGE, SMALL, Tile, mma_kernel
 from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, multiplies_boxes, tma_kernel
 from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies, wgmma_kernel
-from tessera.compiler.matmul_operand import Matrices, find_matrices
+from tessera.compiler.matmul_operand import CHUNK_BYTES, WORD_BYTES, Matrices, find_matrices
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.packed_operands import LEAST_DEPTH, LEAST_LINES, Packed, pack_kernel, packings
 from tessera.compiler.split_depth import sum_parts
@@ -136,13 +136,22 @@ class _TmaMaker:
         return Variant((*kernels, kernel), guard, packed.bytes[0], text, packed.bytes[1])
 
 
+_COPIES = {
+    CHUNK_BYTES: ("asynchronous copies", ""),
+    WORD_BYTES: ("asynchronous copies of 4 bytes", "_words"),
+    0: ("loads by element", "_any"),
+}
+"""How operands come, in words and in the kernel's name, by the bytes that are copied at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Maker:
     """Makes a variant once it is known to be needed."""
 
     family: _Family
     tile: Tile
-    copied: bool = True
+    copied: int = CHUNK_BYTES
+    """Bytes that are copied at a time; 0 for loads by element."""
     splits: int = 1
 
     def variant(self, guard: tuple[Compare, ...]) -> Variant:
@@ -152,10 +161,9 @@ class _Maker:
         stages = tile.stages if self.copied else 2
         text = (
             f"tensor cores ({matrices.product.mma.replace('_', '.')}), tiles of {tile.rows} × "
-            f"{tile.columns}, {stages} stages, "
-            + ("asynchronous copies" if self.copied else "loads by element")
+            f"{tile.columns}, {stages} stages, " + _COPIES[self.copied][0]
         )
-        label = f"mma{tile.rows}x{tile.columns}{'' if self.copied else '_any'}"
+        label = f"mma{tile.rows}x{tile.columns}{_COPIES[self.copied][1]}"
         if self.splits == 1:
             return Variant((family.lower(self, label),), guard, text=text)
         last = lower_with(
@@ -240,7 +248,10 @@ class _Family:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(LARGE))
                 found.append(_Candidate((*aligned, full), _Maker(self, LARGE)))
             found.append(_Candidate(aligned, _Maker(self, SMALL)))
-        found.append(_Candidate((), _Maker(self, SMALL, copied=False)))
+        words = self.matrices.conditions_of(WORD_BYTES)
+        if words is not None and self.matrices.patches is None:
+            found.append(_Candidate(words, _Maker(self, SMALL, copied=WORD_BYTES)))
+        found.append(_Candidate((), _Maker(self, SMALL, copied=0)))
         return found
 
     def _warpgroups(self, aligned: tuple[Compare, ...], tile: WarpgroupTile | Ring) -> _Candidate:

@@ -208,13 +208,23 @@ class BatchCompiler:
         if not self._added:
             raise CompileError("the batch is empty", hint="add_kernel(fn) first")
         units = [
-            make_unit(fn, spec_list(specs), name, self.config) for name, (fn, specs) in self._added.items()
+            make_unit(fn, spec_list(specs), name, self.config, batched=True)
+            for name, (fn, specs) in self._added.items()
         ]
         return CompiledPackage(build_artifact(units, self.config, self.cache, progress), self.config)
 
 
-def make_unit(fn: object, specs: list[TensorSpec] | None, name: str | None, config: AOTConfig) -> Unit:
+def make_unit(
+    fn: object, specs: list[TensorSpec] | None, name: str | None, config: AOTConfig, *, batched: bool = False
+) -> Unit:
     """The program of a function, kernel or model, and the jobs that build its code.
+
+    Args:
+        fn: What to compile.
+        specs: Of its inputs.
+        name: Of the program; by default that of `fn`.
+        config: Targets and options.
+        batched: Whether the package holds other programs, which have arrays without a name too.
 
     Raises:
         CompileError: `fn` is none of these.
@@ -235,11 +245,12 @@ def make_unit(fn: object, specs: list[TensorSpec] | None, name: str | None, conf
         unit = kernel_unit(fn, targets, name=name, picks=found)
         return replace(unit, notes=(*unit.notes, *notes), tuned=True)
     if isinstance(fn, (JitFunction, Module)):
-        from tessera.compiler.graph_unit import graph_unit, replace_name
+        from tessera.compiler.graph_unit import graph_unit, own_constants, replace_name
 
         traced = fn.trace(specs)
         graph = replace_name(traced.graph, name) if name else traced.graph
-        return graph_unit(graph, traced.constants, targets, config)
+        graph, constants = own_constants(graph, traced.constants) if batched else (graph, traced.constants)
+        return graph_unit(graph, constants, targets, config)
     raise CompileError(
         f"{_name_of(fn)} is a {type(fn).__name__}, neither a @ts.jit function, a @ts.kernel nor a ts.Module",
         hint=_remedy(fn),

@@ -21,6 +21,7 @@ from tessera.compiler.options import AOTConfig, ToolOptions
 from tessera.compiler.ptx import CudaKernel, virtual_file
 from tessera.compiler.source import parsed_module
 from tessera.compiler.unit import Unit
+from tessera.language.builder import UNNAMED
 from tessera.program.graph import Graph
 from tessera.program.program import Constant, Plan, Port, Program
 from tessera.program.validate import validate
@@ -84,6 +85,20 @@ def graph_unit(
 def replace_name(graph: Graph, name: str) -> Graph:
     """The graph under another name."""
     return msgspec.structs.replace(graph, name=name)
+
+
+def own_constants(
+    graph: Graph, constants: Mapping[str, np.ndarray[Any, Any]]
+) -> tuple[Graph, dict[str, np.ndarray[Any, Any]]]:
+    """Arrays that have no name of their own, under names that begin with the graph's."""
+    names = {name: f"{graph.name}.{name}" if UNNAMED.fullmatch(name) else name for name in constants}
+    nodes = tuple(
+        msgspec.structs.replace(node, attrs={**node.attrs, "name": names[str(node.attrs["name"])]})
+        if node.op == "constant"
+        else node
+        for node in graph.nodes
+    )
+    return msgspec.structs.replace(graph, nodes=nodes), {names[n]: value for n, value in constants.items()}
 
 
 def _by_units(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-_UNNAMED = re.compile(r"constant_\d+")
+UNNAMED = re.compile(r"constant_\d+")
+"""What an array is called that the function neither holds nor names."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -127,7 +128,7 @@ class GraphBuilder:
         node = self.nodes[index]
         if node.op in ("input", "constant"):
             name = str(node.attrs["name"])
-            return "" if node.op == "constant" and _UNNAMED.fullmatch(name) else name
+            return "" if node.op == "constant" and UNNAMED.fullmatch(name) else name
         if node.op == "scalar":
             return str(node.attrs["value"])
         if node.op in ("cast", "reshape", "transpose"):

@@ -204,3 +204,17 @@ def test_failure_among_several_ends_all(recwarn):
     with pytest.raises(CompileError, match="nothing"):
         compiler.compile_each([(saxpy, None, None), (wrong, None, None)])
     assert not recwarn.list
+
+
+def test_batch_keeps_arrays_without_a_name_apart(rng):
+    x = rng.standard_normal(5).astype(np.float32)
+    shifts = [rng.standard_normal(5).astype(np.float32) for _ in range(2)]
+    batch = BatchCompiler(AOTConfig(targets=["sm_80"]))
+    for number, shift in enumerate(shifts):
+        shifted = ts.jit(lambda x, shift=shift: x + shift.copy())
+        batch.add_kernel(shifted, name=f"shift{number}", input_specs=[ts.TensorSpec((5,), ts.f32)])
+    artifact = batch.compile_all().artifact
+    assert len(artifact.constants) == 2
+    with open_artifact(artifact, "emulator") as runtime:
+        for number, shift in enumerate(shifts):
+            np.testing.assert_array_equal(runtime.execute(f"shift{number}", x), x + shift)

@@ -46,7 +46,7 @@ SIZES = st.integers(1, 20)
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     batch=st.integers(1, 3), channels=st.integers(1, 40), out=st.integers(1, 70),
     size=st.tuples(SIZES, SIZES), window=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -63,14 +63,15 @@ def test_any_convolution_agrees_with_float64(
     def convolved(x: Any, w: Any, b: Any) -> Any:
         return ts.conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation)
 
-    shape = ("n", channels, "h", "w") if symbolic else ("n", channels, *size)
+    # Where all sizes are known, only the kernel that they choose is compiled, which takes most of the time.
+    shape = ("n", channels, "h", "w") if symbolic else (batch, channels, *size)
     specs = [ts.TensorSpec(s, "f16") for s in (shape, (out, channels, *window), (out,))]
     inputs = normal(np.random.default_rng(seed), (batch, channels, *size), (out, channels, *window), (out,))
     check_variants(ts.jit(convolved), specs, inputs, watched=False)
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     channels=st.integers(1, 20), out=st.integers(1, 20), size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
     window=st.tuples(st.integers(1, 4), st.integers(1, 4)), stride=st.integers(1, 3),
@@ -83,7 +84,7 @@ def test_any_transposed_convolution_agrees_with_float64(
     def convolved(x: Any, w: Any) -> Any:
         return ts.conv_transpose2d(x, w, stride=stride, dilation=dilation)
 
-    specs = [ts.TensorSpec(s, "f16") for s in (("n", channels, *size), (channels, out, *window))]
+    specs = [ts.TensorSpec(s, "f16") for s in ((2, channels, *size), (channels, out, *window))]
     inputs = normal(np.random.default_rng(seed), (2, channels, *size), (channels, out, *window))
     check_variants(ts.jit(convolved), specs, inputs, watched=False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tessera.compiler.groups import Group, Grouping, group_nodes
+from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.operators import LEAVES, VIEWS
 from tessera.compiler.passes import PassStep, optimize_graph
 from tessera.program.dim import Dim, format_dim, format_shape, product
@@ -63,6 +64,8 @@ class GraphReport:
     """Kernels there would be with one for each operator."""
     unfused_bytes: Dim = 0
     """Bytes that those would move in an execution."""
+    targets: tuple[str, ...] = ()
+    """Architectures that it is for, where it is not all of its kind."""
 
     @property
     def bytes(self) -> Dim:
@@ -81,6 +84,8 @@ def explain_graph(
     kind: Literal["cuda", "cpu"] = "cuda",
     enable_graph_optimization: bool = True,
     enable_kernel_fusion: bool = True,
+    units: MatrixUnits | None = None,
+    targets: tuple[str, ...] = (),
 ) -> GraphReport:
     """What the compiler does with a traced graph, for one kind of target.
 
@@ -89,13 +94,19 @@ def explain_graph(
         kind: Kind of target.
         enable_graph_optimization: As in `AOTConfig`.
         enable_kernel_fusion: As in `AOTConfig`.
+        units: What the targets' tensor cores do; None for none.
+        targets: Architectures to name in the report.
 
     Raises:
         CompileError: An operator cannot be lowered.
     """
     steps: list[PassStep] = []
     ready = optimize_graph(
-        graph, kind=kind, enable_graph_optimization=enable_graph_optimization, watch=steps.append
+        graph,
+        kind=kind,
+        enable_graph_optimization=enable_graph_optimization,
+        units=units,
+        watch=steps.append,
     )
     hoist = enable_graph_optimization
     fused = _kernels(ready, group_nodes(ready, kind=kind, fuse=enable_kernel_fusion, hoist=hoist))
@@ -109,6 +120,7 @@ def explain_graph(
         kernels=fused,
         unfused=sum(not kernel.at_load for kernel in apart),
         unfused_bytes=_total(kernel.bytes for kernel in apart if not kernel.at_load),
+        targets=targets,
     )
 
 
@@ -183,6 +195,7 @@ def report_data(report: GraphReport) -> dict[str, Any]:
     return {
         "name": report.name,
         "kind": report.kind,
+        "targets": list(report.targets),
         "passes": [
             {
                 "name": p.name, "does": p.does, "before": p.before, "after": p.after,
@@ -231,7 +244,10 @@ def report_text(report: GraphReport, *, whole: bool = True, width: int = 80) -> 
     moved = f"{_amount(report.bytes)} moved; one for each operator: {report.unfused}"
     moved += f", {_amount(report.unfused_bytes)}"
     lines += _folded(f"{report.launches} kernels an execution, {moved}", 4, width)
-    return "\n".join([f"graph {report.name} for {report.kind}", *(f"  {line}".rstrip() for line in lines)])
+    whom = f" ({', '.join(report.targets)})" if report.targets else ""
+    return "\n".join(
+        [f"graph {report.name} for {report.kind}{whom}", *(f"  {line}".rstrip() for line in lines)]
+    )
 
 
 def _graph_lines(graph: Graph, width: int) -> list[str]:

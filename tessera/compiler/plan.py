@@ -21,8 +21,6 @@ from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.memory_plan import ALIGNMENT_BYTES, Lifetime, plan_memory
 from tessera.compiler.operators import ORDERS
 from tessera.compiler.passes import optimize_graph
-from tessera.compiler.passes.channels_last import lay_channels_last
-from tessera.compiler.passes.dead_code import remove_dead_code
 from tessera.program.dim import Dim, align, maximum, product
 from tessera.program.dtype import f32, f64
 from tessera.program.graph import Graph
@@ -54,9 +52,7 @@ def plan_graph(
     Raises:
         CompileError: An operator cannot be lowered; the message names it, its line and a remedy.
     """
-    ready = optimize_graph(graph, kind=kind, enable_graph_optimization=enable_graph_optimization)
-    if units is not None and enable_graph_optimization:
-        ready = remove_dead_code(lay_channels_last(ready, units))
+    ready = optimize_graph(graph, kind=kind, enable_graph_optimization=enable_graph_optimization, units=units)
     grouping = group_nodes(ready, kind=kind, fuse=enable_kernel_fusion, hoist=enable_graph_optimization)
     return _Planner(ready, grouping, kind, units).plan(targets)
 

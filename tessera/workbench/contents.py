@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -142,14 +142,33 @@ def graph_texts(program: Program) -> list[str]:
 
 
 def graph_reports(program: Program) -> list[GraphReport]:
-    """What the compiler makes of a program's graph, for each kind of its targets."""
+    """What the compiler makes of a program's graph, for each kind of its targets.
+
+    GPUs whose tensor cores are given other layouts have reports of their own.
+    """
     from tessera.compiler.explain import explain_graph
+    from tessera.compiler.matrix_units import MatrixUnits, units_of
+    from tessera.compiler.options import ToolOptions
 
     if program.graph is None:
         return []
-    kinds: list[Literal["cuda", "cpu"]] = ["cuda", "cpu"]
-    wanted = {"cpu" if is_cpu(target) else "cuda" for target in program.targets}
-    return [explain_graph(program.graph, kind=kind) for kind in kinds if kind in wanted]
+    by_units: dict[MatrixUnits | None, list[str]] = {}
+    for target in program.targets:
+        if not is_cpu(target):
+            by_units.setdefault(units_of(ToolOptions(target), None), []).append(target)
+    reports: list[GraphReport] = []
+    for units, targets in by_units.items():
+        report = explain_graph(program.graph, kind="cuda", units=units, targets=tuple(targets))
+        same = next((i for i, other in enumerate(reports) if other.optimized == report.optimized), None)
+        if same is None:
+            reports.append(report)
+        else:
+            reports[same] = replace(report, targets=(*reports[same].targets, *targets))
+    if len(reports) == 1:
+        reports = [replace(reports[0], targets=())]
+    if any(map(is_cpu, program.targets)):
+        reports.append(explain_graph(program.graph, kind="cpu"))
+    return reports
 
 
 def plan_text(program: Program, plan: Plan) -> str:

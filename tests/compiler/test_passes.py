@@ -8,6 +8,8 @@ from graphs import Maker, random_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tessera.compiler.explain import explain_graph
+from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.passes import optimize_graph
 from tessera.compiler.passes.common_subexpressions import merge_common_subexpressions
 from tessera.compiler.passes.constants import load_time_nodes
@@ -17,6 +19,7 @@ from tessera.compiler.passes.fold_numbers import fold_numbers
 from tessera.compiler.passes.outputs import separate_outputs
 from tessera.compiler.passes.simplify import simplify
 from tessera.compiler.passes.sink_reshapes import sink_reshapes
+from tessera.program.dtype import f16
 from tessera.program.errors import CompileError
 from tessera.reference import run_graph
 
@@ -266,3 +269,24 @@ def test_a_sum_is_the_same_in_either_order():
         g.binary("add", x, y), g.binary("add", y, x), g.binary("sub", x, y), g.binary("sub", y, x)
     )
     assert len(merge_common_subexpressions(graph).nodes) == 2 + 1 + 2
+
+
+def test_convolutions_are_laid_out_for_tensor_cores_alone_and_said_so():
+    import tessera as ts
+
+    def convolved(x, w):
+        return ts.conv2d(x, w, padding=1)
+
+    specs = [ts.TensorSpec(shape, "f16") for shape in (("n", 20, 6, 7), (24, 20, 3, 3))]
+    traced = ts.jit(convolved).trace(specs).graph
+    plain, laid = explain_graph(traced), explain_graph(traced, units=MatrixUnits((8, 0)))
+    assert "channels last" not in {each.name for each in plain.passes}
+    (step,) = (each for each in laid.passes if each.name == "channels last")
+    # Channels are filled up to 24, which is 48 bytes; windows over the copy take the place of the others.
+    assert step.added == {"copy": 2, "pad": 2, "reshape": 3, "transpose": 4, "windows": 1}
+    assert step.removed == {}
+    copies = [node for node in laid.optimized.nodes if node.op == "copy"]
+    assert sorted(node.shape[1:] for node in copies) == [(3, 3, 24), (6, 7, 24)]
+    assert {node.dtype for node in copies} == {f16}
+    assert [k.operators for k in laid.kernels] == [("pad", "copy"), ("pad", "copy"), ("windows", "matmul")]
+    assert plain.launches == 1

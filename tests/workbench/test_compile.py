@@ -215,6 +215,21 @@ def test_inspect_tells_passes_and_memory(tessera: Tessera, project: Path) -> Non
     assert memory["peak_bytes"] is None
 
 
+def test_graphs_laid_out_for_tensor_cores_have_reports_of_their_own(tessera: Tessera, project: Path) -> None:
+    Path("net.py").write_text(
+        "import tessera as ts\n\n\n@ts.jit\n"
+        'def net(x: ts.Tensor[ts.f16, "n", 16, 8, 8], w: ts.Tensor[ts.f16, 8, 16, 3, 3]) -> ts.Tensor:\n'
+        "    return ts.conv2d(x, w, padding=1)\n"
+    )
+    reports = tessera("inspect", "net.py:net", "--graph", "--arch", "sm_75,sm_80,sm_86", "--json").json
+    loops, laid = reports["passes"]["net"]
+    assert (loops["targets"], laid["targets"]) == (["sm_75"], ["sm_80", "sm_86"])
+    assert (loops["launches"], laid["launches"]) == (1, 3)
+    text = tessera("inspect", "net.py:net", "--graph", "--arch", "sm_75,sm_80,sm_86").out
+    assert "for cuda (sm_80, sm_86)" in text
+    assert "channels last" in text
+
+
 def test_inspect_lists_what_a_file_defines(tessera: Tessera, project: Path) -> None:
     said = tessera("inspect", "kernels.py")
     assert "a: f32, x: f32(n), y: f32(n)" in said.out

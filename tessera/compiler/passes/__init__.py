@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.operators import check_supported
 from tessera.compiler.passes.attention import expand_attention
+from tessera.compiler.passes.channels_last import lay_channels_last
 from tessera.compiler.passes.common_subexpressions import merge_common_subexpressions
 from tessera.compiler.passes.cpu_matmul import widen_cpu_matmuls
 from tessera.compiler.passes.dead_code import remove_dead_code
@@ -62,7 +64,21 @@ PASSES: tuple[Pass, ...] = (
     Pass("dead code", "leave out what no output needs", lambda g, _: remove_dead_code(g)),
     Pass("outputs", "memory of its own for each output", lambda g, _: separate_outputs(g), optional=False),
 )
-"""All passes, in order."""
+"""All passes, in order; those for tensor cores follow them."""
+
+
+def _passes(units: MatrixUnits | None) -> tuple[Pass, ...]:
+    if units is None:
+        return PASSES
+    return (
+        *PASSES,
+        Pass(
+            "channels last",
+            "lay convolutions out for tensor cores",
+            lambda g, kind: lay_channels_last(g, units) if kind == "cuda" else g,
+        ),
+        Pass("dead code", "leave out what no output needs", lambda g, _: remove_dead_code(g)),
+    )
 
 
 def optimize_graph(
@@ -70,6 +86,7 @@ def optimize_graph(
     *,
     kind: Kind,
     enable_graph_optimization: bool = True,
+    units: MatrixUnits | None = None,
     watch: Callable[[PassStep], None] | None = None,
 ) -> Graph:
     """The graph that is lowered for a kind of target: what `inspect --graph` shows.
@@ -78,13 +95,14 @@ def optimize_graph(
         graph: As traced.
         kind: Kind of target.
         enable_graph_optimization: Whether optional passes run.
+        units: What the targets' tensor cores do; None for none.
         watch: Called after each pass.
 
     Raises:
         CompileError: An operator cannot be lowered.
     """
     check_supported(graph)
-    for each in PASSES:
+    for each in _passes(units):
         if each.optional and not enable_graph_optimization:
             continue
         after = each.rewrite(graph, kind)

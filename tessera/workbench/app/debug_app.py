@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,6 +32,8 @@ _MOST_SHARED = 1 << 12
 """Elements of a shared array that are drawn as a whole."""
 _SHARED_WIDTH = 400
 """Columns of a shared array's grid before it is broken; the pane scrolls."""
+_MOST_WAITING = 64
+"""Keys that wait for the program to stop: a key held down must not step for minutes afterwards."""
 
 
 class DebugApp(App[None]):
@@ -79,6 +82,8 @@ class DebugApp(App[None]):
         self.shell = Shell(session.debugger)
         self.running = False
         """Whether a command is being carried out."""
+        self._waiting: deque[Callable[[], None]] = deque()
+        """What was asked for meanwhile, in that order."""
         self._file = ""
         self._ptx_of: object = None
 
@@ -124,12 +129,26 @@ class DebugApp(App[None]):
     # -- commands ---------------------------------------------------------------------------------
 
     def action_run(self, line: str) -> None:
-        """Carry out a command."""
-        if self.running:
+        """Carry out a command, once the program stands."""
+        self._once_stopped(lambda: self._start(line))
+
+    def _once_stopped(self, act: Callable[[], None]) -> None:
+        """Act now, or when what was asked for before is done; then it sees what that led to."""
+        if not self.running:
+            act()
+        elif len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(act)
+            self._title(self._doing())
+        else:
             self.bell()
-            return
+
+    def _doing(self) -> str:
+        count = len(self._waiting)
+        return f"running, {count} more to do; esc stops" if count else "running; esc stops"
+
+    def _start(self, line: str) -> None:
         self.running = True
-        self._title("running; esc stops")
+        self._title(self._doing())
         self._work(line)
 
     @work(thread=True, exclusive=True, group="command")
@@ -147,6 +166,11 @@ class DebugApp(App[None]):
         if reply.error is not None or not moved or self._tells(reply):
             self._say([f"(tdb) {line}", *reply.lines] if not moved else self._why(reply))
         self._show(reply)
+        if reply.error is not None:
+            # What was typed after it was meant for a program that had done it.
+            self._waiting.clear()
+        while self._waiting and not self.running:
+            self._waiting.popleft()()
 
     def _tells(self, reply: Reply) -> bool:
         stop = reply.stop
@@ -163,47 +187,50 @@ class DebugApp(App[None]):
 
     @on(Input.Submitted, "#command")
     def _submitted(self, event: Input.Submitted) -> None:
-        line = self.query_one(CommandLine)
-        if self.running:
-            self.bell()
-            return
-        line.remember(event.value.strip())
+        self.query_one(CommandLine).remember(event.value.strip())
         self.action_run(event.value)
 
     def action_break(self) -> None:
         """Set or remove a breakpoint on the line under the cursor."""
+        self._once_stopped(self._toggle_break)
+
+    def _toggle_break(self) -> None:
         line = self.source.cursor + 1
         found = [p for p in self.debugger.breakpoints.values() if p.line == line and p.file == self._file]
-        if self.running:
-            self.bell()
-        elif found:
+        if found:
             self.action_run(f"delete {found[0].number}")
         else:
             self.action_run(f"break {self._file}:{line}")
 
     def action_until(self) -> None:
         """Run to the line under the cursor."""
-        self.action_run(f"until {self._file}:{self.source.cursor + 1}")
+        self._once_stopped(lambda: self.action_run(f"until {self._file}:{self.source.cursor + 1}"))
 
     def action_lane(self, step: int) -> None:
         """Look at the next lane."""
-        self._turn(lambda: self.action_run(f"lane {(self.debugger.focus.lane + step) % 32}"))
+        self._turn(lambda: f"lane {(self.debugger.focus.lane + step) % 32}")
 
     def action_warp(self, step: int) -> None:
         """Look at the next warp."""
-        block = self.debugger.timeline.launch.block
-        count = -(-block[0] * block[1] * block[2] // 32)
-        self._turn(lambda: self.action_run(f"warp {(self.debugger.focus.warp + step) % count}"))
+        self._turn(lambda: f"warp {(self.debugger.focus.warp + step) % self._warp_count()}")
 
-    def _turn(self, turn: Callable[[], None]) -> None:
-        if self.running or self.debugger.timeline.run is None:
-            self.bell()
-        else:
-            turn()
+    def _warp_count(self) -> int:
+        block = self.debugger.timeline.launch.block
+        return -(-block[0] * block[1] * block[2] // 32)
+
+    def _turn(self, command: Callable[[], str]) -> None:
+        def turn() -> None:
+            if self.debugger.timeline.run is None:
+                self.bell()
+            else:
+                self.action_run(command())
+
+        self._once_stopped(turn)
 
     def action_interrupt(self) -> None:
         """Stop a program that runs."""
         if self.running:
+            self._waiting.clear()
             self.debugger.timeline.interrupted = True
         else:
             self.notify("q quits", timeout=2, markup=False)
@@ -232,6 +259,7 @@ class DebugApp(App[None]):
 
     async def action_quit(self) -> None:
         """End; a program that runs is stopped."""
+        self._waiting.clear()
         self.debugger.timeline.interrupted = True
         self.exit()
 

@@ -210,6 +210,51 @@ async def test_program_that_runs_away_is_stopped_by_escape(file: Path) -> None:
         assert app.debugger.stop.reason == "step"
 
 
+async def test_keys_typed_while_it_runs_are_carried_out_in_turn(file: Path) -> None:
+    async with opened(file) as (app, pilot):
+        await press(app, pilot, *"nnnnnn")
+        wanted = app.debugger.stop.clock
+        await press(app, pilot, *"rrrrrr")
+        assert app.debugger.stop.line == 16
+        # Without a pause between them: what runs in the meantime must not lose a key.
+        for _ in range(6):
+            app.action_run("next")
+        app.action_lane(1)
+        app.action_lane(1)
+        app.action_break()
+        await until(pilot, lambda: not app.running and app.debugger.focus.lane == 2)
+        await until(pilot, lambda: bool(app.debugger.breakpoints))
+        assert app.debugger.stop.clock == wanted
+        assert [p.line for p in app.debugger.breakpoints.values()] == [22]
+
+
+async def test_error_and_escape_drop_what_was_typed_after_them(file: Path) -> None:
+    async with opened(file) as (app, pilot):
+        app.action_run("print nothing_such")
+        app.action_run("next")
+        await until(pilot, lambda: not app.running)
+        assert app.debugger.stop.line == 16
+        app.action_run("next")
+        app.action_run("next")
+        app.action_escape()
+        await until(pilot, lambda: not app.running)
+        await pilot.pause()
+        assert app.debugger.stop.line in (16, 17)
+
+
+async def test_key_held_down_does_not_step_for_ever(file: Path) -> None:
+    async with opened(file) as (app, pilot):
+        app.action_run("next")
+        for _ in range(1000):
+            app.action_lane(1)
+        # 64 wait; the others ring the bell.
+        await until(pilot, lambda: not app.running)
+        await pilot.pause()
+        assert app.debugger.focus.lane == 64 % 32
+        await press(app, pilot, "right_square_bracket")
+        assert app.debugger.focus.lane == 1
+
+
 async def test_optimized_code_says_what_is_not_known(file: Path) -> None:
     async with opened(file, optimized=True) as (app, _):
         text = screen(app)

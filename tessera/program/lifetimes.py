@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tessera.program.dim import Dim, evaluate
-from tessera.program.program import Choice, Gemm, Plan, Pointer, Step
+import msgspec
+
+from tessera.program.dim import Dim, align, evaluate
+from tessera.program.program import Buffer, Choice, Gemm, Plan, Pointer, Step
+
+ALIGNMENT_BYTES = 256
+"""Where buffers that lie apart begin: at multiples of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,33 @@ def peak_bytes(plan: Plan, symbols: Mapping[str, int]) -> int:
         ),
         default=0,
     )
+
+
+def lay_apart(plan: Plan, gap: int = 0) -> Plan:
+    """The plan with all buffers apart from each other: none takes the place of another.
+
+    Args:
+        plan: The plan.
+        gap: Bytes between buffers at least, which no buffer owns.
+    """
+    buffers, arena = _apart(plan.buffers, gap)
+    persistent, size = _apart(plan.persistent, gap)
+    return msgspec.structs.replace(
+        plan,
+        buffers=buffers,
+        arena_bytes=arena,
+        persistent=persistent,
+        persistent_bytes=evaluate(size, {}),
+    )
+
+
+def _apart(buffers: Sequence[Buffer], gap: int) -> tuple[tuple[Buffer, ...], Dim]:
+    placed: list[Buffer] = []
+    position: Dim = 0
+    for buffer in buffers:
+        placed.append(msgspec.structs.replace(buffer, offset_bytes=position))
+        position = position + align(buffer.bytes, ALIGNMENT_BYTES) + gap
+    return tuple(placed), position
 
 
 def _pointers(step: Step) -> Iterator[Pointer]:

@@ -31,6 +31,7 @@ from tessera.runtime.schedule import (
 )
 from tessera.runtime.source import ProgramSource
 from tessera.runtime.workers import Workers, shared_workers
+from tessera.runtime.workspace import Lender, Workspace
 
 Call = Callable[[], object]
 View = Callable[[], Array]
@@ -157,12 +158,15 @@ class CpuExecutable(Executable[CpuFrame]):
         setup.cells.bind([0] * len(self._bases), ())
         self._run(setup, None)
 
-    def _execute(self, frame: CpuFrame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
+    def _execute(
+        self, frame: CpuFrame, inputs: Sequence[Array], recorder: Recorder | None, workspace: Workspace | None
+    ) -> list[Array]:
         schedule = frame.schedule
         outputs = [new_output(output, inputs) for output in schedule.outputs]
         arrays = [*(inputs[i] for i in self._tensors), *outputs]
         addresses = [pointer_of(array) for array in arrays]
-        arena = self._pool.acquire(schedule.arena_bytes)
+        pool: Lender[Array] = self._pool if workspace is None else workspace.within(self._pool)
+        arena = pool.acquire(schedule.arena_bytes)
         try:
             frame.cells.bind([*addresses, arena.pointer], inputs)
             frame.arrays[:] = [*arrays, arena.memory]
@@ -170,7 +174,7 @@ class CpuExecutable(Executable[CpuFrame]):
         finally:
             # A kept frame must not keep the caller's arrays.
             frame.arrays[:] = self._no_arrays
-            self._pool.release(arena)
+            pool.release(arena)
         return outputs
 
     def _run(self, frame: CpuFrame, recorder: Recorder | None) -> None:

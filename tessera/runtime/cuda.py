@@ -22,6 +22,7 @@ from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, Schedule, make_setup
 from tessera.runtime.source import ProgramSource
+from tessera.runtime.workspace import Lender, Workspace
 
 
 def open_device(index: int, memory_limit_bytes: int | None) -> CudaDevice:
@@ -196,12 +197,19 @@ class CudaExecutable(Executable[CudaFrame]):
         self._launch(setup, None)
         driver.synchronize(setup.stream)
 
-    def _execute(self, frame: CudaFrame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
+    def _execute(
+        self,
+        frame: CudaFrame,
+        inputs: Sequence[Array],
+        recorder: Recorder | None,
+        workspace: Workspace | None,
+    ) -> list[Array]:
         tensors = [inputs[i] for i in self._tensors]
         outputs = [np.empty(o.shape, o.dtype) for o in frame.schedule.outputs]
         offsets, size = _layout([a.nbytes for a in (*tensors, *outputs)], frame.schedule.arena_bytes)
+        pool: Lender[Any] = self._pool if workspace is None else workspace.within(self._pool)
         with self._driver.current():
-            block = self._pool.acquire(size)
+            block = pool.acquire(size)
             try:
                 addresses = [block.pointer + offset for offset in offsets]
                 self._upload(frame, tensors, addresses)
@@ -213,7 +221,7 @@ class CudaExecutable(Executable[CudaFrame]):
                 try:
                     self._driver.synchronize(frame.stream)
                 finally:
-                    self._pool.release(block)
+                    pool.release(block)
         return outputs
 
     def _upload(self, frame: CudaFrame, tensors: Sequence[Array], addresses: Sequence[int]) -> None:

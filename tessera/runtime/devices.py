@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tessera.program.program import Program
     from tessera.runtime.profile import Recorder
     from tessera.runtime.source import ProgramSource
+    from tessera.runtime.workspace import Workspace
 
 DEVICES: dict[str, str] = {
     "cpu": "tessera.runtime.cpu",
@@ -43,7 +44,10 @@ class LoadedProgram(Protocol):
         """What code it runs: `cpu-x86_64-v3`, `sm_90 cubin`, `reference`."""
 
     def run(
-        self, inputs: Sequence[np.ndarray[Any, Any]], recorder: Recorder | None
+        self,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        recorder: Recorder | None,
+        workspace: Workspace | None = None,
     ) -> list[np.ndarray[Any, Any]]:
         """Outputs in the order of `program.outputs`. Any number of threads may call this at once.
 
@@ -51,6 +55,10 @@ class LoadedProgram(Protocol):
             inputs: In the order of `program.inputs`, of the ports' dtypes and shapes,
                 C-contiguous; scalars as arrays of rank 0.
             recorder: Takes the time of every step, if there is one.
+            workspace: Working memory to use instead of the device's own pool.
+
+        Raises:
+            DeviceError: The device takes no workspace, or this one is of another device.
         """
 
 

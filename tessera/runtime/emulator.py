@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from tessera.program.arch import is_cpu, parse_arch
 from tessera.program.bind import bind_symbols
 from tessera.program.bytesize import format_bytes
-from tessera.program.dim import Dim, align, evaluate, format_shape
+from tessera.program.dim import evaluate, format_shape
 from tessera.program.errors import CompileError, DeviceError, OutOfMemoryError
+from tessera.program.lifetimes import lay_apart
 from tessera.program.program import Buffer, Plan, Program
 from tessera.program.tensor_map import TensorMap
 from tessera.runtime.emulator_engine import CheckedEngine, CompiledEngine, Engine, has_llvm
@@ -26,6 +26,7 @@ from tessera.runtime.memory import ALIGNMENT
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, LaunchCall, Schedule, make_setup
 from tessera.runtime.source import ProgramSource
+from tessera.runtime.workspace import Workspace, no_workspace
 
 if TYPE_CHECKING:
     from tessera.emulator.sanitizer import Sanitizer
@@ -193,7 +194,7 @@ class EmulatedProgram(Executable[Frame]):
         code: Code,
         constants: Mapping[str, Array],
     ) -> None:
-        super().__init__(program, spread(plan, device.sanitizer.gap) if device.sanitizer else plan)
+        super().__init__(program, lay_apart(plan, device.sanitizer.gap) if device.sanitizer else plan)
         self.target = f"{code.target} ptx"
         self._device = device
         self._engine = engine
@@ -211,7 +212,11 @@ class EmulatedProgram(Executable[Frame]):
         setup.cells.bind([0] * len(self._bases), ())
         self._launch_all(setup, None)
 
-    def _execute(self, frame: Frame, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
+    def _execute(
+        self, frame: Frame, inputs: Sequence[Array], recorder: Recorder | None, workspace: Workspace | None
+    ) -> list[Array]:
+        if workspace is not None:
+            raise no_workspace(self._device.name)
         tensors = {self.program.inputs[i].name: inputs[i] for i in self._tensors}
         sizes = [a.nbytes for a in tensors.values()]
         sizes += [int(np.prod(o.shape)) * o.dtype.itemsize for o in frame.schedule.outputs]
@@ -328,25 +333,3 @@ def _bytes_of(variable: Any) -> int:
 
     size: int = TYPE_BYTES[variable.type] * variable.count
     return size
-
-
-def spread(plan: Plan, gap: int) -> Plan:
-    """The plan with all buffers apart from each other, so that no access to one falls into another."""
-    buffers, arena = _apart(plan.buffers, gap)
-    persistent, size = _apart(plan.persistent, gap)
-    return msgspec.structs.replace(
-        plan,
-        buffers=buffers,
-        arena_bytes=arena,
-        persistent=persistent,
-        persistent_bytes=evaluate(size, {}),
-    )
-
-
-def _apart(buffers: Sequence[Buffer], gap: int) -> tuple[tuple[Buffer, ...], Dim]:
-    placed, offset = [], 0
-    position: Dim = offset
-    for buffer in buffers:
-        placed.append(msgspec.structs.replace(buffer, offset_bytes=position))
-        position = position + align(buffer.bytes, ALIGNMENT) + gap
-    return tuple(placed), position

@@ -30,6 +30,7 @@ from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, Schedule, make_schedule
 from tessera.runtime.source import ProgramSource
+from tessera.runtime.workspace import Workspace
 
 Array = np.ndarray[Any, Any]
 
@@ -82,7 +83,9 @@ class Executable(ABC, Generic[F]):
             ("arena", ""),
         )
 
-    def run(self, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
+    def run(
+        self, inputs: Sequence[Array], recorder: Recorder | None, workspace: Workspace | None = None
+    ) -> list[Array]:
         """Outputs in order; see `LoadedProgram.run`."""
         prepared = self._prepare(inputs)
         # list.pop and list.append are atomic: no lock between a call's two ends.
@@ -91,12 +94,14 @@ class Executable(ABC, Generic[F]):
         except IndexError:
             frame = self._frame(prepared.schedule)
         try:
-            return self._execute(frame, inputs, recorder)
+            return self._execute(frame, inputs, recorder, workspace)
         finally:
             prepared.frames.append(frame)
 
     @abstractmethod
-    def _execute(self, frame: F, inputs: Sequence[Array], recorder: Recorder | None) -> list[Array]:
+    def _execute(
+        self, frame: F, inputs: Sequence[Array], recorder: Recorder | None, workspace: Workspace | None
+    ) -> list[Array]:
         """Run the calls of `frame` on `inputs`."""
 
     @abstractmethod

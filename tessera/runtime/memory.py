@@ -84,14 +84,25 @@ class MemoryPool(Generic[T]):
         allocate: Takes a block of at least that many bytes from the device; raises
             `OutOfMemoryError` when there is none. Dropping a block frees it.
         limit_bytes: The most to hold at once; None is no limit.
+        remedy: What to do where the limit is reached, for messages.
     """
 
     def __init__(
-        self, device: str, allocate: Callable[[int], Block[T]], limit_bytes: int | None = None
+        self,
+        device: str,
+        allocate: Callable[[int], Block[T]],
+        limit_bytes: int | None = None,
+        *,
+        remedy: str = "raise memory_pool_size, or use smaller batches",
     ) -> None:
-        self._device = device
-        self._allocate = allocate
+        self.device = device
+        """Name of the device."""
+        self.allocate = allocate
+        """Takes a block from the device, past this pool."""
+        self.allocations = 0
+        """How often the device was asked for memory."""
         self._limit = limit_bytes
+        self._remedy = remedy
         self._lock = threading.Lock()
         self._idle: _Idle[T] = _Idle()
         self._reserved = 0
@@ -116,10 +127,16 @@ class MemoryPool(Generic[T]):
             self._in_use -= block.bytes
             self._idle.add(block)
 
-    def trim(self) -> None:
-        """Give every idle block back to the device."""
+    def trim(self) -> int:
+        """Give every idle block back to the device.
+
+        Returns:
+            Bytes given back.
+        """
         with self._lock:
+            before = self._reserved
             self._drop_idle()
+            return before - self._reserved
 
     def usage(self) -> dict[str, int]:
         """Bytes: `in_use_bytes`, `reserved_bytes` (in use or kept for reuse), `peak_bytes` and,
@@ -141,20 +158,21 @@ class MemoryPool(Generic[T]):
             available = self._limit - self._reserved
             if size > available:
                 raise OutOfMemoryError(
-                    f"{self._device}: {format_bytes(size)} of working memory are needed, "
+                    f"{self.device}: {format_bytes(size)} of working memory are needed, "
                     f"{format_bytes(available)} of the pool's {format_bytes(self._limit)} are free",
-                    hint="raise memory_pool_size, or use smaller batches",
+                    hint=self._remedy,
                     required=size,
                     available=available,
                 )
             wanted = min(wanted, available)
         try:
-            block = self._allocate(wanted)
+            block = self.allocate(wanted)
         except OutOfMemoryError:
             if not self._idle.sizes:
                 raise
             self._drop_idle()
-            block = self._allocate(size)
+            block = self.allocate(size)
+        self.allocations += 1
         self._reserved += block.bytes
         return block
 

@@ -11,6 +11,7 @@ from tessera.program.errors import DeviceError, InputError, MissingDependencyErr
 from tessera.program.program import Program, default_program
 from tessera.runtime.deployment import DeploymentPackage
 from tessera.runtime.runtime import Runtime
+from tessera.runtime.workspace import Workspace
 
 logger = logging.getLogger("tessera.runtime")
 
@@ -41,16 +42,10 @@ class Model:
         enable_profiling: bool = False,
         strict_device: bool = False,
     ) -> None:
-        name = program if program is not None else default_program(package.programs)
-        if name not in package.programs:
-            wanted = "which of its programs to run" if name is None else f"program {name!r}"
-            raise InputError(
-                f"package {package.name!r}: {wanted}? It has {', '.join(package.programs)}",
-                hint=f"program={next(iter(package.programs), 'forward')!r}",
-            )
+        name = choose_program(package, program)
         self.package = package
         """Where it came from."""
-        self.name: str = name
+        self.name = name
         """The program's name."""
         self.runtime: Runtime = package.create_runtime(
             device=device,
@@ -75,9 +70,9 @@ class Model:
         """What is run."""
         return self.package.programs[self.name]
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, workspace: Workspace | None = None) -> Any:
         """The program's output; with several outputs a dict by name. See `Runtime.execute`."""
-        return self.runtime.execute(self.name, *inputs)
+        return self.runtime.execute(self.name, *inputs, workspace=workspace)
 
     def close(self) -> None:
         """Give weights and memory back."""
@@ -93,6 +88,22 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<Model {self.name} of {self.package.name} on {self.runtime.device}>"
+
+
+def choose_program(package: DeploymentPackage, program: str | None) -> str:
+    """The name of the program that is meant: this one, else the only one, or the one called `forward`.
+
+    Raises:
+        InputError: There is no such program, or several and none is called `forward`.
+    """
+    name = program if program is not None else default_program(package.programs)
+    if name is None or name not in package.programs:
+        wanted = "which of its programs to run" if name is None else f"program {name!r}"
+        raise InputError(
+            f"package {package.name!r}: {wanted}? It has {', '.join(package.programs)}",
+            hint=f"program={next(iter(package.programs), 'forward')!r}",
+        )
+    return name
 
 
 def load_model(

@@ -14,6 +14,7 @@ from tessera.program.program import Program
 from tessera.runtime.executable import load_constant
 from tessera.runtime.profile import Recorder
 from tessera.runtime.source import ProgramSource
+from tessera.runtime.workspace import Workspace, no_workspace
 
 
 def open_device(index: int, memory_limit_bytes: int | None) -> ReferenceDevice:
@@ -65,9 +66,14 @@ class ReferenceProgram:
         self._constants = constants
 
     def run(
-        self, inputs: Sequence[np.ndarray[Any, Any]], recorder: Recorder | None
+        self,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        recorder: Recorder | None,
+        workspace: Workspace | None = None,
     ) -> list[np.ndarray[Any, Any]]:
         """Outputs in order; see `LoadedProgram.run`."""
+        if workspace is not None:
+            raise no_workspace("reference")
         # Imported here because the oracle is needed on this device alone.
         from tessera.reference import run_graph
 

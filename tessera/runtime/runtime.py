@@ -29,6 +29,7 @@ from tessera.runtime.inputs import InputReader
 from tessera.runtime.memory import parse_bytes
 from tessera.runtime.profile import Profile, Recorder
 from tessera.runtime.source import ArtifactSource, ProgramSource
+from tessera.runtime.workspace import Workspace, as_workspace
 
 Array = np.ndarray[Any, Any]
 Result = Array | dict[str, Array]
@@ -94,7 +95,7 @@ class Runtime:
         """Whether `close` was called."""
         return self._state.closed
 
-    def execute(self, *inputs: Any) -> Result:
+    def execute(self, *inputs: Any, workspace: Workspace | None = None) -> Result:
         """Run a program once.
 
         Args:
@@ -102,6 +103,8 @@ class Runtime:
                 single list of values. A value is an array, a Tensor, a number or a nested
                 list. A `str` in front names the program: `execute("forward", x)`;
                 otherwise it is the only one, or the one called `forward`.
+            workspace: A buffer of a memory pool (`create_memory_pool`) to work in, instead of the
+                runtime's own memory.
 
         Returns:
             The output as an array; with several outputs a dict by name.
@@ -112,9 +115,10 @@ class Runtime:
             OutOfMemoryError: The working memory does not fit the pool.
         """
         name, given = self._program_of(inputs)
-        return as_result(self._programs[name], self._run(name, self._readers[name].read(given)))
+        lent = as_workspace(workspace)
+        return as_result(self._programs[name], self._run(name, self._readers[name].read(given), lent))
 
-    def execute_batch(self, *batch: Any, max_batch_size: int = 32) -> Any:
+    def execute_batch(self, *batch: Any, max_batch_size: int = 32, workspace: Workspace | None = None) -> Any:
         """Run many examples, at most `max_batch_size` at a time.
 
         Args:
@@ -122,6 +126,7 @@ class Runtime:
                 front names the program. With several inputs an example is a tuple or a
                 mapping, and stacked arrays come as a tuple or a mapping.
             max_batch_size: Most examples of one execution.
+            workspace: As for `execute`.
 
         Returns:
             A list of results for a list, stacked results for stacked arrays.
@@ -132,8 +137,9 @@ class Runtime:
         """
         name, given = self._program_of(batch)
         examples = given[0] if len(given) == 1 else tuple(given)
+        lent = as_workspace(workspace)
         return run_batch(
-            self._readers[name], lambda inputs: self._run(name, inputs), examples, max_batch_size
+            self._readers[name], lambda inputs: self._run(name, inputs, lent), examples, max_batch_size
         )
 
     @property
@@ -172,14 +178,14 @@ class Runtime:
         state = "closed" if self.closed else self._state.device.description
         return f"<Runtime of {', '.join(self._programs)} on {self.device}: {state}>"
 
-    def _run(self, name: str, inputs: Sequence[Array]) -> list[Array]:
+    def _run(self, name: str, inputs: Sequence[Array], workspace: Workspace | None) -> list[Array]:
         state = self._state
         state.enter()
         try:
             if self._recorder is None:
-                return state.loaded[name].run(inputs, None)
+                return state.loaded[name].run(inputs, None, workspace)
             start = time.perf_counter_ns()
-            outputs = state.loaded[name].run(inputs, self._recorder)
+            outputs = state.loaded[name].run(inputs, self._recorder, workspace)
             self._recorder.add_execution(time.perf_counter_ns() - start)
             return outputs
         finally:

@@ -41,6 +41,7 @@ from tessera.runtime.cuda_driver import gpu_count
 from tessera.runtime.library import Library
 from tessera.runtime.memory import Block
 from tessera.runtime.profile import Recorder
+from tessera.runtime.workspace import create_memory_pool
 
 Build = Callable[..., Artifact]
 
@@ -311,3 +312,22 @@ def test_index_out_of_range_says_how_many_there_are(build: Build, monkeypatch: p
     with pytest.raises(DeviceError, match="no GPU 2: 2 found") as caught:
         open_artifact(build(softmax_program()), "cuda:2", strict_device=True)
     assert "cuda:0 to cuda:1" in (caught.value.hint or "")
+
+
+def test_lent_memory_holds_inputs_outputs_and_arena(build: Build, rng: np.random.Generator) -> None:
+    _, device, program = load(for_gpu(build(saxpy_program())))
+    x, y = rng.normal(size=(2, 300)).astype(np.float32)
+    pool = create_memory_pool("1MB")
+    with pool.get_buffer() as buffer:
+        for _ in range(3):
+            (result,) = program.run([np.array(3, np.float32), x, y], None, buffer)
+            np.testing.assert_allclose(result, 3 * x + y, rtol=1e-6, atol=1e-6)
+        assert buffer.bytes >= 3 * 1200
+    assert pool.allocations == 1
+    assert device.memory_usage()["peak_bytes"] == 0
+    on_cpu = open_artifact(build(saxpy_program()))
+    with (
+        pool.get_buffer() as buffer,
+        pytest.raises(DeviceError, match="is of cuda:0, the program runs on cpu"),
+    ):
+        on_cpu.execute(3, x, y, workspace=buffer)

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from tessera.package.builder import PackageBuilder
     from tessera.profiler.debug_mode import DebugMode
     from tessera.profiler.diagnostics import Diagnostics
+    from tessera.profiler.memory_optimizer import MemoryOptimizer
     from tessera.profiler.runtime_optimizer import RuntimeOptimizer
     from tessera.runtime.deployment import DeploymentPackage
     from tessera.runtime.devices import DeviceFallbackWarning
     from tessera.runtime.model import Model, load_model
     from tessera.runtime.runtime import Runtime, open_artifact
+    from tessera.runtime.workspace import create_memory_pool
     from tessera.serve.server import ProductionServer
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "DeploymentPackage",
     "DeviceFallbackWarning",
     "Diagnostics",
+    "MemoryOptimizer",
     "Model",
     "ModelExporter",
     "PackageBuilder",
@@ -47,6 +50,7 @@ __all__ = [
     "Runtime",
     "RuntimeOptimizer",
     "Stage",
+    "create_memory_pool",
     "emit_stage",
     "load_model",
     "open_artifact",
@@ -64,6 +68,7 @@ _HOMES = {
     "DeploymentPackage": "tessera.runtime.deployment",
     "DeviceFallbackWarning": "tessera.runtime.devices",
     "Diagnostics": "tessera.profiler",
+    "MemoryOptimizer": "tessera.profiler.memory_optimizer",
     "Model": "tessera.runtime.model",
     "ModelExporter": "tessera.deploy.export",
     "PackageBuilder": "tessera.package.builder",
@@ -72,6 +77,7 @@ _HOMES = {
     "Runtime": "tessera.runtime.runtime",
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Stage": "tessera.compiler.stages",
+    "create_memory_pool": "tessera.runtime.workspace",
     "emit_stage": "tessera.compiler.stages",
     "load_model": "tessera.runtime.model",
     "open_artifact": "tessera.runtime.runtime",

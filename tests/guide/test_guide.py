@@ -180,6 +180,27 @@ def test_runtime_optimization_measures_and_saves_what_a_server_reads(
     assert saved.max_batch_size == found["optimized_config"].max_batch_size
 
 
+def test_memory_optimization_measures_and_serves_from_a_pool(
+    linear_deployment: Path, rng: np.random.Generator
+) -> None:
+    from tessera.deploy import create_memory_pool, load_model
+
+    given = {
+        "model_package": "deployment.tsd",
+        "load_model": load_model,
+        "create_memory_pool": create_memory_pool,
+    }
+    found = run("memory_optimization", given)
+    effect = found["mem_optimizer"].effect
+    assert effect.after.executions >= 1
+    assert effect.after.peak_bytes >= found["analysis"].execution_bytes
+    server = found["MemoryEfficientServer"]("deployment.tsd")
+    x = rng.standard_normal((8, 32)).astype(np.float32)
+    np.testing.assert_array_equal(server.infer(x), server.model(x))
+    assert server.memory_pool.usage()["limit_bytes"] == 8 << 30
+    assert server.memory_pool.device == server.model.runtime.device
+
+
 def test_troubleshooting_says_what_this_machine_lacks(
     linear_deployment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,6 @@
 """Every operator, on every dtype that it takes, on a GPU against the oracle in float64.
 
-    python benchmarks/gpu_agreement.py prepare DIR [--arch sm_90a] [--only softmax] [--emulate]
+    python benchmarks/gpu_agreement.py prepare DIR [--only softmax] [--skip conv] [--emulate]
     python benchmarks/gpu_agreement.py run DIR
 
 `prepare`, anywhere, compiles the cases of `tests/operators` into packages and writes inputs, the oracle's
@@ -32,6 +32,7 @@ def main() -> int:
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--arch", default="sm_90a")
     arguments.add_argument("--only", default="", help="cases whose name has this in it")
+    arguments.add_argument("--skip", nargs="*", default=(), help="beginnings of names of cases to leave out")
     arguments.add_argument("--emulate", action="store_true")
     chosen = arguments.parse_args()
     return prepare(chosen) if chosen.step == "prepare" else run(chosen.folder)
@@ -46,7 +47,7 @@ def prepare(chosen: argparse.Namespace) -> int:
     arrays: dict[str, Array] = {}
     rows: dict[str, Any] = {}
     for case in BY_NAME.values():
-        if chosen.only in case.name:
+        if chosen.only in case.name and not case.name.startswith(tuple(chosen.skip)):
             dtypes = case.claimed()
             compile_case(case, dtypes, chosen)
             for dtype in dtypes:
@@ -54,7 +55,7 @@ def prepare(chosen: argparse.Namespace) -> int:
             if chosen.emulate:
                 emulate(chosen.folder / f"{case.name}.tsp", rows, arrays)
             print(f"{case.name}: {' '.join(dtypes)}", flush=True)
-    np.savez(chosen.folder / ARRAYS, **arrays)
+    np.savez_compressed(chosen.folder / ARRAYS, **arrays)
     (chosen.folder / CASES).write_text(json.dumps(rows, indent=1))
     return 0
 

@@ -66,13 +66,18 @@ class Interpreter:
         sanitizer: Watches every access. A block in which something goes wrong is then left, and the
             others run.
         count: Whether launches give counters.
+        step_budget: Basic blocks that a block of threads may execute before the launch ends as endless;
+            None: any number.
     """
 
     name = "lockstep"
 
-    def __init__(self, sanitizer: Sanitizer | None = None, *, count: bool = False) -> None:
+    def __init__(
+        self, sanitizer: Sanitizer | None = None, *, count: bool = False, step_budget: int | None = None
+    ) -> None:
         self.sanitizer = sanitizer
         self.count = count
+        self.step_budget = step_budget
         self.memory = WatchedMemory(sanitizer) if sanitizer else Memory()
 
     def alloc(self, size: int) -> int:
@@ -126,6 +131,7 @@ class Interpreter:
             CompileError: The PTX does not parse; names the line.
         """
         machine = Machine(read_ptx(ptx), self.memory, self.sanitizer)
+        machine.step_budget = self.step_budget
         self.describe_variables(machine)
         return machine
 

@@ -32,6 +32,7 @@ from tessera.emulator.ptx import (
     ParamList,
     Symbol,
 )
+from tessera.emulator.report import budget_error
 from tessera.program.errors import CompileError, DeviceError, KernelError
 
 if TYPE_CHECKING:
@@ -273,8 +274,15 @@ class BlockRun:
         raise DeviceError(top.frame.deadlock(top.pc, top.alive), kind="deadlock")
 
     def count_step(self, frame: Frame) -> None:
-        """Count one basic block against the step limit."""
+        """Count one basic block against the step limit.
+
+        Raises:
+            DeviceError: The launch has a budget, and this is beyond it.
+        """
         self.steps += 1
+        budget = self.machine.step_budget
+        if budget is not None and self.steps > budget:
+            raise budget_error(frame.function.name, self.geometry.index, budget)
         if self.watch is not None:
             self.watch.count_step(self.steps)
         if self.steps > STEP_LIMIT:

@@ -95,6 +95,8 @@ class Machine:
         self.memory = Memory() if memory is None else memory
         self.sanitizer = sanitizer
         """Watches every block, if there is one."""
+        self.step_budget: int | None = None
+        """Basic blocks that a block of threads may execute; None: any number."""
         self.flows: dict[str, ControlFlow] = {}
         self.symbols: dict[str, int] = dict(symbols or {})
         """Addresses of variables and functions."""

@@ -35,6 +35,10 @@ REFUSED = {
     ),
 }
 """What is wrong, by kind, and what to do about it."""
+BUDGET_HINT = (
+    "tessera check FILE names the line of the loop; if the kernel is only long, allow more: "
+    "tessera run --steps N, or step_budget=N in Python"
+)
 SHOWN = 4
 """Blocks that the message of a deadlock names."""
 
@@ -68,7 +72,7 @@ def fault_error(
         return DeviceError(
             f"{function.name} does not end: block {block} made {state.word('steps')} jumps backwards, the "
             f"budget is {budget}; thread {thread} is in the loop at PTX line {line}",
-            hint="give the Emulator a larger step_budget if the kernel is only long",
+            hint=BUDGET_HINT,
             kind="runaway", ptx_line=line, block=block, thread=thread,
         )  # fmt: skip
     site = translation.sites[state.word("fault_site")]
@@ -88,6 +92,14 @@ def fault_error(
     return DeviceError(
         f"{kind} access at {where}: {_place(site, address, state, translation, memory, kind)}",
         location=location, kind=kind, ptx_line=site.line, block=block, thread=thread, address=address,
+    )  # fmt: skip
+
+
+def budget_error(kernel: str, block: tuple[int, int, int], budget: int) -> DeviceError:
+    """The error that ends a launch in the interpreter, which counts basic blocks."""
+    return DeviceError(
+        f"{kernel} does not end: block {block} has executed {budget} basic blocks, which is its budget",
+        hint=BUDGET_HINT, kind="runaway", block=block,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ class DeploymentPackage(Package):
         memory_pool_size: int | str | None = "4GB",
         enable_profiling: bool = False,
         strict_device: bool = False,
+        step_budget: int | None = None,
     ) -> Runtime:
         """A runtime with every program of the package loaded.
 
@@ -24,6 +25,9 @@ class DeploymentPackage(Package):
             enable_profiling: Measure every step, see `Runtime.profile`.
             strict_device: A device that is not there is an error, instead of the CPU taking
                 its place. So does `TESSERA_STRICT_DEVICE=1`.
+            step_budget: Jumps backwards that a block of threads may make on the emulator before its
+                kernel counts as endless (basic blocks, where LLVM is missing); None: 2^30. Other devices
+                do not count them.
 
         Raises:
             DeviceError: No device can run these programs, or with `strict_device` not this one.
@@ -39,4 +43,5 @@ class DeploymentPackage(Package):
             memory_pool_size=memory_pool_size,
             enable_profiling=enable_profiling,
             strict_device=strict_device,
+            step_budget=step_budget,
         )

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tessera.program.errors import DeviceError
 
@@ -85,6 +85,14 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give everything back. Nothing runs on it any more."""
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A device that ends kernels which do not end by themselves."""
+
+    step_budget: int | None
+    """What a block of threads may do, for what is loaded from now on; None: the device's own limit."""
 
 
 @dataclass(frozen=True, slots=True)

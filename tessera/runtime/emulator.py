@@ -61,6 +61,8 @@ class EmulatorDevice:
         engine: Engine | None = None,
     ) -> None:
         self.sanitizer = sanitizer
+        self.step_budget: int | None = None
+        """What a block of threads may do before its kernel counts as endless; None: 2^30 jumps backwards."""
         self._given = engine
         self.limit = memory_limit_bytes
         self.lock = threading.Lock()
@@ -102,7 +104,7 @@ class EmulatorDevice:
             return self._engines["checked"]
         if self.sanitizer is None and has_llvm():
             if "compiled" not in self._engines:
-                self._engines["compiled"] = CompiledEngine()
+                self._engines["compiled"] = CompiledEngine(step_budget=self.step_budget)
             try:
                 for text in texts:
                     self._engines["compiled"].load(text)
@@ -113,7 +115,7 @@ class EmulatorDevice:
         if "interpreter" not in self._engines:
             from tessera.emulator.interpreter import Interpreter
 
-            self._engines["interpreter"] = Interpreter(self.sanitizer)
+            self._engines["interpreter"] = Interpreter(self.sanitizer, step_budget=self.step_budget)
         return self._engines["interpreter"]
 
     @property

@@ -60,13 +60,14 @@ class CompiledEngine:
 
     Args:
         count: Whether launches give counters.
+        step_budget: Jumps backwards of a block after which a kernel is endless; None: 2^30.
     """
 
-    def __init__(self, *, count: bool = False) -> None:
+    def __init__(self, *, count: bool = False, step_budget: int | None = None) -> None:
         # LLVM costs 0.1 s and more.
         from tessera.emulator.engine import Emulator
 
-        self._emulator = Emulator(count=count)
+        self._emulator = Emulator(count=count, step_budget=step_budget)
 
     def alloc(self, size: int) -> int:
         """Address of `size` fresh bytes."""

@@ -7,6 +7,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from tessera.program.errors import DeviceError, InputError, MissingDependencyErr
 from tessera.program.program import Program, default_program
 from tessera.runtime.batch import as_result, run_batch
 from tessera.runtime.devices import (
+    Budgeted,
     Device,
     DeviceFallbackWarning,
     DeviceName,
@@ -62,10 +64,11 @@ class Runtime:
         memory_pool_size: int | str | None = "4GB",
         enable_profiling: bool = False,
         strict_device: bool = False,
+        step_budget: int | None = None,
     ) -> None:
         self._recorder = Recorder() if enable_profiling else None
-        limit = parse_bytes(memory_pool_size)
-        self._state = _State(*_open(source, parse_device(device), limit, strict=is_strict(strict_device)))
+        limits = Limits(parse_bytes(memory_pool_size), step_budget)
+        self._state = _State(*_open(source, parse_device(device), limits, strict=is_strict(strict_device)))
         self._programs = dict(source.programs)
         self._readers = {name: InputReader(program) for name, program in self._programs.items()}
         self._finalizer = weakref.finalize(self, self._state.close)
@@ -263,6 +266,7 @@ def open_artifact(
     memory_pool_size: int | str | None = None,
     enable_profiling: bool = False,
     strict_device: bool = False,
+    step_budget: int | None = None,
 ) -> Runtime:
     """A runtime for programs that were compiled in this process and never saved.
 
@@ -275,11 +279,22 @@ def open_artifact(
         memory_pool_size=memory_pool_size,
         enable_profiling=enable_profiling,
         strict_device=strict_device,
+        step_budget=step_budget,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What programs may use of a device."""
+
+    memory_bytes: int | None
+    """Most working memory to hold; None for no limit."""
+    steps: int | None
+    """What a block of threads may do on the emulator; None: its own limit."""
+
+
 def _open(
-    source: ProgramSource, name: DeviceName, limit: int | None, *, strict: bool
+    source: ProgramSource, name: DeviceName, limits: Limits, *, strict: bool
 ) -> tuple[Device, dict[str, LoadedProgram]]:
     """The device and the loaded programs; the CPU or the reference where that one cannot."""
     if not source.programs:
@@ -287,7 +302,7 @@ def _open(
             "there is no program in it to run", hint="tessera inspect shows what a package holds"
         )
     try:
-        return _load(source, name, limit)
+        return _load(source, name, limits)
     except (DeviceError, MissingDependencyError) as error:
         if strict:
             raise DeviceError(
@@ -300,7 +315,7 @@ def _open(
         if other == name.kind:
             continue
         try:
-            opened = _load(source, DeviceName(other), limit)
+            opened = _load(source, DeviceName(other), limits)
         except DeviceError:
             continue
         hint = f" ({reason.hint})" if reason.hint else ""
@@ -327,10 +342,10 @@ def _stack_level() -> int:
     return level
 
 
-def _load(
-    source: ProgramSource, name: DeviceName, limit: int | None
-) -> tuple[Device, dict[str, LoadedProgram]]:
-    device = open_device(name, limit)
+def _load(source: ProgramSource, name: DeviceName, limits: Limits) -> tuple[Device, dict[str, LoadedProgram]]:
+    device = open_device(name, limits.memory_bytes)
+    if isinstance(device, Budgeted):
+        device.step_budget = limits.steps
     try:
         return device, {key: device.load(program, source) for key, program in source.programs.items()}
     except BaseException:

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 
 def open_runtime(
-    target: str, device: str, spec: Sequence[str] | None, *, enable_profiling: bool = False
+    target: str,
+    device: str,
+    spec: Sequence[str] | None,
+    *,
+    enable_profiling: bool = False,
+    step_budget: int | None = None,
 ) -> Runtime:
-    """The target, loaded on a device; `enable_profiling` as `Runtime` takes it.
+    """The target, loaded on a device; `enable_profiling` and `step_budget` as `create_runtime` takes them.
 
     Raises:
         TesseraError: It does not load, compile or run there.
@@ -28,8 +33,10 @@ def open_runtime(
 
     opened = benchable(target, device, spec)
     if isinstance(opened, Artifact):
-        return open_artifact(opened, device, enable_profiling=enable_profiling)
-    return DeploymentPackage.load(opened).create_runtime(device=device, enable_profiling=enable_profiling)
+        return open_artifact(opened, device, enable_profiling=enable_profiling, step_budget=step_budget)
+    return DeploymentPackage.load(opened).create_runtime(
+        device=device, enable_profiling=enable_profiling, step_budget=step_budget
+    )
 
 
 def benchable(target: str, device: str, spec: Sequence[str] | None) -> Path | Artifact:

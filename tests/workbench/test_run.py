@@ -134,6 +134,41 @@ def test_an_output_of_any_rank_fits_a_screen(rank: int) -> None:
     assert all(len(line) <= 80 for line in lines)
 
 
+ENDLESS = """
+from numba import cuda
+
+import tessera as ts
+
+
+@ts.kernel(grid=1, block=32)
+def endless(x: ts.Array[ts.i32, 32]):
+    count = 0
+    while x[0] >= 0:
+        count += 1
+        x[0] = count & 7
+"""
+
+
+@pytest.mark.parametrize("llvm", [True, False])
+def test_endless_kernel_ends_after_as_many_steps_as_asked_for(
+    tessera: Tessera, project: Path, monkeypatch: pytest.MonkeyPatch, llvm: bool
+) -> None:
+    monkeypatch.setattr("tessera.runtime.emulator.has_llvm", lambda: llvm)
+    (project / "endless.py").write_text(ENDLESS)
+    said = tessera("run", "endless.py", "--device", "emulator", "--steps", "5000", "--json")
+    assert said.status == 1
+    error = said.json["error"]
+    assert "endless does not end: block (0, 0, 0)" in error["message"]
+    assert "5000" in error["message"]
+    assert "tessera run --steps N" in error["hint"]
+
+
+def test_steps_are_refused_where_nothing_counts_them(tessera: Tessera, project: Path) -> None:
+    said = tessera("run", "kernels.py:linear_relu", "--steps", "10", "--json")
+    assert said.status == 2
+    assert "--steps: cpu does not count them" in said.json["error"]["message"]
+
+
 def test_reference_device_runs_the_graph(tessera: Tessera, project: Path) -> None:
     words = ("run", "kernels.py:linear_relu", "--size", "batch=2", "--json")
     cpu, reference = tessera(*words).json, tessera(*words, "--device", "reference").json

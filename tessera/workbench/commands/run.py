@@ -44,6 +44,12 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="A .npy file, .npz, or a folder.")
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", min=1, help="Jumps of one block of threads after which a kernel is endless (emulator)."
+        ),
+    ] = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_json: JsonOption = False,
@@ -52,11 +58,14 @@ def run(
     import time
 
     from tessera.workbench.draw import complete, read_files, say_drawn
+    from tessera.workbench.failure import UsageError
     from tessera.workbench.opening import choose_program, open_runtime
     from tessera.workbench.specs import parse_sizes
 
+    if steps is not None and device != "emulator":
+        raise UsageError(f"--steps: {device} does not count them", hint="--device emulator does")
     sizes = parse_sizes(size or ())
-    with open_runtime(target, device, spec) as runtime:
+    with open_runtime(target, device, spec, step_budget=steps) as runtime:
         chosen = choose_program(runtime.programs, program)
         drawn = complete(chosen, read_files(chosen, inputs or ()), sizes, seed)
         if not as_json:

@@ -99,8 +99,13 @@ def _pad(body: Values, node: Node, index: Index) -> Name:
         }
         if False in asked.values():
             return outside
+        # An axis of one element has only coordinate 0 in the operand: the place in the result tells more.
         conditions = [
-            f"0 <= {inside.axis(axis)} < {writer.size(shape[axis])}" for axis in padded if not asked[axis]
+            f"{index.axis(axis)} == {before[axis]}"
+            if shape[axis] == 1
+            else f"0 <= {inside.axis(axis)} < {writer.size(shape[axis])}"
+            for axis in padded
+            if not asked[axis]
         ]
     else:
         outside = Name(scalar_math.literal(0, node.dtype))

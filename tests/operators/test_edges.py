@@ -37,6 +37,17 @@ def test_axes_without_elements_are_no_trouble(name: str) -> None:
             np.testing.assert_array_equal(found, expected, err_msg=device)
 
 
+def test_an_axis_of_one_element_is_padded_with_the_fill() -> None:
+    widths = [(3, 2), (0, 1), (1, 0)]
+    x = np.arange(1, 6, dtype=np.float32).reshape(1, 5, 1)
+    specs = [ts.TensorSpec((1, "n", 1))]
+    for device, (alone, computed) in compiled_results(
+        ts.jit(lambda x: (ts.pad(x, widths), ts.pad(x + 1, widths) * 2)), specs, [x]
+    ):
+        np.testing.assert_array_equal(alone, np.pad(x, widths), err_msg=device)
+        np.testing.assert_array_equal(computed, np.pad(x + 1, widths) * 2, err_msg=device)
+
+
 def test_positions_outside_are_brought_back_everywhere() -> None:
     def read(x: Any, i: Any) -> Any:
         return ts.take(x, i, 0), ts.take_along_axis(x, i[:, None] + ts.zeros((1, 2), ts.i64), 0), x[5]

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from tessera.profiler.diagnostics import Diagnostics
     from tessera.profiler.memory_optimizer import MemoryOptimizer
     from tessera.profiler.runtime_optimizer import RuntimeOptimizer
+    from tessera.program.errors import OutOfMemoryError
     from tessera.runtime.deployment import DeploymentPackage
     from tessera.runtime.devices import DeviceFallbackWarning
     from tessera.runtime.model import Model, load_model
+    from tessera.runtime.recovery import ErrorRecovery, clear_gpu_cache
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.workspace import create_memory_pool
     from tessera.serve.server import ProductionServer
@@ -42,14 +44,17 @@ __all__ = [
     "DeploymentPackage",
     "DeviceFallbackWarning",
     "Diagnostics",
+    "ErrorRecovery",
     "MemoryOptimizer",
     "Model",
     "ModelExporter",
+    "OutOfMemoryError",
     "PackageBuilder",
     "ProductionServer",
     "Runtime",
     "RuntimeOptimizer",
     "Stage",
+    "clear_gpu_cache",
     "create_memory_pool",
     "emit_stage",
     "load_model",
@@ -68,15 +73,18 @@ _HOMES = {
     "DeploymentPackage": "tessera.runtime.deployment",
     "DeviceFallbackWarning": "tessera.runtime.devices",
     "Diagnostics": "tessera.profiler",
+    "ErrorRecovery": "tessera.runtime.recovery",
     "MemoryOptimizer": "tessera.profiler.memory_optimizer",
     "Model": "tessera.runtime.model",
     "ModelExporter": "tessera.deploy.export",
+    "OutOfMemoryError": "tessera.program.errors",
     "PackageBuilder": "tessera.package.builder",
     # Rooms with an extra of their own say which one, if a package of it is missing.
     "ProductionServer": "tessera.serve",
     "Runtime": "tessera.runtime.runtime",
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Stage": "tessera.compiler.stages",
+    "clear_gpu_cache": "tessera.runtime.recovery",
     "create_memory_pool": "tessera.runtime.workspace",
     "emit_stage": "tessera.compiler.stages",
     "load_model": "tessera.runtime.model",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tessera.program import bytesize
 from tessera.program.bytesize import format_bytes
@@ -108,6 +109,8 @@ class MemoryPool(Generic[T]):
         self._reserved = 0
         self._in_use = 0
         self._peak = 0
+        with _pools_lock:
+            _pools.add(self)
 
     def acquire(self, size: int) -> Block[T]:
         """A block of at least `size` bytes. Its contents are arbitrary.
@@ -179,6 +182,25 @@ class MemoryPool(Generic[T]):
     def _drop_idle(self) -> None:
         self._reserved -= sum(self._idle.sizes)
         self._idle = _Idle()
+
+
+_pools: weakref.WeakSet[MemoryPool[Any]] = weakref.WeakSet()
+"""Every pool of this process that somebody uses."""
+_pools_lock = threading.Lock()
+
+
+def release_idle(kind: str | None = None) -> int:
+    """Give the idle blocks of every pool back to their devices.
+
+    Args:
+        kind: Only of such devices: `cpu`, `cuda`; None: of all.
+
+    Returns:
+        Bytes given back.
+    """
+    with _pools_lock:
+        pools = list(_pools)
+    return sum(pool.trim() for pool in pools if kind is None or pool.device.partition(":")[0] == kind)
 
 
 def _rounded(size: int) -> int:

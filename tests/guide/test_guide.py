@@ -229,6 +229,44 @@ def test_debug_mode_traces_and_writes_its_report(
     assert "no leak" in page
 
 
+def test_error_recovery_answers_by_its_own_hands_and_by_the_fallback(
+    linear_deployment: Path, rng: np.random.Generator
+) -> None:
+    import logging
+
+    from tessera.deploy import OutOfMemoryError, clear_gpu_cache, load_model
+    from tessera.program.errors import DeviceError
+
+    model = load_model("deployment.tsd")
+    Path("deployment.tsd").rename("model_v1_stable.tsd")
+    failing: list[Exception] = []
+
+    def primary_model(x: np.ndarray[Any, Any]) -> Any:
+        if failing:
+            raise failing[0]
+        return model(x)
+
+    given = {
+        "primary_model": primary_model,
+        "fallback_model": model,
+        "OutOfMemoryError": OutOfMemoryError,
+        "clear_gpu_cache": clear_gpu_cache,
+        "logger": logging.getLogger("guide"),
+        "fallback_response": lambda: "busy",
+    }
+    found = run("error_recovery", given)
+    x = rng.standard_normal((8, 32)).astype(np.float32)
+    np.testing.assert_array_equal(found["robust_inference"](x), model(x))
+    failing.append(OutOfMemoryError("full"))
+    np.testing.assert_array_equal(found["robust_inference"](x), model(x))
+    failing[:] = [ValueError("no")]
+    assert found["robust_inference"](x) == "busy"
+    # What the snippet's own handlers cannot settle, its fallback package does.
+    found["fallback_response"] = lambda: (_ for _ in ()).throw(DeviceError("away"))
+    np.testing.assert_array_equal(found["robust_inference"](x), model(x))
+    assert (found["recovery"].counts.retries, found["recovery"].counts.fallbacks) == (3, 1)
+
+
 def test_production_server_answers_as_written_and_stops_on_sigterm(
     chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
 ) -> None:

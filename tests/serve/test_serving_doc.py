@@ -27,7 +27,7 @@ def test_example_runs_as_written(
     shutil.copy(linear_package, tmp_path / "model.tsd")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TESSERA_DEVICE", "reference")
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     namespace: dict[str, Any] = {"__name__": "manual"}
     exec(compile(example, "docs/serving.md", "exec"), namespace)
     server: ProductionServer = namespace["server"]

@@ -50,6 +50,7 @@ class Runtime:
         memory_pool_size: Most working memory to hold, such as `"4GB"`; None for no limit.
         enable_profiling: Measure every step, see `profile`. It costs a little.
         strict_device: A device that is not there is an error, instead of the CPU taking its place.
+        step_budget: What a block of threads may do on the emulator, see `DeploymentPackage.create_runtime`.
 
     Raises:
         DeviceError: No device can run these programs, or with `strict_device` not this one.

@@ -22,6 +22,7 @@ from tessera.emulator.layout import (
     SITE_BYTES,
     SITES,
 )
+from tessera.emulator.table_search_ir import search_table
 
 SPACES = {"global": 0, "shared": 1, "local": 2}
 ENDED = next(code for code, name in FAULTS.items() if name == "ended")
@@ -126,36 +127,9 @@ in_local:
   br i1 %lok, label %next, label %outside
 in_global:
   br label %search
-search:
-  %low = phi i64 [ 0, %in_global ], [ %low1, %halve ]
-  %high = phi i64 [ %count, %in_global ], [ %high1, %halve ]
-  %empty = icmp uge i64 %low, %high
-  br i1 %empty, label %found, label %halve
-halve:
-  %sum = add i64 %low, %high
-  %mid = lshr i64 %sum, 1
-  %entry = getelementptr [2 x i64], ptr %table, i64 %mid
-  %base = load i64, ptr %entry
-  %right = icmp ule i64 %base, %a
-  %mid1 = add i64 %mid, 1
-  %low1 = select i1 %right, i64 %mid1, i64 %low
-  %high1 = select i1 %right, i64 %high, i64 %mid
-  br label %search
-found:
-  %before = icmp eq i64 %low, 0
-  br i1 %before, label %outside, label %inside
-inside:
-  %index = sub i64 %low, 1
-  %own = getelementptr [2 x i64], ptr %table, i64 %index
-  %start = load i64, ptr %own
-  %length_at = getelementptr i64, ptr %own, i32 1
-  %length = load i64, ptr %length_at
-  %gend = call i64 @llvm.usub.sat.i64(i64 %length, i64 %most)
-  %go = sub i64 %a, %start
-  %gok = icmp ult i64 %go, %gend
-  br i1 %gok, label %cache_global, label %outside
+{search_table(after="in_global", words=2, found="cache_global")}
 cache_global:
-  call void @remember(ptr %cache, i64 %start, i64 %gend, i64 0)
+  call void @remember(ptr %cache, i64 %start, i64 %end, i64 0)
   br label %next
 next:
   %host = phi i64 [ %sh, %keep_shared ], [ %sh, %cache_shared ], [ %lh, %in_local ], [ %far, %there ], [ %a, %cache_global ]

@@ -15,6 +15,7 @@ from tessera.emulator.emit_ir import IOTA, Value, constant
 from tessera.emulator.ir_forms import expand
 from tessera.emulator.layout import SITE_BYTES, SITES
 from tessera.emulator.shadow_ir import MEMORY, UNWRITTEN, V32, Helper, argument
+from tessera.emulator.table_search_ir import search_table
 
 WINDOWS = {"shared": 0x7E, "local": 0x7F}
 _INTENT = {"read": "nowhere", "look": "nowhere"}
@@ -34,34 +35,7 @@ define internal i1 @seek(ptr %ctx, ptr %blk, i32 %site, i64 %a, i64 %size) noinl
   %table = inttoptr i64 %table_int to ptr
   %count = get ctx.table_count
   br label %search
-search:
-  %low = phi i64 [ 0, %0 ], [ %low1, %halve ]
-  %high = phi i64 [ %count, %0 ], [ %high1, %halve ]
-  %empty = icmp uge i64 %low, %high
-  br i1 %empty, label %found, label %halve
-halve:
-  %sum = add i64 %low, %high
-  %mid = lshr i64 %sum, 1
-  %entry = getelementptr [4 x i64], ptr %table, i64 %mid
-  %base = load i64, ptr %entry
-  %right = icmp ule i64 %base, %a
-  %mid1 = add i64 %mid, 1
-  %low1 = select i1 %right, i64 %mid1, i64 %low
-  %high1 = select i1 %right, i64 %high, i64 %mid
-  br label %search
-found:
-  %before = icmp eq i64 %low, 0
-  br i1 %before, label %outside, label %inside
-inside:
-  %index = sub i64 %low, 1
-  %own = getelementptr [4 x i64], ptr %table, i64 %index
-  %start = load i64, ptr %own
-  %length_at = getelementptr i64, ptr %own, i32 1
-  %length = load i64, ptr %length_at
-  %end = call i64 @llvm.usub.sat.i64(i64 %length, i64 %most)
-  %o = sub i64 %a, %start
-  %fits = icmp ult i64 %o, %end
-  br i1 %fits, label %keep, label %outside
+{search_table(after="0", words=4, found="keep")}
 keep:
   %sites = getelementptr i8, ptr %blk, i64 {SITES}
   %skip = mul i32 %site, {SITE_BYTES}

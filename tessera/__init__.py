@@ -37,128 +37,7 @@ if TYPE_CHECKING:
         SiLU,
     )
     from tessera.language.module import Module, Parameter
-    from tessera.language.operators import (
-        abs,
-        adaptive_avg_pool1d,
-        adaptive_avg_pool2d,
-        add,
-        all,
-        any,
-        arange,
-        argmax,
-        argmin,
-        argsort,
-        attention,
-        avg_pool1d,
-        avg_pool2d,
-        batchnorm,
-        broadcast_to,
-        cast,
-        cdiv,
-        ceil,
-        chunk,
-        clip,
-        concat,
-        conv1d,
-        conv2d,
-        conv_transpose1d,
-        conv_transpose2d,
-        cos,
-        cumsum,
-        div,
-        einsum,
-        elu,
-        embedding,
-        eq,
-        erf,
-        exp,
-        exp2,
-        expm1,
-        flip,
-        floor,
-        floordiv,
-        full,
-        gather,
-        ge,
-        gelu,
-        groupnorm,
-        gru_cell,
-        gt,
-        hardsigmoid,
-        hardswish,
-        isinf,
-        isnan,
-        layernorm,
-        le,
-        leaky_relu,
-        linear,
-        log,
-        log1p,
-        log2,
-        log_softmax,
-        logical_and,
-        logical_not,
-        logical_or,
-        logical_xor,
-        lstm_cell,
-        lt,
-        matmul,
-        max,
-        max_pool1d,
-        max_pool2d,
-        maximum,
-        mean,
-        min,
-        minimum,
-        mod,
-        mul,
-        ne,
-        neg,
-        one_hot,
-        ones,
-        pad,
-        pow,
-        prod,
-        reciprocal,
-        relu,
-        repeat,
-        reshape,
-        resize,
-        rmsnorm,
-        roll,
-        round,
-        rsqrt,
-        scatter,
-        scatter_add,
-        sigmoid,
-        sign,
-        silu,
-        sin,
-        softmax,
-        softplus,
-        sort,
-        split,
-        sqrt,
-        square,
-        squeeze,
-        stack,
-        std,
-        sub,
-        sum,
-        take,
-        take_along_axis,
-        tanh,
-        tile,
-        topk,
-        transpose,
-        tril,
-        triu,
-        trunc,
-        unsqueeze,
-        var,
-        where,
-        zeros,
-    )
+    from tessera.language.operators import *
     from tessera.language.tensor import Array, Size, Tensor
     from tessera.program.dtype import (
         DType,
@@ -194,26 +73,12 @@ _EXPORTS: dict[str, str] = {
         "Embedding Flatten GELU LayerNorm Linear MultiHeadAttention RMSNorm ReLU Sequential SiLU"
     ),
     "tessera.language.module": "Module Parameter",
-    "tessera.language.operators": (
-        "abs adaptive_avg_pool1d adaptive_avg_pool2d add all any arange argmax argmin argsort attention "
-        "avg_pool1d avg_pool2d batchnorm broadcast_to cast cdiv ceil chunk clip concat conv1d conv2d "
-        "conv_transpose1d conv_transpose2d cos cumsum div einsum elu embedding eq erf exp exp2 expm1 "
-        "flip floor floordiv full gather ge gelu groupnorm gru_cell gt hardsigmoid hardswish isinf isnan "
-        "layernorm le leaky_relu linear log log1p log2 log_softmax logical_and logical_not logical_or "
-        "logical_xor lstm_cell lt matmul max max_pool1d max_pool2d maximum mean min minimum mod mul ne "
-        "neg one_hot ones pad pow prod reciprocal relu repeat reshape resize rmsnorm roll round rsqrt "
-        "scatter scatter_add sigmoid sign silu sin softmax softplus sort split sqrt square squeeze stack "
-        "std sub sum take take_along_axis tanh tile topk transpose tril triu trunc unsqueeze var where "
-        "zeros"
-    ),
     "tessera.language.tensor": "Array Size Tensor",
     "tessera.program.dtype": "DType bf16 bool f16 f32 f64 f8e4m3 f8e5m2 i16 i32 i64 i8 tf32 u16 u32 u64 u8",
     "tessera.program.errors": "TesseraError",
     "tessera.program.spec": "TensorSpec",
 }
-"""The public names by the module that each lives in."""
-
-_HOMES: dict[str, str] = {name: module for module, names in _EXPORTS.items() for name in names.split()}
+"""The public names that are no operators, by the module that each lives in."""
 
 _MODULES = {"gpu": "tessera.language.gpu"}
 """Public names that are modules."""
@@ -393,6 +258,12 @@ __all__ = [
     "where",
     "zeros",
 ]
+
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(set(__all__) - {"__version__", *_MODULES}, "tessera.language.operators"),
+    **{name: module for module, names in _EXPORTS.items() for name in names.split()},
+}
+"""Where each public name lives: `__all__` is the one list of operators here."""
 
 
 def __getattr__(name: str) -> object:

@@ -46,12 +46,25 @@ def test_public_name_exists(name: str) -> None:
 
 
 def test_all_is_sorted_complete_and_typed() -> None:
+    from tessera.language import operators
+
     assert tessera.__all__ == sorted(tessera.__all__, key=_constants_classes_others)
     assert len(set(tessera.__all__)) == len(tessera.__all__)
     tree = ast.parse(Path(tessera.__file__).read_text())
     (guard,) = [n for n in tree.body if isinstance(n, ast.If)]
     typed = {a.asname or a.name for n in ast.walk(guard) if isinstance(n, ast.ImportFrom) for a in n.names}
+    # The operators, as type-checkers see them: `from tessera.language.operators import *`.
+    assert "*" in typed
+    typed = typed - {"*"} | set(operators.__all__)
     assert typed | {"__version__"} == set(tessera.__all__)
+
+
+def test_public_operators_are_where_the_table_of_names_says() -> None:
+    from tessera.language import operators
+
+    public = {name for name, home in tessera._HOMES.items() if home == operators.__name__}
+    assert public == set(operators.__all__)
+    assert set(tessera._HOMES) | set(tessera._MODULES) | {"__version__"} == set(tessera.__all__)
 
 
 def _constants_classes_others(name: str) -> tuple[int, list[tuple[str, int]]]:

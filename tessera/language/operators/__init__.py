@@ -150,7 +150,6 @@ OPERATORS: tuple[str, ...] = tuple(sorted(set(RULES) - {"getitem"}))
 """The name of every operator."""
 
 __all__ = [
-    "OPERATORS",
     "abs",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",

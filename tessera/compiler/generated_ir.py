@@ -38,7 +38,12 @@ class _Loop:
 
 
 def write_body(
-    values: Values, tree: ast.FunctionDef, names: Mapping[str, Any], arguments: Sequence[Value]
+    values: Values,
+    tree: ast.FunctionDef,
+    names: Mapping[str, Any],
+    arguments: Sequence[Value],
+    *,
+    branches: bool = False,
 ) -> None:
     """Write a kernel's statements into an LLVM function.
 
@@ -47,21 +52,24 @@ def write_body(
         tree: The kernel.
         names: Globals of its file.
         arguments: Its parameters' values.
+        branches: Whether of `a if c else b` only what is asked for is computed, however little the other is.
 
     Raises:
         UnknownConstructError: Something that this does not know.
     """
     parameters = [a.arg for a in tree.args.args]
-    walk = _Walk(values, names, dict(zip(parameters, arguments, strict=True)))
+    walk = _Walk(values, names, dict(zip(parameters, arguments, strict=True)), branches=branches)
     walk.body(tree.body)
     if not values.builder.block.is_terminated:
         values.builder.ret_void()
 
 
 class _Walk:
-    def __init__(self, values: Values, names: Mapping[str, Any], fixed: dict[str, Value]) -> None:
+    def __init__(
+        self, values: Values, names: Mapping[str, Any], fixed: dict[str, Value], *, branches: bool
+    ) -> None:
         self.values, self.builder = values, values.builder
-        self.names = names
+        self.names, self.branches = names, branches
         self.fixed = fixed
         """Parameters and arrays: never assigned again."""
         self.variables: dict[str, _Variable] = {}
@@ -308,7 +316,7 @@ class _Walk:
 
     def either(self, node: ast.IfExp) -> Operand:
         condition = self.values.truth(self.expression(node.test))
-        if _is_plain(node.body) and _is_plain(node.orelse):
+        if not self.branches and _is_plain(node.body) and _is_plain(node.orelse):
             first, second = self.alike(self.expression(node.body), self.expression(node.orelse))
             return Value(first.type, self.builder.select(condition, first.llvm, second.llvm))
         ends: list[tuple[Any, Value]] = []
@@ -317,17 +325,18 @@ class _Walk:
                 with branch:
                     value = self.values.typed(self.expression(part))
                     ends.append((self.builder.block, value))
-        first, second = self.alike(ends[0][1], ends[1][1])
-        joined = self.builder.phi(first.llvm.type)
+        kind = self.values.common_type(ends[0][1].type, ends[1][1].type)
+        joined = self.builder.phi(self.values.target.get_value_type(kind))
         for block, value in ends:
-            joined.add_incoming(value.llvm, block)
-        return Value(first.type, joined)
+            # Converted where the branch ends: before the two meet.
+            with self.builder.goto_block(block):
+                joined.add_incoming(self.values.cast(value, kind).llvm, block)
+        return Value(kind, joined)
 
     def alike(self, first: Operand, second: Operand) -> tuple[Value, Value]:
         one, other = self.values.typed(first), self.values.typed(second)
-        if one.type == other.type:
-            return one, other
-        raise UnknownConstructError(f"{one.type} or {other.type}")
+        kind = self.values.common_type(one.type, other.type)
+        return self.values.cast(one, kind), self.values.cast(other, kind)
 
     def subscript(self, node: ast.Subscript) -> Operand:
         base = self.expression(node.value)

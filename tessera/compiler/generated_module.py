@@ -29,6 +29,7 @@ def lower_generated(
     fast_math: bool = False,
     threads: int | None = None,
     noalias: Sequence[bool] = (),
+    branches: bool = False,
 ) -> CudaIR:
     """Lower a kernel that the code generator wrote, without numba-cuda's type inference.
 
@@ -41,6 +42,7 @@ def lower_generated(
         fast_math: Fast floating-point arithmetic.
         threads: Threads per block of every launch, if known.
         noalias: For each argument, whether nothing else points at its memory.
+        branches: Whether `a if c else b` is a branch also where computing both would be less work.
 
     Raises:
         UnknownConstructError: It has something that only `lower_cuda` knows.
@@ -76,7 +78,8 @@ def lower_generated(
         # Variables' stack slots go to the first block, which ends when all are known.
         entry, body = (function.append_basic_block(name) for name in ("entry", "body"))
         with target.push_code_library(library):
-            write_body(Values((typing, target), types, ir.IRBuilder(body)), tree, names, arguments)
+            values = Values((typing, target), types, ir.IRBuilder(body))
+            write_body(values, tree, names, arguments, branches=branches)
         ir.IRBuilder(entry).branch(body)
         library.add_ir_module(module)
         return library_ir(library, tree.name)

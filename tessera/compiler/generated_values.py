@@ -116,6 +116,19 @@ class Values:
             return value
         return Value(kind, self.target.cast(self.builder, value.llvm, value.type, kind))
 
+    def common_type(self, one: Any, other: Any) -> Any:
+        """The type of what is a value of one type or of another, as Numba joins them.
+
+        Raises:
+            UnknownConstructError: They are not alike, nor integers of one signedness.
+        """
+        if one == other:
+            return one
+        integers = isinstance(one, self.types.Integer) and isinstance(other, self.types.Integer)
+        if not integers or one.signed != other.signed:
+            raise UnknownConstructError(f"{one} or {other}")
+        return max(one, other, key=lambda kind: kind.bitwidth)
+
     def apply(self, function: Known, operands: Sequence[Operand], *, literal: bool = False) -> Value:
         """A call of a function that numba-cuda knows.
 

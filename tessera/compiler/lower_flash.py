@@ -274,13 +274,13 @@ class _Flash:
             writer.line(f"o{f}_{c} = ({parts})")
         for step in range(tile.keys // 16):
             for f in range(tile.fragments):
-                writer.line(f"x{f} = {softmax.packed(f, step, self.kind)}")
+                writer.line(f"weights{f} = {softmax.packed(f, step, self.kind)}")
             for column in range(0, tile.width, 16):
                 writer.line(f"y = gpu.ldmatrix_x4_trans({self.values.address('v_at', column, 16 * step)})")
                 for f, half in itertools.product(range(tile.fragments), (0, 1)):
                     total = f"o{f}_{column // 8 + half}"
                     pair = f"(y[{2 * half}], y[{2 * half + 1}])"
-                    writer.line(f"{total} = gpu.{self.heads.product.mma}(x{f}, {pair}, {total})")
+                    writer.line(f"{total} = gpu.{self.heads.product.mma}(weights{f}, {pair}, {total})")
 
     def _store(self, place: Place) -> None:
         """The result, through shared memory, so that neighbouring lanes write neighbouring elements."""

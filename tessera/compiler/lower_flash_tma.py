@@ -329,7 +329,7 @@ class _Warpgroups:
 
     def _pack(self, softmax: OnlineSoftmax, turn: str) -> None:
         for step in range(self.ring.keys // 16):
-            self.writer.line(f"x{step} = {softmax.packed(0, step, self.kind, turn)}")
+            self.writer.line(f"weights{step} = {softmax.packed(0, step, self.kind, turn)}")
 
     def _score(self) -> None:
         """Start the product of queries and a tile of keys."""
@@ -356,7 +356,7 @@ class _Warpgroups:
         for step in range(ring.keys // 16):
             at = f"v_at + {step * 16 * _ROW}"
             right = f"gpu.wgmma_descriptor({at}, {ring.keys * _ROW}, {_ATOM}, {_ROW})"
-            writer.line(f"o = gpu.wgmma_{self.kind}_trans(o, x{step}, {right}, 1, 0, 1)")
+            writer.line(f"o = gpu.wgmma_{self.kind}_trans(o, weights{step}, {right}, 1, 0, 1)")
         writer.line("gpu.wgmma_commit()")
 
     def _store(self, place: Place) -> None:

@@ -124,8 +124,13 @@ def ptx_arch(kernel: CudaKernel, options: ToolOptions) -> str:
     return "sm_70"
 
 
-def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
+def lower(kernel: CudaKernel, options: ToolOptions, *, branches: bool = False) -> CudaIR:
     """LLVM modules of `kernel`; serves every target of the same `lowering_class`.
+
+    Args:
+        kernel: What to lower.
+        options: The target, and how to compile for it.
+        branches: Whether what is lowered in one walk has a branch for each `a if c else b`.
 
     Raises:
         numba.core.errors.NumbaError: The kernel does not type or lower.
@@ -145,7 +150,7 @@ def lower(kernel: CudaKernel, options: ToolOptions) -> CudaIR:
     if kernel.source is not None and not (options.lineinfo or options.debug):
         tree = next(n for n in parsed_module(kernel.source).body if isinstance(n, ast.FunctionDef))
         with suppress(UnknownConstructError):
-            return lower_generated(tree, kernel.function.__globals__, kinds, **common)
+            return lower_generated(tree, kernel.function.__globals__, kinds, **common, branches=branches)
     return lower_cuda(kernel.function, kinds, lineinfo=options.lineinfo, debug=options.debug, **common)
 
 

@@ -104,6 +104,8 @@ def lowered(body: str) -> Any:
         "t = (x[0], x[1])\na, b = t\nx[2] = a if n > 1 and x[3] > a else t[1]",
         "if 0 <= n < 7 < n + 3:\n    x[n] = float32(1)",
         "if n == 3:\n    return\nelse:\n    x[0] = float32(-n)\nx[1] = x[0]",
+        "x[0] = float32(n if n > 2 else cuda.threadIdx.x)",
+        "t = cuda.threadIdx.x\nx[t] = float32(t - 16 if n > 2 else t)",
         "tile = cuda.shared.array((4, 8), float32)\ntile[n, 2] = x[0]\nx[1] = tile[3, 4]",
     ],
 )
@@ -122,6 +124,7 @@ def test_part_of_python_that_kernels_are_generated_in(body: str) -> None:
         "for v in x:\n    pass",
         "for i in range(n, 0, -1):\n    x[i] = float32(1)",
         "x[0] = float32(1) if 0 < x[1] < 3 else float32(2)",
+        "x[0] = float32(1) if n > 2 else n",
         "return n",
         "try:\n    x[0] = float32(1)\nfinally:\n    pass",
         "x[0] = cuda.nothing",
@@ -137,6 +140,26 @@ def test_hand_written_kernels_are_lowered_by_numba() -> None:
     kernel = CudaKernel("f", lambda: None, ())
     assert kernel.source is None
     assert dataclasses.replace(kernel, source="def f(): pass").source is not None
+
+
+@pytest.mark.parametrize("other", ["t - 16", "int64(x[t])"])
+def test_integers_of_two_widths_join_to_the_wider(other: str) -> None:
+    made = lowered(f"t = cuda.threadIdx.x\nwide = {other} if n > 2 else t\nx[0] = float32(wide)").modules[0]
+    assert '%"wide" = alloca i64' in made
+
+
+def test_conditions_become_branches_where_asked() -> None:
+    from numba.cuda import types
+
+    tree = ast.parse("def f(x, n):\n    x[0] = float32(1) if n > 2 else float32(2)").body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    kinds = abi.numba_types(("f32*", "i64"), types)
+    texts = [
+        lower_generated(tree, {"float32": types.float32}, kinds, cc=(8, 0), branches=asked).modules[0]
+        for asked in (False, True)
+    ]
+    assert ["select" in text for text in texts] == [True, False]
+    assert ["phi" in text for text in texts] == [False, True]
 
 
 def test_kernel_that_spills_gets_the_better_of_both_front_ends(monkeypatch: pytest.MonkeyPatch) -> None:

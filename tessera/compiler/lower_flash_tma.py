@@ -307,7 +307,9 @@ class _Warpgroups:
             writer.line("o = gpu.wgmma_wait(0, o)")
             self._release("v")
             parts = (f"o[{i}] * fade0_{i // 2 % 2}" for i in range(self.heads.width // 2))
-            writer.line(f"o = ({', '.join(parts)})")
+            # Numba fails on a tuple of more than 30 parts under a name that has other values too.
+            writer.line(f"faded = ({', '.join(parts)})")
+            writer.line("o = faded")
             self._pack(softmax, "b")
         with writer.block("if (thread & 127) == 0"):
             writer.line("gpu.mbarrier_arrive(q_empty)")

@@ -137,7 +137,7 @@ class _Mma:
             )
             node = self.matrices.operands[position]
             view = self.matrices.views[position]
-            patches = self.matrices.patches if position == 1 else None
+            patches = self.matrices.patches_of(position)
             lines = self.node.shape[axis]
             side = Side(prefix, node, position == 0, layout, Name(first), lines, self.depth, view, patches)
             kind = self._loader(patches)

@@ -178,7 +178,7 @@ class _Wgmma:
             layout = SharedOperand(outer, itemsize, self.matrices.along_depth[position])
             node, view = self.matrices.operands[position], self.matrices.views[position]
             lines = self.node.shape[axis]
-            patches = self.matrices.patches if position == 1 else None
+            patches = self.matrices.patches_of(position)
             side = Side(prefix, node, position == 0, layout, Name(first), lines, self.depth, view, patches)
             loader = copies_for(patches)(self.body, self.matrices, side, batch, tile.sums.threads)
             loader.prepare()

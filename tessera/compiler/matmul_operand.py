@@ -38,7 +38,13 @@ class Matrices:
     along_depth: tuple[bool, bool]
     """Whether neighbours in memory are neighbours along the depth."""
     patches: Patches | None = None
-    """The right operand, where it is windows over memory rather than a view of it."""
+    """An operand that is windows over memory rather than a view of it."""
+    gathered: int = 1
+    """Which one that is."""
+
+    def patches_of(self, position: int) -> Patches | None:
+        """The windows that the left or right operand is, if it is."""
+        return self.patches if position == self.gathered else None
 
     @property
     def copied(self) -> bool:
@@ -56,8 +62,9 @@ class Matrices:
         each = size // self.product.dtype.itemsize
         for position, view in enumerate(self.views):
             along = self.along_depth[position]
-            if position == 1 and self.patches is not None:
-                found += self.patches.conditions(each)
+            windows = self.patches_of(position)
+            if windows is not None:
+                found += windows.conditions(each)
                 continue
             if view is None or not (along or self.product.dtype.itemsize > 1):
                 return None
@@ -87,10 +94,16 @@ def find_matrices(
         for position, (view, operand) in enumerate(zip(views, operands, strict=True))
     ]
     left, right = operands
-    patches = find_patches(graph, right, computes) if views[1] is None else None
-    if patches is not None:
-        along[1] = True
-    return Matrices(core, PRODUCTS[kind], (left, right), (views[0], views[1]), (along[0], along[1]), patches)
+    pair = (views[0], views[1])
+    for position, operand in ((1, right), (0, left)):
+        if views[position] is not None:
+            continue
+        windows = find_patches(graph, operand, computes, left=position == 0)
+        if windows is not None:
+            along[position] = True
+            both = (along[0], along[1])
+            return Matrices(core, PRODUCTS[kind], (left, right), pair, both, windows, position)
+    return Matrices(core, PRODUCTS[kind], (left, right), pair, (along[0], along[1]))
 
 
 def _uncast(

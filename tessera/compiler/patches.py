@@ -59,13 +59,16 @@ class Patches:
         )
 
 
-def find_patches(graph: Graph, operand: int, computes: Callable[[int], bool]) -> Patches | None:
+def find_patches(
+    graph: Graph, operand: int, computes: Callable[[int], bool], *, left: bool
+) -> Patches | None:
     """The windows that an operand is, or None where it is something else.
 
     Args:
         graph: The graph.
-        operand: A product's right operand.
+        operand: A product's operand.
         computes: Whether a node is computed in the kernel, rather than in memory.
+        left: Whether it is the left one, with places as rows.
     """
     chain = _chain(graph, operand, computes)
     if chain is None:
@@ -74,12 +77,14 @@ def find_patches(graph: Graph, operand: int, computes: Callable[[int], bool]) ->
     fill = graph.nodes[windows.inputs[1]]
     moves = attr_ints(windows, "strides")
     rank = len(moves)
-    order = (0, *range(2, rank + 2), 1, *range(rank + 2, 2 * rank + 2))
+    deep, across = (*range(2, rank + 2), 1), tuple(range(rank + 2, 2 * rank + 2))
+    order = (0, *across, *deep) if left else (0, *deep, *across)
     if len(windows.shape) != 2 * rank + 2 or attr_ints(turned, "perm") != order:
         return None
     _, channels, *rest = windows.shape
     window, places = rest[:rank], tuple(rest[rank:])
-    if graph.nodes[operand].shape[1:] != (product(window) * channels, product(places)):
+    sizes = (product(window) * channels, product(places))
+    if graph.nodes[operand].shape[1:] != (sizes[::-1] if left else sizes):
         return None
     view = strided_view(graph, windows.inputs[0], computes)
     fixed = tuple(size for size in (channels, *window) if isinstance(size, int))

@@ -71,7 +71,7 @@ def test_any_convolution_agrees_with_float64(
 
 
 @pytest.mark.slow
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(
     channels=st.integers(1, 20), out=st.integers(1, 20), size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
     window=st.tuples(st.integers(1, 4), st.integers(1, 4)), stride=st.integers(1, 3),

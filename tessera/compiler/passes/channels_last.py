@@ -7,11 +7,13 @@ it, and never written out. Weights are packed when the program is loaded, where 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import msgspec
 
 from tessera.compiler.matrix_units import PRODUCTS, MatrixUnits
+from tessera.compiler.passes.channels_flow import Flow
 from tessera.compiler.passes.rewrite import Rewriter, rewrite
 from tessera.program.dim import Dim, product
 from tessera.program.dtype import DType
@@ -19,6 +21,11 @@ from tessera.program.graph import Attr, Graph, Node
 
 CHUNK_BYTES = 16
 """Bytes of one copy: channels are filled up to a multiple with zeros."""
+
+_ROWS = 128
+"""Rows of a tile of warpgroups."""
+_LEAST_FILL = 0.75
+"""Share of them that places must fill: 14 × 14 do, as they fill 256 columns; 7 × 7 fill 64 columns better."""
 
 Shape = tuple[Dim, ...]
 
@@ -44,23 +51,91 @@ def lay_channels_last(graph: Graph, units: MatrixUnits) -> Graph:
         graph: As it would be grouped.
         units: What the targets' tensor cores do.
     """
+    flow, numbers = _flow(graph, units), itertools.count()
+    lasts: dict[int, int] = {}
     copies: dict[object, int] = {}
+    memory: set[int] = set()
 
     def visit(rewriter: Rewriter, node: Node) -> int:
-        found = _convolution(rewriter, node, units) if node.op == "matmul" else None
-        return rewriter.add(node) if found is None else _Layout(rewriter, node, found, copies).product()
+        index = next(numbers)
+        known = _Values(rewriter, lasts, copies, memory)
+        last = None
+        if node.op == "matmul":
+            flows = index in flow.wanted or node.inputs[1] in lasts or _behind(rewriter, node) in lasts
+            found = _convolution(rewriter, node, units, plain=flows)
+            if found is None:
+                return rewriter.add(node)
+            layout = _Layout(rewriter, node, found, known)
+            if index not in flow.wanted:
+                return layout.product()
+            last = layout.product_last()
+        elif index in flow.wanted:
+            last = known.pointwise(node) if node.op != "reshape" else known.reshaped(node)
+        if last is None:
+            return rewriter.add(node)
+        first = known.first(last, node)
+        lasts[first] = last
+        if flow.in_memory(index):
+            memory.add(first)
+        return first
 
     return rewrite(graph, visit)
 
 
-def _convolution(rewriter: Rewriter, node: Node, units: MatrixUnits) -> _Convolution | None:
+def _behind(rewriter: Rewriter, product: Node) -> int:
+    """What a product's right operand is a reshape of."""
+    columns = rewriter.operand(product, 1)
+    return columns.inputs[0] if columns.op == "reshape" else product.inputs[1]
+
+
+def _flow(graph: Graph, units: MatrixUnits) -> Flow:
+    rewriter = Rewriter()
+    rewriter.nodes.extend(graph.nodes)
+    found = {
+        index: _convolution(rewriter, node, units, plain=True)
+        for index, node in enumerate(graph.nodes)
+        if node.op == "matmul"
+    }
+
+    slides = any(it is not None and it.windows is not None for it in found.values())
+
+    def multiplies(index: int) -> bool:
+        it = found.get(index)
+        if it is None or not slides or not _fills_rows(graph.nodes[index].shape[-1], units):
+            return False
+        # Rows of 16-bit places alone can be read across the depth.
+        return it.windows is not None or it.dtype.itemsize == 2
+
+    return Flow(
+        graph,
+        multiplies=multiplies,
+        reads=lambda index: found.get(index) is not None,
+        chunk=lambda node: CHUNK_BYTES // node.dtype.itemsize,
+    )
+
+
+def _fills_rows(places: Dim, units: MatrixUnits) -> bool:
+    """Whether places fill tiles as rows of a product as well as they do as its columns.
+
+    Warpgroups have tiles of 128 rows, and of 64 columns for small images; other tiles are square.
+    """
+    if not units.warpgroups or not isinstance(places, int):
+        return True
+    return places >= _LEAST_FILL * _ROWS * -(-places // _ROWS)
+
+
+def _convolution(rewriter: Rewriter, node: Node, units: MatrixUnits, *, plain: bool) -> _Convolution | None:
+    """The convolution that a product is, or None; with `plain`, one that needs no copy too."""
     nodes = rewriter.nodes
     rows, columns = (nodes[i] for i in node.inputs)
-    if len(rows.shape) != 2 or len(columns.shape) != 3 or columns.op != "reshape":
+    if len(rows.shape) != 2 or len(columns.shape) != 3 or (columns.op != "reshape" and not plain):
         return None
-    inner = nodes[columns.inputs[0]]
+    inner = nodes[columns.inputs[0]] if columns.op == "reshape" else columns
     windows = columns.inputs[0] if inner.op == "windows" else None
-    source = inner.inputs[0] if windows is not None else columns.inputs[0]
+    source = columns.inputs[0] if columns.op == "reshape" else node.inputs[1]
+    source = source if windows is None else inner.inputs[0]
+    if windows is None and nodes[source].shape[:2] != columns.shape[:2]:
+        return None
     shape = nodes[source].shape
     if len(shape) not in (3, 4) or not isinstance(shape[1], int):
         return None
@@ -73,7 +148,7 @@ def _convolution(rewriter: Rewriter, node: Node, units: MatrixUnits) -> _Convolu
     dtype = nodes[source].dtype
     if not units.multiplies(dtype) or node.dtype not in PRODUCTS[dtype].results:
         return None
-    if windows is None and not _misaligned(shape, columns.shape, dtype):
+    if windows is None and not plain and not _misaligned(shape, columns.shape, dtype):
         return None
     return _Convolution(left, source, windows, dtype)
 
@@ -110,14 +185,68 @@ def _keeps(source: DType, wanted: DType, units: MatrixUnits) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class _Values:
+    """What is known of values in the new graph."""
+
+    rewriter: Rewriter
+    lasts: dict[int, int]
+    """Values that are computed with their channels last, by what stands for them in order."""
+    copies: dict[object, int]
+    """Copies made so far, by what they are of: convolutions of one tensor share its copy."""
+    memory: set[int]
+    """Those of `lasts` that are read where they were written."""
+
+    def pointwise(self, node: Node) -> int:
+        """The same operator, its operands with their channels last."""
+        inputs = tuple(self._last(i, len(node.shape)) for i in node.inputs)
+        return self.rewriter.add(msgspec.structs.replace(node, inputs=inputs, shape=_moved(node.shape)))
+
+    def reshaped(self, node: Node) -> int:
+        """A reshape that leaves the channels alone."""
+        inner = self._last(node.inputs[0], len(self.rewriter.operand(node).shape))
+        return self.rewriter.add(msgspec.structs.replace(node, inputs=(inner,), shape=_moved(node.shape)))
+
+    def first(self, last: int, node: Node) -> int:
+        """What stands for `node`: its value in order, as a view."""
+        rank = len(node.shape)
+        return self._view("transpose", last, node.shape, {"perm": [0, rank - 1, *range(1, rank - 1)]})
+
+    def _last(self, index: int, rank: int) -> int:
+        """An operand of a tensor of so many axes, with its channels last."""
+        node = self.rewriter.nodes[index]
+        if index in self.lasts:
+            return self.lasts[index]
+        if node.shape == ():
+            return index
+        copy = self.copies.get(index)
+        if copy is not None and self.rewriter.nodes[copy].shape == _moved(node.shape):
+            return copy
+        if node.op == "reshape" and node.shape[:2] == self.rewriter.operand(node).shape[:2]:
+            inner = self._last(node.inputs[0], len(self.rewriter.operand(node).shape))
+            return self._view("reshape", inner, _moved(node.shape), {})
+        shape = (*(1,) * (rank - len(node.shape)), *node.shape)
+        if shape != node.shape:
+            index = self._view("reshape", index, shape, {})
+        return self._view("transpose", index, _moved(shape), {"perm": [0, *range(2, rank), 1]})
+
+    def _view(self, op: str, index: int, shape: Shape, attrs: dict[str, Attr]) -> int:
+        node = self.rewriter.nodes[index]
+        new = Node(op=op, inputs=(index,), shape=shape, dtype=node.dtype, attrs=attrs)
+        return self.rewriter.add(msgspec.structs.replace(new, file=node.file, line=node.line))
+
+
+def _moved(shape: Shape) -> Shape:
+    return (shape[0], *shape[2:], shape[1])
+
+
+@dataclass(frozen=True, slots=True)
 class _Layout:
     """Writes one convolution's new nodes."""
 
     rewriter: Rewriter
     matmul: Node
     found: _Convolution
-    copies: dict[object, int]
-    """Copies made so far, by what they are of: convolutions of one tensor share its copy."""
+    known: _Values
 
     @property
     def channels(self) -> int:
@@ -137,14 +266,47 @@ class _Layout:
         rank = len(self.rewriter.nodes[self.found.source].shape) - 2
         window = (1,) * rank if node is None else node.shape[2 : 2 + rank]
         one = all(isinstance(size, int) and size == 1 for size in window)
-        columns = self._places() if one or node is None else self._windows(node, rank)
+        flows = self.found.source in self.known.memory
+        columns = self._windows(node, rank) if node is not None and (flows or not one) else self._places()
         rows = self._weights(window)
         rows, columns = (self._widened(i) for i in (rows, columns))
         return self.rewriter.add(msgspec.structs.replace(self.matmul, inputs=(rows, columns)))
 
+    def product_last(self) -> int:
+        """The same with the results' channels last: windows are the rows of the product."""
+        product = self.rewriter.nodes[self.product()]
+        rows, columns = (self._turned(i) for i in product.inputs)
+        batch, out, area = product.shape
+        last = msgspec.structs.replace(product, inputs=(columns, rows), shape=(batch, area, out))
+        return self.rewriter.add(last)
+
+    def _turned(self, index: int) -> int:
+        """The transpose of a matrix; windows are turned before they are made one."""
+        node = self.rewriter.nodes[index]
+        if node.op == "cast":
+            return self._widened(self._turned(node.inputs[0]))
+        inner = self.rewriter.operand(node) if node.op == "reshape" else node
+        shape = (*node.shape[:-2], node.shape[-1], node.shape[-2])
+        if inner.op != "transpose" or self.rewriter.operand(inner).op != "windows":
+            order = tuple(range(len(shape)))
+            return self._transpose(index, (*order[:-2], order[-1], order[-2]), shape)
+        over = self.rewriter.operand(inner)
+        rank = len(over.shape) // 2 - 1
+        order = (0, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2), 1)
+        turned = self._transpose(inner.inputs[0], order, tuple(over.shape[axis] for axis in order))
+        return self._reshape(turned, shape)
+
     def _places(self) -> int:
         """Windows of one element: places that are multiplied are copied, (batch, places, channels)."""
+        source = self.found.source
+        if source in self.known.memory:
+            last = self.known.lasts[source]
+            batch, *sizes, channels = self.rewriter.nodes[last].shape
+            whole = self._reshape(last, (batch, product(tuple(sizes)), channels))
+            return self._transpose(whole, (0, 2, 1), (batch, channels, product(tuple(sizes))))
         node = self._narrow_columns()
+        if not self._copied():
+            return node
         batch, channels, area = self.rewriter.nodes[node].shape
         last = self._transpose(node, (0, 2, 1), (batch, area, channels))
         copy = self._copy(self._fill(last))
@@ -172,10 +334,13 @@ class _Layout:
         batch, _, *sizes = self.rewriter.nodes[self.found.source].shape
         spatial = tuple(range(2, rank + 2))
         source = self.found.source
-        if source not in self.copies:
+        if source in self.known.memory:
+            copy = self.known.lasts[source]
+        elif source in self.known.copies:
+            copy = self.known.copies[source]
+        else:
             last = self._transpose(source, (0, *spatial, 1), (batch, *sizes, self.channels))
-            self.copies[source] = self._copy(self._fill(last))
-        copy = self.copies[source]
+            copy = self.known.copies[source] = self._copy(self._fill(last))
         back = (0, rank + 1, *range(1, rank + 1))
         first = self._transpose(copy, back, (batch, self.padded, *sizes))
         window, places = windows.shape[2 : 2 + rank], windows.shape[2 + rank :]
@@ -188,12 +353,21 @@ class _Layout:
         """(out, window · channels), packed."""
         nodes = self.rewriter.nodes
         out, rank = nodes[self.found.rows].shape[0], len(window)
-        if product(window) == 1 and self.padded == self.channels:
+        one = product(window) == 1
+        if one and (self.padded == self.channels or not self._copied()):
             return self.found.rows
         apart = self._reshape(self.found.rows, (out, self.channels, *window))
         turned = self._transpose(apart, (0, *range(2, rank + 2), 1), (out, *window, self.channels))
         filled = self._fill(turned)
         return self._reshape(self._copy(filled), (out, product(window) * self.padded))
+
+    def _copied(self) -> bool:
+        """Whether places that do not come with their channels last are copied so."""
+        if self.found.windows is not None:
+            return True
+        nodes = self.rewriter.nodes
+        shape = nodes[self.found.source].shape
+        return _misaligned(shape, nodes[self.matmul.inputs[1]].shape, self.found.dtype)
 
     def _fill(self, node: int) -> int:
         """The last axis filled up with zeros."""

@@ -61,9 +61,9 @@ def test_leak_check_finds_memory_that_calls_keep(model: Model, monkeypatch: pyte
     kept = []
     plain = model.runtime.execute
 
-    def leaking(*given: object) -> object:
+    def leaking(*given: object, **options: object) -> object:
         kept.append(np.ones(1000))
-        return plain(*given)
+        return plain(*given, **options)
 
     monkeypatch.setattr(model.runtime, "execute", leaking)
     leaks = debug.check_memory_leaks(calls=10)

@@ -25,6 +25,8 @@ _MACHINE, _EM_CUDA = slice(18, 20), 190
 """Where an ELF file says for which machine it is. Source: ELF, "e_machine"."""
 _LABEL = re.compile(r"^\s*(?P<label>\.L\w+):")
 _CODE = re.compile(r"^\s*/\*(?P<offset>[0-9a-f]{4,})\*/\s+(?P<text>.*?)\s*;?\s*$")
+_FATAL = re.compile(r"^nvdisasm fatal\s*:\s*")
+_DAMAGED = re.compile(r"invalid ELF|appears truncated|Invalid symbol")
 _OPCODE = re.compile(r"^(?:\{\s*)?(?:@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)")
 
 
@@ -87,12 +89,13 @@ def kernels_of(cubin: bytes, file: str = "the file") -> tuple[str, ...]:
     return names
 
 
-def disassemble(cubin: bytes, kernel: str) -> tuple[Instruction, ...]:
+def disassemble(cubin: bytes, kernel: str, file: str = "the cubin") -> tuple[Instruction, ...]:
     """The instructions of one kernel of a cubin, in order.
 
     Args:
         cubin: An ELF file for a GPU.
         kernel: Entry name.
+        file: Its name, for errors.
 
     Raises:
         MissingDependencyError: There is no nvdisasm.
@@ -103,13 +106,13 @@ def disassemble(cubin: bytes, kernel: str) -> tuple[Instruction, ...]:
         raise MissingDependencyError(
             "showing SASS needs nvdisasm, which is not here", hint="pip install 'tessera[compile]'"
         )
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        text = _run(tool, file.name)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as copy:
+        copy.write(cubin)
+        copy.flush()
+        text = _run(tool, copy.name, shown=file)
     found = list(_instructions(text, kernel))
     if not found:
-        raise ToolchainError(f"nvdisasm finds no kernel {kernel!r} in the cubin")
+        raise ToolchainError(f"nvdisasm finds no kernel {kernel!r} in {file}")
     # What fills the last cache line is never reached.
     while len(found) > 1 and found[-1].text == "NOP":
         found.pop()
@@ -123,20 +126,22 @@ def disassembler_version(tool: Path) -> str:
     return match[1] if match else ""
 
 
-def _run(tool: Path, *arguments: str) -> str:
-    options = [] if arguments == ("--version",) else ["--print-line-info", "--print-code"]
+def _run(tool: Path, argument: str, *, shown: str = "") -> str:
+    options = [] if argument == "--version" else ["--print-line-info", "--print-code"]
     try:
-        done = subprocess.run([tool, *options, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run([tool, *options, argument], capture_output=True, text=True, check=False)
     except OSError as error:
         raise ToolchainError(
             f"{tool} cannot be run: {error.strerror}", hint="unset TESSERA_NVDISASM, or let it name nvdisasm"
         ) from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
+        # It names the copy that it was given, which is gone by now.
+        reason = _FATAL.sub("", said[-1]).replace(argument, shown) if said else f"status {done.returncode}"
         raise ToolchainError(
-            f"nvdisasm cannot read the cubin: {said[-1] if said else done.returncode}",
+            f"nvdisasm cannot read {shown or tool}: {reason}",
             hint="the file is damaged: make it again"
-            if "invalid ELF" in done.stderr
+            if _DAMAGED.search(reason)
             else "nvdisasm 13 reads sm_75 and later: --arch sm_80, or name another one in TESSERA_NVDISASM",
         )
     return done.stdout

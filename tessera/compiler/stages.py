@@ -265,15 +265,15 @@ def _ptx_to_cubin(given: Stage, options: ToolOptions, file: str) -> tuple[bytes,
 
 
 def _cubin_to_sass(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, Resources | None]:
-    del options, file
-    texts = [f"// {name}\n{_listing(given.data, name)}\n" for name in given.kernels]
+    del options
+    texts = [f"// {name}\n{_listing(given.data, name, file or 'the cubin')}\n" for name in given.kernels]
     return "\n".join(texts).encode(), None
 
 
-def _listing(cubin: bytes, kernel: str) -> str:
+def _listing(cubin: bytes, kernel: str, file: str) -> str:
     from tessera.compiler.sass import with_source
 
-    return with_source(disassemble(cubin, kernel), None, [])
+    return with_source(disassemble(cubin, kernel, file), None, [])
 
 
 _STEPS: Mapping[str, Callable[[Stage, ToolOptions, str], tuple[bytes, Resources | None]]] = {

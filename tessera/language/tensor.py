@@ -32,7 +32,10 @@ def annotated(kind: type, params: object, *, example: str) -> Any:
     """
     dtype, *sizes = params if isinstance(params, tuple) else (params,)
     if not isinstance(dtype, DType):
-        raise SpecError(f"ts.{kind.__name__}[{dtype!r}, …]: the dtype comes first", hint=example)
+        raise SpecError(
+            f"ts.{kind.__name__}[{dtype!r}, …]: the dtype comes first, and {dtype!r} is none of Tessera's",
+            hint=example,
+        )
     return Annotated[kind, TensorSpec(tuple(sizes), dtype)]
 
 

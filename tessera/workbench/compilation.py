@@ -107,6 +107,9 @@ def make_request(
 ) -> Request:
     """The request that options and the project file make together.
 
+    Without `default_arch` the target itself, a stage's file, names its architecture: what the project
+    compiles for does not count then.
+
     Raises:
         UsageError: There is no such file, or a spec names no argument.
         ArchitectureError: An architecture is unknown.
@@ -118,7 +121,7 @@ def make_request(
     level = optimization_level if optimization_level is not None else configured
     return Request(
         target=target,
-        arch=targets(arch or (), project, default_arch),
+        arch=targets(arch or (), project, default_arch) if arch or default_arch else (),
         specs=parse_named_specs(spec or ()),
         optimization_level=level,
         fast_math=fast_math if fast_math is not None else bool(project.compile.get("fast_math", False)),

@@ -114,7 +114,9 @@ def show(stages: Sequence[Stage], out: Path | None, *, as_json: bool, timings: b
             needs = stage.resources
             known = needs is not None and needs.registers is not None
             more = f", {needs.registers} registers, {needs.spill_bytes} B spilled" if known and needs else ""
-            print(f"wrote {visible(short_path(str(place)))} ({stage.target}{more})")
+            # The text of a cubin from elsewhere: nothing here has asked what it was assembled for.
+            facts = f" ({stage.target}{more})" if stage.target else ""
+            print(f"wrote {visible(short_path(str(place)))}{facts}")
         if timings:
             spent = "  ".join(f"{k} {v * 1e3:.0f} ms" for k, v in stage.seconds.items() if v)
             print(f"// {spent}" if place is None else f"  {spent}")

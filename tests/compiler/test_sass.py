@@ -72,10 +72,12 @@ def test_kernel_that_is_not_there_is_named() -> None:
         disassemble(cubin(), "daxpy")
 
 
-def test_cut_cubin_is_refused() -> None:
+def test_cut_cubin_is_refused_by_its_own_name() -> None:
     data = cubin()
-    with pytest.raises(ToolchainError):
-        disassemble(data[: len(data) // 2], "saxpy")
+    with pytest.raises(ToolchainError, match=r"nvdisasm cannot read mine\.cubin") as caught:
+        disassemble(data[: len(data) // 2], "saxpy", "mine.cubin")
+    assert "/tmp" not in caught.value.message
+    assert "damaged" in str(caught.value.hint)
 
 
 def test_disassembler_of_the_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

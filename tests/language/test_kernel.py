@@ -134,6 +134,7 @@ def test_missing_annotation_is_at_its_parameter() -> None:
         (ts.Tensor[ts.f32, "n"], "is neither"),
         (ts.Array[ts.f32], "array 'v' has no axes"),
         ('ts.Array["n", ts.f32]', "the dtype comes first"),
+        ('ts.Array[np.float32, "n"]', "float32'> is none of Tessera's"),
         ("ts.Array[ts.f32, -1]", "size -1 of axis 0 is negative"),
     ],
 )

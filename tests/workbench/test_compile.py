@@ -318,6 +318,17 @@ def test_stages_are_written_and_taken_further(tessera: Tessera, project: Path) -
     assert shown.status == 0
     assert "EXIT" in shown.out
     assert tessera("compile", "out/sm_80/saxpy.ptx", "--emit", "sass", "--arch", "sm_90").out.count("EXIT")
+    text = tessera("compile", "saxpy.cubin", "--emit", "sass", "-o", "saxpy.sass")
+    assert text.out == "wrote saxpy.sass\n"
+
+
+def test_stage_file_keeps_its_architecture_in_a_project_of_others(tessera: Tessera, project: Path) -> None:
+    made = tessera("compile", "kernels.py:saxpy", "--emit", "nvvm", "--arch", "sm_89", "-o", "saxpy.ll")
+    assert made.status == 0
+    (project / "tessera.toml").write_text('[compile]\narch = ["sm_80", "sm_90", "cpu"]\n')
+    said = tessera("compile", "saxpy.ll", "--emit", "ptx", "-o", "saxpy.ptx")
+    assert (said.status, said.out) == (0, "wrote saxpy.ptx (sm_89)\n")
+    assert tessera("inspect", "--sass", "saxpy.ptx").out.count("EXIT")
 
 
 def test_bad_stages_are_refused_with_their_line(tessera: Tessera, project: Path) -> None:

@@ -222,6 +222,9 @@ def _replay(
     from tessera.profiler.live.recording import Recording
     from tessera.profiler.live.snapshot import snapshot
 
+    if name != "demo" and not Path(name).is_file():
+        what = "is a folder, not a recording" if Path(name).is_dir() else "there is no such file"
+        raise UsageError(f"--replay {name}: {what}", hint="tessera top --replay demo plays Tessera's own")
     recording = Recording(name)
     if recording.damage:
         note(f"{recording.path}: {recording.damage}", "warning")

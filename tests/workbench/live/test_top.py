@@ -184,3 +184,13 @@ async def test_app_draws_the_selected_gpu_and_the_heading() -> None:
         text = str(app.query_one("#screen", Static).content)
         assert "[red]heading" in text
         assert "power cap" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("missing.tslive", "no such file"), (".", "is a folder, not a recording")]
+)
+def test_recording_that_is_not_there_is_a_wrong_call(name: str, what: str) -> None:
+    status, out, err = said("--replay", name, "--once")
+    assert (status, out) == (2, "")
+    assert what in err
+    assert "--replay demo" in err

@@ -14,10 +14,10 @@ from tessera.emulator.sanitizer import Sanitizer
 from tessera.runtime import ArtifactSource
 from tessera.runtime.emulator import EmulatorDevice
 from tests.emulator.checked import check, compiled
-from tests.emulator.corpus import initialization, memory, races, synchronization
+from tests.emulator.corpus import initialization, memory, races, races_of_blocks, synchronization
 from tests.emulator.corpus.case import Case
 
-CORPUS = [*memory.CASES, *initialization.CASES, *races.CASES, *synchronization.CASES]
+CORPUS = [*memory.CASES, *initialization.CASES, *races.CASES, *races_of_blocks.CASES, *synchronization.CASES]
 BY_NAME = [pytest.param(case, id=case.wrong.name) for case in CORPUS]
 
 

@@ -50,7 +50,7 @@ def read_twice(x: Any, w1: Any, w2: Any) -> Any:
 
 
 WHOLE: list[tuple[Callable[..., Any], list[Sizes]]] = [
-    (basic, [("n", 16, 9, 7), (16, 16, 3, 3), (16,), (16,), (16, 16, 3, 3), (16,), (16,), (24, 16, 3, 3)]),
+    (basic, [("n", 16, 11, 9), (16, 16, 3, 3), (16,), (16,), (16, 16, 3, 3), (16,), (16,), (24, 16, 3, 3)]),
     (
         bottleneck,
         [("n", 16, 8, 8), (8, 16, 1, 1), (8,), (8,), (8, 8, 3, 3), (8,), (8,),
@@ -62,8 +62,8 @@ WHOLE: list[tuple[Callable[..., Any], list[Sizes]]] = [
 
 @pytest.mark.parametrize(
     ("number", "launches", "each", "copies"),
-    # With each result copied for the next: 9 and 27216, 9 and 14400, 9 and 13248.
-    [(0, 7, 19152, 1), (1, 7, 11840, 1), (2, 8, 10944, 2)],
+    # With each result copied for the next: 9 and 42768, 9 and 14400, 9 and 13248.
+    [(0, 7, 30096, 1), (1, 7, 11840, 1), (2, 8, 10944, 2)],
 )
 def test_values_between_convolutions_are_written_and_read_once(
     number: int, launches: int, each: int, copies: int

@@ -47,6 +47,10 @@ _MACHINE_HINTS = {
     errno.EFBIG: "ulimit -f limits the size of files",
     errno.EACCES: "choose a place you may write to",
     errno.EROFS: "choose a place you may write to",
+    errno.ENOENT: "check the path; mkdir -p makes a folder that is missing",
+    errno.ENOTDIR: "a file stands where a folder should: choose another path",
+    errno.EISDIR: "this is a folder: name a file in it",
+    errno.EEXIST: "it exists already: remove it, or choose another path",
 }
 
 

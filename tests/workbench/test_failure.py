@@ -1,11 +1,13 @@
 """How errors look."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tessera.program.errors import CompileError, ResourceError, SourceLocation
-from tessera.workbench.failure import error_block, error_data, visible
+from tessera.workbench.failure import error_block, error_data, failure_of_machine, visible
 
 
 def written(folder: Path, text: str) -> str:
@@ -91,3 +93,26 @@ def test_json_has_the_fields_of_the_error() -> None:
         "required": 300,
         "limit": 255,
     }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        (lambda folder: (folder / "nosuch" / "x").write_text(""), "mkdir -p"),
+        (lambda folder: folder.write_text(""), "this is a folder"),
+        (
+            lambda folder: (Path(written(folder, "")) / "x").write_text(""),
+            "a file stands where a folder should",
+        ),
+        (lambda folder: folder.mkdir(), "choose another path"),
+    ],
+)
+def test_error_of_the_file_system_says_the_remedy(
+    tmp_path: Path, wrong: Callable[[Path], object], remedy: str
+) -> None:
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))) as raised:
+        wrong(tmp_path)
+    said = failure_of_machine(raised.value)
+    assert said is not None
+    assert remedy in error_block(said)
+    assert str(tmp_path) in error_block(said)

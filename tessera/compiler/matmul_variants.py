@@ -17,7 +17,7 @@ from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.packed_operands import LEAST_DEPTH, LEAST_LINES, Packed, pack_kernel, packings
 from tessera.compiler.split_depth import sum_parts
 from tessera.program.dim import Dim, Expr, ceildiv, minimum, product
-from tessera.program.dtype import DType, f32, i32
+from tessera.program.dtype import DType, f8e4m3, f8e5m2, f32, i32
 from tessera.program.graph import Graph
 from tessera.program.program import Compare
 
@@ -244,7 +244,7 @@ class _Family:
             found += [self._warpgroups(aligned, tile) for tile in warpgroups]
         found += self._packed()
         if aligned is not None:
-            if not warpgroups and LARGE.shared_bytes <= self.units.shared_bytes:
+            if not warpgroups and self._large_fits:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(LARGE))
                 found.append(_Candidate((*aligned, full), _Maker(self, LARGE)))
             found.append(_Candidate(aligned, _Maker(self, SMALL)))
@@ -253,6 +253,16 @@ class _Family:
             found.append(_Candidate(words, _Maker(self, SMALL, copied=WORD_BYTES)))
         found.append(_Candidate((), _Maker(self, SMALL, copied=0)))
         return found
+
+    @property
+    def _large_fits(self) -> bool:
+        """Whether large tiles fit shared memory and registers.
+
+        `mma.sync` of 8-bit floats is one of halves from sm_90 on, and their conversion leaves no registers
+        for the places of gathered windows.
+        """
+        crowded = self.matrices.patches is not None and self.matrices.product.dtype in (f8e4m3, f8e5m2)
+        return LARGE.shared_bytes <= self.units.shared_bytes and not crowded
 
     def _warpgroups(self, aligned: tuple[Compare, ...], tile: WarpgroupTile | Ring) -> _Candidate:
         """Warpgroup products of operands as they lie."""

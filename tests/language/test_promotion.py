@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import tessera as ts
 from tessera.language.promotion import average_of, float_of, promote, promote_weak, total_of
-from tessera.program.dtype import DTYPES, DType, as_dtype
+from tessera.program.dtype import DTYPES, KERNEL_DTYPES, DType, as_dtype
 from tessera.program.errors import SpecError
 
-dtypes = st.sampled_from(list(DTYPES.values()))
-NUMPY = [d for d in DTYPES.values() if d.numpy.isbuiltin == 1 and d is not ts.tf32]
+TENSORS = [d for d in DTYPES.values() if d not in KERNEL_DTYPES]
+dtypes = st.sampled_from(TENSORS)
+NUMPY = [d for d in TENSORS if d.numpy.isbuiltin == 1 and d is not ts.tf32]
 
 
 @pytest.mark.parametrize("a", NUMPY, ids=str)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from tessera.compiler.attention_operand import Heads
 from tessera.compiler.body import Body
@@ -26,6 +27,7 @@ from tessera.compiler.matmul_operand import Matrices
 from tessera.compiler.online_softmax import OnlineSoftmax
 from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.panel_layout import ITEM_BYTES, WIDE
+from tessera.compiler.staged_tiles import with_most_stages
 from tessera.compiler.warp_result import WARP_BYTES, write_warp_sums
 from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv, minimum, product
@@ -100,11 +102,7 @@ def choose_flash_ring(heads: Heads, shared_bytes: int) -> FlashRing | None:
     """The ring with as many stages as fit, 2 at least; None where they do not, or heads are too wide."""
     if max(heads.depth, heads.width) > MOST_COLUMNS:
         return None
-    for stages in range(_MOST_STAGES, 1, -1):
-        ring = FlashRing(heads.depth, heads.width, stages)
-        if ring.shared_bytes <= shared_bytes:
-            return ring
-    return None
+    return with_most_stages(partial(FlashRing, heads.depth, heads.width), 2, _MOST_STAGES, shared_bytes)
 
 
 def flash_maps(body: Body, heads: Heads, ring: FlashRing) -> tuple[OperandMap, ...]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.load_patches import copies_for
 from tessera.compiler.matmul_operand import WORD_BYTES, Elements, Loader, Matrices, Side, WordCopies
 from tessera.compiler.patches import Patches
+from tessera.compiler.staged_tiles import StagedTiles
 from tessera.compiler.tile_layout import DEPTH_BYTES, STEPS, Layout, choose_layout
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
 from tessera.compiler.writer import Name
@@ -23,25 +25,17 @@ from tessera.program.dim import Dim, ceildiv, product
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(StagedTiles):
     """How a block and its warps share the result."""
 
-    rows: int
-    columns: int
     warps_down: int
     warps_across: int
-    stages: int
-    """Tiles of both operands in shared memory."""
+    line_bytes: ClassVar[int] = DEPTH_BYTES
 
     @property
     def threads(self) -> int:
         """Threads of a block."""
         return 32 * self.warps_down * self.warps_across
-
-    @property
-    def stage_bytes(self) -> int:
-        """Shared memory of a tile of both operands."""
-        return (self.rows + self.columns) * DEPTH_BYTES
 
     @property
     def shared_bytes(self) -> int:
@@ -54,9 +48,9 @@ class Tile:
         return Sums(self.rows, self.columns, self.warps_down, self.warps_across)
 
 
-LARGE = Tile(128, 128, 2, 2, stages=3)
+LARGE = Tile(128, 128, stages=3, warps_down=2, warps_across=2)
 """64 × 64 of the result a warp: most products for each byte read from shared memory. Two blocks fit."""
-SMALL = Tile(64, 64, 2, 2, stages=4)
+SMALL = Tile(64, 64, stages=4, warps_down=2, warps_across=2)
 """For results that have too few large tiles to fill a GPU."""
 
 

@@ -12,12 +12,15 @@ Source: PTX ISA 8.8, "cp.async.bulk.tensor", "mbarrier", "setmaxnreg", "wgmma".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
-from tessera.compiler.lower_wgmma import PRODUCTS, SharedOperand
+from tessera.compiler.lower_wgmma import PRODUCTS, ROWS, SharedOperand
 from tessera.compiler.matmul_operand import Matrices
 from tessera.compiler.operand_map import OperandMap, batch_places, operand_map
+from tessera.compiler.staged_tiles import StagedTiles, with_most_stages
 from tessera.compiler.tile_result import place_numbered
 from tessera.compiler.warp_result import WARP_BYTES, write_warp_sums
 from tessera.compiler.writer import Name
@@ -34,25 +37,17 @@ _ROW = 128
 _STEP = 32
 """Bytes of depth of one instruction."""
 _BARRIERS_BYTES = 256
-_MOST_STAGES = 8
-_LEAST_STAGES = 3
+_LEAST_STAGES, _MOST_STAGES = 3, 8
 Shape = tuple[Dim, ...]
 _PRODUCER_REGISTERS, _CONSUMER_REGISTERS = 40, 232
 """Three warpgroups start with 168 each; these add up to as many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class Ring(StagedTiles):
     """The tiles of a block."""
 
-    columns: int
-    stages: int
-    rows: int = 128
-
-    @property
-    def stage_bytes(self) -> int:
-        """Shared memory of a tile of both operands."""
-        return (self.rows + self.columns) * _ROW
+    line_bytes: ClassVar[int] = _ROW
 
     @property
     def sums_at(self) -> int:
@@ -72,11 +67,7 @@ class Ring:
 
 def choose_ring(columns: int, shared_bytes: int) -> Ring | None:
     """The ring for tiles of that many columns with as many stages as fit; None where too few do."""
-    for stages in range(_MOST_STAGES, _LEAST_STAGES - 1, -1):
-        ring = Ring(columns, stages)
-        if ring.shared_bytes <= shared_bytes:
-            return ring
-    return None
+    return with_most_stages(partial(Ring, ROWS, columns), _LEAST_STAGES, _MOST_STAGES, shared_bytes)
 
 
 def multiplies_boxes(matrices: Matrices) -> bool:

@@ -7,11 +7,14 @@ one product is under way while the next tile is awaited, and the place of the on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.load_patches import copies_for
 from tessera.compiler.matmul_operand import Copies, Matrices, Side
+from tessera.compiler.staged_tiles import StagedTiles, with_most_stages
 from tessera.compiler.tile_layout import Chunk
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
 from tessera.compiler.writer import Name
@@ -21,6 +24,8 @@ PRODUCTS = ("f16", "bf16", "s8", "u8", "e4m3", "e5m2")
 """What is multiplied so. Not tf32, whose operands nobody could round on their way."""
 WIDTHS = (64, 128, 256)
 """Columns of the result that a product may have here."""
+ROWS = 128
+"""Rows of a block's tile: 64 for each of two warpgroups."""
 _ROW = 128
 """Bytes of a swizzled row, the depth of a tile."""
 _STEP = 32
@@ -84,17 +89,10 @@ class SharedOperand:
 
 
 @dataclass(frozen=True, slots=True)
-class WarpgroupTile:
+class WarpgroupTile(StagedTiles):
     """How a block's two warpgroups share the result: 64 rows each."""
 
-    columns: int
-    stages: int
-    rows: int = 128
-
-    @property
-    def stage_bytes(self) -> int:
-        """Shared memory of a tile of both operands."""
-        return (self.rows + self.columns) * _ROW
+    line_bytes: ClassVar[int] = _ROW
 
     @property
     def sums(self) -> Sums:
@@ -109,11 +107,7 @@ class WarpgroupTile:
 
 def choose_tile(columns: int, shared_bytes: int) -> WarpgroupTile | None:
     """The tile of that many columns, with as many stages as fit, 3 or 4; None where they do not."""
-    for stages in (4, 3):
-        tile = WarpgroupTile(columns, stages)
-        if tile.shared_bytes <= shared_bytes:
-            return tile
-    return None
+    return with_most_stages(partial(WarpgroupTile, ROWS, columns), 3, 4, shared_bytes)
 
 
 def multiplies(matrices: Matrices) -> bool:

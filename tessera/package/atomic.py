@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -9,9 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from tessera.program.errors import PackageError
+from tessera.program.errors import ConfigError, PackageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class _WholeFile(FileIO):
+    """A file without a buffer, of which a write is all or an error: a full disk would take a part."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write every byte."""
+        left = memoryview(data).cast("B")
+        size = left.nbytes
+        while left:
+            left = left[super().write(left) or 0 :]
+        return size
 
 
 @contextmanager
@@ -29,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[FileIO]:
     temporary = _beside(path)
     try:
         # Mode 666 less the umask, as for any file that a user saves; `tempfile` would make it private.
-        with FileIO(
+        with _WholeFile(
             os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "w+"
         ) as file:
             yield file
@@ -41,6 +57,25 @@ def atomic_file(path: Path) -> Iterator[FileIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_json(path: Path, value: object, *, indent: int = 2) -> None:
+    """JSON text in a file of UTF-8 that appears whole or not at all, as `atomic_file` makes it.
+
+    Args:
+        path: The file; what was there gives way.
+        value: What `json.dumps` takes; no number that JSON lacks.
+        indent: Spaces a level.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with atomic_file(path) as file:
+            file.write(text.encode())
+    except PackageError as error:
+        raise ConfigError(error.message, hint=error.hint, file=str(path)) from error
 
 
 @contextmanager

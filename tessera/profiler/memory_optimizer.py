@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.package.atomic import write_json
 from tessera.profiler.memory_analysis import MemoryAnalysis, analyze, largest_batch
 from tessera.profiler.sizes import choose_sizes, random_inputs
 from tessera.program.bytesize import format_bytes
@@ -145,12 +145,7 @@ class MemoryEffect:
             ConfigError: The file cannot be written.
         """
         target = Path(path)
-        try:
-            target.write_text(json.dumps(self.to_settings(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"{target}: {error.strerror or error}", hint="choose a place you may write to"
-            ) from error
+        write_json(target, self.to_settings())
         return target
 
     def __str__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import threading
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.package.atomic import write_json
 from tessera.profiler.check_machine import available_cores
 from tessera.profiler.gpu import read_gpus
 from tessera.program.bytesize import format_bytes
@@ -110,12 +110,7 @@ class OptimizedConfig:
             ConfigError: The file cannot be written.
         """
         target = Path(path)
-        try:
-            target.write_text(json.dumps(self.to_settings(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"{target}: {error.strerror or error}", hint="choose a place you may write to"
-            ) from error
+        write_json(target, self.to_settings())
         return target
 
 

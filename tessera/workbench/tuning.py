@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,5 +249,6 @@ def _import(wanted: Wanted, kernel: Kernel, options: ToolOptions, file: RecordFi
 
 def _export(path: Path, records: Sequence[Record]) -> None:
     from tessera.compiler.tuning.t4 import to_t4
+    from tessera.package.atomic import write_json
 
-    path.write_text(json.dumps(to_t4(records), indent=1) + "\n")
+    write_json(path, to_t4(records), indent=1)

@@ -99,7 +99,7 @@ def test_a_lock_holds_the_choice(tessera: Tessera, file: str, project: Path) -> 
         (["tuned.py", "--show"], 2, "no records of scale"),
         (["tuned.py", "--size", "m=3"], 1, "no size called 'm'"),
         (["tuned.py", "--cache", "kernels.py"], 2, "kernels.py is damaged"),
-        (["tuned.py", "--import", "kernels.py"], 2, "not JSON"),
+        (["tuned.py", "--import", "kernels.py"], 2, "no T4 results file"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(

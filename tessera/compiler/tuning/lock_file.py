@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tessera.compiler.tuning.record import Kind, Pick, Value
-from tessera.package.atomic import atomic_file
+from tessera.package.atomic import write_json
 from tessera.program.errors import ConfigError
 
 FORMAT = "tessera tuning lock"
@@ -66,14 +66,11 @@ def write_lock(path: Path, picks: Iterable[LockedPick]) -> None:
     """Write picks; those that the file has for the same kernel and architecture give way.
 
     Raises:
-        ConfigError: The file is there and is something else.
-        PackageError: It cannot be written.
+        ConfigError: The file is there and is something else, or cannot be written.
     """
     new = list(picks)
     old = read_lock(path) if path.exists() else []
     taken = {(p.kernel, p.target) for p in new}
     kept = [p for p in old if (p.kernel, p.target) not in taken]
     ordered = sorted([*kept, *new], key=lambda p: (p.kernel, p.target))
-    with atomic_file(path) as file:
-        data = msgspec.json.encode(_File(FORMAT, VERSION, ordered), order="sorted")
-        file.write(msgspec.json.format(data, indent=1) + b"\n")
+    write_json(path, msgspec.to_builtins(_File(FORMAT, VERSION, ordered), order="sorted"), indent=1)

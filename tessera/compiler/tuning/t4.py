@@ -5,12 +5,13 @@ Source: T4 results schema 1.0.0, `kernel_tuner/schema/T4/1.0.0/results-schema.js
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from tessera.compiler.tuning.record import Record, Status
+import msgspec
+
+from tessera.compiler.tuning.record import Record, Status, Value
 from tessera.program.errors import ConfigError
 
 SCHEMA_VERSION = "1.0.0"
@@ -25,6 +26,28 @@ _STATUS: dict[str, Status] = {text: status for status, text in _INVALIDITY.items
 _OWN = "tessera"
 """Where a result keeps what the schema has no place for; it allows further members."""
 _TO_MS = {"s": 1e3, "seconds": 1e3, "ms": 1.0, "milliseconds": 1.0, "us": 1e-3, "ns": 1e-6, "": 1.0}
+
+
+class _Measurement(msgspec.Struct, frozen=True):
+    name: str = ""
+    value: float | str | list[Any] | None = None
+    unit: str = ""
+
+
+class _Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What the schema says of a result; members that it does not name may be there."""
+
+    configuration: dict[str, Value]
+    times: dict[str, Any]
+    invalidity: Literal["timeout", "compile", "runtime", "correctness", "constraints", "correct"]
+    correctness: float
+    measurements: list[_Measurement] = []
+    tessera: dict[str, Any] = {}
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    results: list[_Result]
+    schema_version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = SCHEMA_VERSION
 
 
 def to_t4(records: Iterable[Record]) -> dict[str, Any]:
@@ -64,47 +87,45 @@ def from_t4(path: Path, template: Record) -> list[Record]:
     Raises:
         ConfigError: It is no such file; the message names the result at fault.
     """
-    hint = f"a T4 results file has schema_version and results: {path.name}"
+    hint = f"a T4 results file has schema_version {SCHEMA_VERSION} and results: {path.name}"
     try:
-        data = json.loads(path.read_bytes())
+        document = msgspec.json.decode(path.read_bytes(), type=_Document)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}", file=str(path)) from None
-    except (OSError, ValueError) as error:
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path} is no T4 results file: {error}", hint=hint, file=str(path)) from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not JSON: {error}", hint=hint, file=str(path)) from None
-    if not isinstance(data, dict) or not isinstance(data.get("results"), list):
-        raise ConfigError(f"{path} has no list of results", hint=hint, file=str(path))
-    return [_record(path, f"results[{i}]", result, template) for i, result in enumerate(data["results"])]
-
-
-def _record(path: Path, place: str, result: Any, template: Record) -> Record:
-    import msgspec
-
-    if not isinstance(result, Mapping) or not isinstance(result.get("configuration"), Mapping):
-        raise ConfigError(f"{path}: {place} has no configuration", file=str(path))
-    status = _STATUS.get(str(result.get("invalidity")))
-    if status is None:
+    if document.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ConfigError(
-            f"{path}: {place}.invalidity is {result.get('invalidity')!r}",
-            hint="one of: " + ", ".join(_STATUS),
+            f"{path} is of T4 schema {document.schema_version}; this Tessera reads {SCHEMA_VERSION}",
+            hint=hint,
             file=str(path),
         )
+    return [_record(path, f"results[{i}]", found, template) for i, found in enumerate(document.results)]
+
+
+def _record(path: Path, place: str, result: _Result, template: Record) -> Record:
+    status = _STATUS[result.invalidity]
+    if status == "ok" and result.correctness <= 0:
+        status = "wrong"
     fields: dict[str, Any] = {name: getattr(template, name) for name in template.__struct_fields__}
     fields |= {"kind": "measured", "reason": "", "registers": None, "spill_bytes": None}
     fields |= {"shared_bytes": None, "occupancy": None}
-    fields |= result.get(_OWN) or {}
+    fields |= result.tessera
     cost = _cost(path, place, result) if status == "ok" else None
-    fields |= {"configuration": dict(result["configuration"]), "status": status, "cost_ms": cost}
+    fields |= {"configuration": result.configuration, "status": status, "cost_ms": cost}
     try:
         return msgspec.convert(fields, Record)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {place}: {error}", file=str(path)) from None
 
 
-def _cost(path: Path, place: str, result: Mapping[str, Any]) -> float:
-    for measurement in result.get("measurements") or ():
-        if isinstance(measurement, Mapping) and measurement.get("name") == "time":
-            value, unit = measurement.get("value"), str(measurement.get("unit") or "")
-            if isinstance(value, (int, float)) and unit in _TO_MS:
+def _cost(path: Path, place: str, result: _Result) -> float:
+    for measurement in result.measurements:
+        if measurement.name == "time":
+            value, unit = measurement.value, measurement.unit
+            if isinstance(value, (int, float)) and value >= 0 and unit in _TO_MS:
                 return float(value) * _TO_MS[unit]
             raise ConfigError(f"{path}: {place}: a time of {value!r} {unit!r}", file=str(path))
     raise ConfigError(

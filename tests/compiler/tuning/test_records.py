@@ -10,34 +10,8 @@ from hypothesis import strategies as st
 
 from tessera.compiler.tuning.record import Record, best, bucket_of, picks
 from tessera.compiler.tuning.record_file import RecordFile, decode, encode
-from tessera.compiler.tuning.t4 import from_t4, to_t4
 from tessera.program.errors import ConfigError
-
-NAMES = st.text(min_size=1, max_size=8)
-VALUES = (
-    st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | NAMES
-)
-
-
-@st.composite
-def made_records(draw):
-    status = draw(st.sampled_from(["ok", "pruned", "compile", "runtime", "wrong"]))
-    return Record(
-        kernel=draw(NAMES),
-        kernel_hash=draw(st.sampled_from(["aa", "bb"])),
-        target=draw(st.sampled_from(["sm_80", "sm_90"])),
-        gpu=draw(NAMES),
-        driver=draw(NAMES),
-        kind=draw(st.sampled_from(["predicted", "measured"])),
-        bucket=draw(st.dictionaries(NAMES, st.integers(0, 2**40), max_size=3)),
-        sizes=draw(st.dictionaries(NAMES, st.integers(0, 2**40), max_size=3)),
-        configuration=draw(st.dictionaries(NAMES, VALUES, max_size=3)),
-        status=status,
-        reason="" if status == "ok" else draw(NAMES),
-        cost_ms=draw(st.floats(1e-6, 1e6)) if status == "ok" else None,
-        registers=draw(st.none() | st.integers(0, 255)),
-        occupancy=draw(st.none() | st.floats(0, 1)),
-    )
+from tests.compiler.tuning.samples import made_records, record
 
 
 def refusal(data):
@@ -47,16 +21,6 @@ def refusal(data):
     except ConfigError as error:
         return error
     return None
-
-
-def record(cost=1.0, n=1024, **changes):
-    return Record(
-        **{
-            "kernel": "k", "kernel_hash": "aa", "target": "sm_80", "gpu": "A100", "driver": "1",
-            "kind": "predicted", "bucket": {"n": n}, "sizes": {"n": n}, "configuration": {"BLOCK": 64},
-            "status": "ok", "cost_ms": cost, **changes,
-        }
-    )  # fmt: skip
 
 
 @given(records=st.lists(made_records(), max_size=5))
@@ -172,35 +136,6 @@ def test_picks_are_one_for_each_bucket_and_neighbours_of_one_winner_are_joined()
 
 def test_buckets_are_powers_of_two():
     assert bucket_of({"n": 1000, "m": 1024, "k": 0, "j": 1}) == {"j": 1, "k": 0, "m": 1024, "n": 1024}
-
-
-@given(records=st.lists(made_records(), max_size=4))
-def test_t4_gives_back_what_it_took(records, tmp_path_factory):
-    path = tmp_path_factory.getbasetemp() / "t4.json"
-    unique = {r.key: r for r in records}
-    path.write_text(json.dumps(to_t4(unique.values())))
-    assert {r.key: r for r in from_t4(path, record())} == unique
-
-
-def test_results_of_kernel_tuner_are_measured_records(tmp_path):
-    path = tmp_path / "t4.json"
-    result = {
-        "timestamp": "2024-01-01", "configuration": {"BLOCK": 64}, "objectives": ["time"],
-        "times": {"runtimes": [0.5]}, "invalidity": "correct", "correctness": 1,
-        "measurements": [{"name": "time", "value": 0.5, "unit": ""}],
-    }  # fmt: skip
-    failed = {**result, "configuration": {"BLOCK": 999}, "invalidity": "compile", "measurements": []}
-    path.write_text(json.dumps({"schema_version": "1.0.0", "results": [result, failed]}))
-    found = from_t4(path, record())
-    assert [(r.kind, r.status, r.cost_ms) for r in found] == [
-        ("measured", "ok", 0.5), ("measured", "compile", None),
-    ]  # fmt: skip
-    path.write_text(json.dumps({"results": [{**result, "invalidity": "odd"}]}))
-    with pytest.raises(ConfigError, match=r"results\[0\].invalidity is 'odd'"):
-        from_t4(path, record())
-    path.write_text(json.dumps({"results": [{**result, "measurements": []}]}))
-    with pytest.raises(ConfigError, match=r"results\[0\] is correct, but has no measurement"):
-        from_t4(path, record())
 
 
 def test_a_record_takes_no_unknown_member():

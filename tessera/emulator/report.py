@@ -37,7 +37,7 @@ REFUSED = {
 """What is wrong, by kind, and what to do about it."""
 BUDGET_HINT = (
     "tessera check FILE names the line of the loop; if the kernel is only long, allow more: "
-    "tessera run --steps N, or step_budget=N in Python"
+    "tessera run --steps N (profile takes it too), or step_budget=N in Python"
 )
 SHOWN = 4
 """Blocks that the message of a deadlock names."""

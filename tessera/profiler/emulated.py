@@ -13,6 +13,7 @@ from tessera.program.occupancy import Occupancy, occupancy
 from tessera.program.program import Program
 from tessera.runtime.emulator import EmulatorDevice, best_code
 from tessera.runtime.emulator_counts import CountedLaunch, CountingEngine
+from tessera.runtime.profile import Recorder
 from tessera.runtime.source import ProgramSource
 
 if TYPE_CHECKING:
@@ -68,7 +69,12 @@ class EmulatedProfile:
 
 
 def profile_emulated(
-    program: Program, source: ProgramSource, inputs: Mapping[str, np.ndarray[Any, Any]]
+    program: Program,
+    source: ProgramSource,
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    step_budget: int | None = None,
+    recorder: Recorder | None = None,
 ) -> EmulatedProfile:
     """Run a program once in the emulator and count what its kernels do.
 
@@ -76,9 +82,12 @@ def profile_emulated(
         program: Which one.
         source: Where its code and weights come from.
         inputs: By name; scalars as arrays of rank 0.
+        step_budget: Jumps backwards that a block of threads may make before its kernel counts as endless;
+            None: 2^30.
+        recorder: Takes the host's time of each emulated launch.
 
     Raises:
-        DeviceError: It has no PTX, or a kernel does what no kernel may.
+        DeviceError: It has no PTX, or a kernel does what no kernel may or does not end.
         InputError: The inputs do not fit.
         CompileError: The emulator does not know an instruction.
     """
@@ -92,13 +101,15 @@ def profile_emulated(
             hint="compile it for a GPU too, such as --arch sm_80; or measure it: --device cpu",
         )
     values = InputReader(program).read([inputs])
-    engine = CountingEngine(found[1].values())
+    engine = CountingEngine(found[1].values(), step_budget)
     loaded = EmulatorDevice(engine=engine).load(program, source)
     # What is computed once when a program is loaded belongs to no execution.
     engine.launches.clear()
     start = time.perf_counter()
-    outputs = loaded.run(values, None)
+    outputs = loaded.run(values, recorder)
     seconds = time.perf_counter() - start
+    if recorder is not None:
+        recorder.add_execution(int(seconds * 1e9), program.name)
     kernels = _by_kernel(engine.launches)
     occupied = static_occupancy(program, source, kernels)
     return EmulatedProfile(program, loaded.target, kernels, occupied, seconds, tuple(outputs))

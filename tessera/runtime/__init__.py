@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tessera.runtime.profile import Profile, StepProfile
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.source import ArtifactSource, ProgramSource
+    from tessera.runtime.timeline import Span, Timeline
 
 __all__ = [
     "ArtifactSource",
@@ -19,7 +20,9 @@ __all__ = [
     "Profile",
     "ProgramSource",
     "Runtime",
+    "Span",
     "StepProfile",
+    "Timeline",
     "open_artifact",
     "parse_device",
 ]
@@ -31,7 +34,9 @@ _HOMES = {
     "Profile": "profile",
     "ProgramSource": "source",
     "Runtime": "runtime",
+    "Span": "timeline",
     "StepProfile": "profile",
+    "Timeline": "timeline",
     "open_artifact": "runtime",
     "parse_device": "devices",
 }

@@ -16,12 +16,14 @@ from tessera.program.program import Plan, Program
 from tessera.program.tensor_map import TensorMap
 from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.cuda_driver import Call, Driver, Function, Stream, open_driver
+from tessera.runtime.cuda_timeline import Watch
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant, pointer_of
 from tessera.runtime.launches import launched
 from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, Schedule, make_setup
 from tessera.runtime.source import ProgramSource
+from tessera.runtime.timeline import Timeline
 from tessera.runtime.workspace import Lender, Workspace
 
 
@@ -208,14 +210,21 @@ class CudaExecutable(Executable[CudaFrame]):
         outputs = [np.empty(o.shape, o.dtype) for o in frame.schedule.outputs]
         offsets, size = _layout([a.nbytes for a in (*tensors, *outputs)], frame.schedule.arena_bytes)
         pool: Lender[Any] = self._pool if workspace is None else workspace.within(self._pool)
+        watch = self._watch(frame, recorder, tensors) if isinstance(recorder, Timeline) else None
+        mover: Watch | Driver = watch or self._driver
         with self._driver.current():
-            block = pool.acquire(size)
+            block = watch.acquire(pool, size) if watch else pool.acquire(size)
             try:
                 addresses = [block.pointer + offset for offset in offsets]
-                self._upload(frame, tensors, addresses)
+                if watch:
+                    watch.begin()
+                self._upload(frame, tensors, addresses, mover)
                 frame.cells.bind(addresses, inputs)
-                self._launch(frame, recorder)
-                self._download(frame, outputs, addresses[len(tensors) :])
+                self._launch(frame, recorder, watch)
+                self._download(frame, outputs, addresses[len(tensors) :], mover)
+                if watch:
+                    watch.wait()
+                    watch.finish(self.program.name)
             finally:
                 # Also after a failure: nobody may get the block while work on it is under way.
                 try:
@@ -224,25 +233,45 @@ class CudaExecutable(Executable[CudaFrame]):
                     pool.release(block)
         return outputs
 
-    def _upload(self, frame: CudaFrame, tensors: Sequence[Array], addresses: Sequence[int]) -> None:
+    def _watch(self, frame: CudaFrame, timeline: Timeline, tensors: Sequence[Array]) -> Watch:
+        named = [self.program.inputs[i].name for i in self._tensors]
+        outputs = frame.schedule.outputs
+        return Watch(
+            self._driver,
+            frame.stream,
+            timeline,
+            uploads=[n for n, value in zip(named, tensors, strict=True) if value.nbytes],
+            copies=[o.name for o in outputs if o.initial is not None and 0 not in o.shape],
+            downloads=[o.name for o in outputs if 0 not in o.shape],
+        )
+
+    def _upload(
+        self, frame: CudaFrame, tensors: Sequence[Array], addresses: Sequence[int], mover: Watch | Driver
+    ) -> None:
         for value, address in zip(tensors, addresses, strict=False):
             if value.nbytes:
-                self._driver.upload(address, pointer_of(value), value.nbytes, frame.stream)
+                mover.upload(address, pointer_of(value), value.nbytes, frame.stream)
         for index, output in enumerate(frame.schedule.outputs):
             if output.initial is not None:
                 source = self._tensors.index(output.initial)
                 size = tensors[source].nbytes
                 if size:
                     target = addresses[len(tensors) + index]
-                    self._driver.copy(target, addresses[source], size, frame.stream)
+                    mover.copy(target, addresses[source], size, frame.stream)
 
-    def _download(self, frame: CudaFrame, outputs: Sequence[Array], addresses: Sequence[int]) -> None:
+    def _download(
+        self, frame: CudaFrame, outputs: Sequence[Array], addresses: Sequence[int], mover: Watch | Driver
+    ) -> None:
         for value, address in zip(outputs, addresses, strict=False):
             if value.nbytes:
-                self._driver.download(pointer_of(value), address, value.nbytes, frame.stream)
+                mover.download(pointer_of(value), address, value.nbytes, frame.stream)
 
-    def _launch(self, frame: CudaFrame, recorder: Recorder | None) -> None:
+    def _launch(self, frame: CudaFrame, recorder: Recorder | None, watch: Watch | None = None) -> None:
         launched(self.program.name, frame.kernels, self._code.device)
+        if watch is not None:
+            for index, (name, launch) in enumerate(frame.launches):
+                watch.launch(index, name, launch)
+            return
         if recorder is None:
             for _, launch in frame.launches:
                 launch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tessera.package.package import Package
+from tessera.runtime.profile import Recorder
 from tessera.runtime.runtime import Runtime
 
 
@@ -13,7 +14,7 @@ class DeploymentPackage(Package):
         self,
         device: str = "cuda:0",
         memory_pool_size: int | str | None = "4GB",
-        enable_profiling: bool = False,
+        enable_profiling: bool | Recorder = False,
         strict_device: bool = False,
         step_budget: int | None = None,
     ) -> Runtime:
@@ -22,7 +23,7 @@ class DeploymentPackage(Package):
         Args:
             device: `cuda:0`, `cpu`, `reference` or `emulator`.
             memory_pool_size: Most working memory to hold, such as `"4GB"`; None for no limit.
-            enable_profiling: Measure every step, see `Runtime.profile`.
+            enable_profiling: Measure every step, see `Runtime.profile`; a `Timeline` keeps every call.
             strict_device: A device that is not there is an error, instead of the CPU taking
                 its place. So does `TESSERA_STRICT_DEVICE=1`.
             step_budget: Jumps backwards that a block of threads may make on the emulator before its

@@ -33,10 +33,11 @@ class CountingEngine:
 
     Args:
         texts: PTX of everything that will be loaded.
+        step_budget: What a block may do before a kernel counts as endless; None: the engine's own limit.
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._engine = _engine_for(texts)
+    def __init__(self, texts: Iterable[str], step_budget: int | None = None) -> None:
+        self._engine = _engine_for(texts, step_budget)
         self.launches: list[CountedLaunch] = []
         """In the order in which they were made."""
 
@@ -90,9 +91,9 @@ class CountingEngine:
         return self._engine.take_printed(loaded)
 
 
-def _engine_for(texts: Iterable[str]) -> Engine:
+def _engine_for(texts: Iterable[str], step_budget: int | None) -> Engine:
     if has_llvm():
-        compiled = CompiledEngine(count=True)
+        compiled = CompiledEngine(count=True, step_budget=step_budget)
         try:
             for text in dict.fromkeys(texts):
                 compiled.load(text)
@@ -102,4 +103,4 @@ def _engine_for(texts: Iterable[str]) -> Engine:
             return compiled
     from tessera.emulator.interpreter import Interpreter
 
-    return Interpreter(count=True)
+    return Interpreter(count=True, step_budget=step_budget)

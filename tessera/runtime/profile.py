@@ -24,6 +24,8 @@ class StepProfile:
     """Time of the fastest call."""
     max_ms: float
     """Time of the slowest call."""
+    median_ms: float | None = None
+    """Time of the call in the middle; None where single calls are not kept (see `Timeline`)."""
 
     @property
     def mean_ms(self) -> float:
@@ -63,7 +65,7 @@ class Recorder:
             entry[2] = min(entry[2], ns)
             entry[3] = max(entry[3], ns)
 
-    def add_execution(self, ns: int) -> None:
+    def add_execution(self, ns: int, program: str = "") -> None:  # noqa: ARG002
         """One execution of a program took `ns`."""
         with self._lock:
             self._executions += 1

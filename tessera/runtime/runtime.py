@@ -48,7 +48,8 @@ class Runtime:
         source: Where programs, code and weights come from.
         device: `cpu`, `cuda:0`, `reference` or `emulator`.
         memory_pool_size: Most working memory to hold, such as `"4GB"`; None for no limit.
-        enable_profiling: Measure every step, see `profile`. It costs a little.
+        enable_profiling: Measure every step, see `profile`; a `Timeline` keeps every single call too. It
+            costs a little.
         strict_device: A device that is not there is an error, instead of the CPU taking its place.
         step_budget: What a block of threads may do on the emulator, see `DeploymentPackage.create_runtime`.
 
@@ -63,11 +64,12 @@ class Runtime:
         device: str = "cpu",
         *,
         memory_pool_size: int | str | None = "4GB",
-        enable_profiling: bool = False,
+        enable_profiling: bool | Recorder = False,
         strict_device: bool = False,
         step_budget: int | None = None,
     ) -> None:
-        self._recorder = Recorder() if enable_profiling else None
+        own = enable_profiling if isinstance(enable_profiling, Recorder) else None
+        self._recorder = own if own is not None else Recorder() if enable_profiling else None
         limits = Limits(parse_bytes(memory_pool_size), step_budget)
         self._state = _State(*_open(source, parse_device(device), limits, strict=is_strict(strict_device)))
         self._programs = dict(source.programs)
@@ -190,7 +192,7 @@ class Runtime:
                 return state.loaded[name].run(inputs, None, workspace)
             start = time.perf_counter_ns()
             outputs = state.loaded[name].run(inputs, self._recorder, workspace)
-            self._recorder.add_execution(time.perf_counter_ns() - start)
+            self._recorder.add_execution(time.perf_counter_ns() - start, name)
             return outputs
         finally:
             state.leave()
@@ -265,7 +267,7 @@ def open_artifact(
     device: str = "cpu",
     *,
     memory_pool_size: int | str | None = None,
-    enable_profiling: bool = False,
+    enable_profiling: bool | Recorder = False,
     strict_device: bool = False,
     step_budget: int | None = None,
 ) -> Runtime:

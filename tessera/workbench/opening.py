@@ -14,6 +14,7 @@ from tessera.workbench.source import is_package
 if TYPE_CHECKING:
     from tessera.program.program import Program
     from tessera.runtime import Runtime
+    from tessera.runtime.profile import Recorder
 
 
 def open_runtime(
@@ -21,10 +22,11 @@ def open_runtime(
     device: str,
     spec: Sequence[str] | None,
     *,
-    enable_profiling: bool = False,
+    enable_profiling: bool | Recorder = False,
     step_budget: int | None = None,
+    strict_device: bool = False,
 ) -> Runtime:
-    """The target, loaded on a device; `enable_profiling` and `step_budget` as `create_runtime` takes them.
+    """The target, loaded on a device; what is named alike is as `create_runtime` takes it.
 
     Raises:
         TesseraError: It does not load, compile or run there.
@@ -33,9 +35,18 @@ def open_runtime(
 
     opened = benchable(target, device, spec)
     if isinstance(opened, Artifact):
-        return open_artifact(opened, device, enable_profiling=enable_profiling, step_budget=step_budget)
+        return open_artifact(
+            opened,
+            device,
+            enable_profiling=enable_profiling,
+            strict_device=strict_device,
+            step_budget=step_budget,
+        )
     return DeploymentPackage.load(opened).create_runtime(
-        device=device, enable_profiling=enable_profiling, step_budget=step_budget
+        device=device,
+        enable_profiling=enable_profiling,
+        strict_device=strict_device,
+        step_budget=step_budget,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters, LineCounts, Sums
+    from tessera.profiler.device_times import DeviceTimes
     from tessera.profiler.emulated import KernelProfile
     from tessera.workbench.profiling import Counted, Timed
 
@@ -102,7 +103,15 @@ def timed_data(result: Timed) -> dict[str, Any]:
         "inputs": {name: list(value.shape) for name, value in result.inputs.values.items()},
         "drawn": list(result.inputs.drawn),
         "steps": [{**asdict(step), "mean_ms": step.mean_ms} for step in profile.steps],
+        "times": _times_data(result.times),
     }
+
+
+def _times_data(times: DeviceTimes | None) -> dict[str, Any] | None:
+    if times is None:
+        return None
+    pieces = [{**asdict(piece), "gbps": piece.gbps} for piece in times.pieces]
+    return {**asdict(times), "pieces": pieces, "overhead_ms": times.overhead_ms, "label": "CUDA events"}
 
 
 COLUMNS = (
@@ -143,9 +152,9 @@ def _row(result: Counted, kernel: KernelProfile, line: LineCounts) -> list[Any]:
 def write_steps(result: Timed) -> None:
     """One row per step, as CSV on stdout."""
     out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(("program", "device", "step", "name", "calls", "mean_ms", "min_ms", "max_ms"))
+    out.writerow(("program", "device", "step", "name", "calls", "median_ms", "mean_ms", "min_ms", "max_ms"))
     for step in result.profile.steps:
         out.writerow(
-            (step.program, result.profile.device, step.index, step.name, step.calls, step.mean_ms,
-             step.min_ms, step.max_ms)
+            (step.program, result.profile.device, step.index, step.name, step.calls,
+             step.median_ms, step.mean_ms, step.min_ms, step.max_ms)
         )  # fmt: skip

@@ -15,7 +15,7 @@ from tessera.workbench.output import Column, number_text, print_table, terminal_
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters, LineCounts
     from tessera.profiler.emulated import KernelProfile
-    from tessera.workbench.profiling import Counted, Timed
+    from tessera.workbench.profiling import Counted
 
 SHOWN = 8
 """Lines that are said something about."""
@@ -36,7 +36,7 @@ def print_counted(result: Counted, seed: int) -> None:
     for kernel in profile.kernels:
         _print_source(kernel, result)
     shown = [t for t, there, _ in CELLS if any(there(k.counters) for k in profile.kernels)]
-    _print_wrapped("", "; ".join(f"{title}: {LEGEND[title]}" for title in shown if title in LEGEND))
+    print_wrapped("", "; ".join(f"{title}: {LEGEND[title]}" for title in shown if title in LEGEND))
     print()
     _print_occupancy(result)
     _print_predictions(result)
@@ -54,15 +54,16 @@ def _print_advice(result: Counted) -> None:
     several = len(result.profile.kernels) > 1
     for number, each_one in enumerate(advice[:SHOWN], 1):
         where = f"{each_one.kernel}, line {each_one.line}" if several else f"line {each_one.line}"
-        _print_wrapped(f"{number}. ", f"{where}: {each_one.what}", "yellow")
-        _print_wrapped("   ", each_one.remedy)
+        print_wrapped(f"{number}. ", f"{where}: {each_one.what}", "yellow")
+        print_wrapped("   ", each_one.remedy)
     if len(advice) > SHOWN:
         print(f"   and {len(advice) - SHOWN} more; --json has all")
     if hidden:
         print(f"   {hidden} in code that the compiler wrote; --json has them")
 
 
-def _print_wrapped(start: str, text: str, paint_with: str | None = None) -> None:
+def print_wrapped(start: str, text: str, paint_with: str | None = None) -> None:
+    """A paragraph of the terminal's width, its lines after the first indented as far as `start` is long."""
     color = colored(sys.stdout) and paint_with is not None
     indent = " " * len(start)
     for line in textwrap.wrap(
@@ -229,7 +230,13 @@ def _print_occupancy(result: Counted) -> None:
 def _print_predictions(result: Counted) -> None:
     right = ("Arithmetic", "Memory once", "Every sector")
     rows = [
-        (p.gpu, _ms(p.arithmetic_ms), _ms(p.best_memory_ms), _ms(p.worst_memory_ms), p.bound)
+        (
+            p.gpu,
+            milliseconds(p.arithmetic_ms),
+            milliseconds(p.best_memory_ms),
+            milliseconds(p.worst_memory_ms),
+            p.bound,
+        )
         for p in result.predictions
     ]
     if not result.profile.counters.moved_bytes:
@@ -238,7 +245,8 @@ def _print_predictions(result: Counted) -> None:
     print_table([Column("GPU"), *(Column(t, right=True) for t in right), Column("Bound")], rows)
 
 
-def _ms(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
+    """A time in three digits and the unit that fits; `N/A` where it is not known."""
     if value is None:
         return "N/A"
     for unit in ("ms", "µs"):
@@ -246,27 +254,3 @@ def _ms(value: float | None) -> str:
             return f"{value:.3g} {unit}"
         value *= 1000
     return f"{value:.3g} ns"
-
-
-# -- times --------------------------------------------------------------------------------------
-
-
-def print_timed(result: Timed, seed: int) -> None:
-    """A measured program, step by step."""
-    say_drawn(result.inputs, seed)
-    profile = result.profile
-    steps = sum(step.total_ms for step in profile.steps)
-    mean = profile.total_ms / max(profile.executions, 1)
-    print(
-        visible(
-            f"{result.program.name} on {result.description}: measured, {profile.executions} executions of "
-            f"{mean:.4g} ms"
-        )
-    )
-    right = ("Calls", "Mean", "Least", "Most", "Share")
-    rows = [
-        (str(step.index), step.name, str(step.calls), _ms(step.mean_ms), _ms(step.min_ms), _ms(step.max_ms),
-         f"{100 * step.total_ms / steps:.1f} %" if steps else "–")
-        for step in profile.steps
-    ]  # fmt: skip
-    print_table([Column("Step", right=True), Column("Kernel"), *(Column(t, right=True) for t in right)], rows)

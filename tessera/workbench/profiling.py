@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tessera.profiler.advice import Advice
+    from tessera.profiler.device_times import DeviceTimes
     from tessera.profiler.emulated import EmulatedProfile
     from tessera.profiler.prediction import Prediction
     from tessera.profiler.source_lines import SourceFiles
-    from tessera.runtime import Profile
+    from tessera.runtime import Profile, Span
     from tessera.runtime.source import ProgramSource
     from tessera.workbench.compilation import Compiled
 
@@ -47,10 +48,20 @@ class Timed:
     description: str
     inputs: Inputs
     profile: Profile
+    spans: tuple[Span, ...] = ()
+    """Every piece of every execution."""
+    times: DeviceTimes | None = None
+    """By the GPU's clock; None of other devices."""
+    dropped: int = 0
+    """Spans that were too many to keep."""
 
 
 def count_source(
-    compiled: Compiled, given: Sequence[str], sizes: Mapping[str, int], seed: int
+    compiled: Compiled,
+    given: Sequence[str],
+    sizes: Mapping[str, int],
+    seed: int,
+    steps: int | None = None,
 ) -> list[Counted]:
     """Every entry of a compiled file, counted.
 
@@ -70,12 +81,18 @@ def count_source(
         (program,) = kernel.artifact.programs
         own = {name: value for name, value in sizes.items() if name in bound_symbols(program)}
         files = SourceFiles(lambda name, entry=entry: path_of(name, entry, compiled.request.target))  # type: ignore[misc]
-        results.append(count_program(program, ArtifactSource(kernel.artifact), given, own, seed, files))
+        source = ArtifactSource(kernel.artifact)
+        results.append(count_program(program, source, given, own, seed, files, steps))
     return results
 
 
 def count_package(
-    target: str, name: str | None, given: Sequence[str], sizes: Mapping[str, int], seed: int
+    target: str,
+    name: str | None,
+    given: Sequence[str],
+    sizes: Mapping[str, int],
+    seed: int,
+    steps: int | None = None,
 ) -> Counted:
     """One program of a package, counted.
 
@@ -90,14 +107,18 @@ def count_package(
 
     package = DeploymentPackage.load(package_path(target))
     program = choose_program(package.programs, name)
-    return count_program(program, package, given, sizes, seed, SourceFiles())
+    return count_program(program, package, given, sizes, seed, SourceFiles(), steps)
 
 
 def count_program(
     program: Program, source: ProgramSource, given: Sequence[str], sizes: Mapping[str, int], seed: int,
-    files: SourceFiles,
+    files: SourceFiles, steps: int | None = None,
 ) -> Counted:  # fmt: skip
-    """A program, counted with inputs from files or drawn at random."""
+    """A program, counted with inputs from files or drawn at random.
+
+    `steps` is what a block of threads may do before its kernel counts as endless; None: the emulator's own
+    limit.
+    """
     from tessera.profiler.advice import advise
     from tessera.profiler.cost import program_cost
     from tessera.profiler.emulated import profile_emulated
@@ -105,7 +126,7 @@ def count_program(
     from tessera.program.bind import bind_symbols
 
     inputs = complete(program, read_files(program, given), sizes, seed, assume=larger_sizes(program))
-    profile = profile_emulated(program, source, inputs.values)
+    profile = profile_emulated(program, source, inputs.values, step_budget=steps)
     scalars = {p.name: int(inputs.values[p.name]) for p in program.inputs
                if p.kind == "scalar" and not p.dtype.is_float}  # fmt: skip
     tensors = {p.name: inputs.values[p.name].shape for p in program.inputs if p.kind == "tensor"}
@@ -136,11 +157,16 @@ def time_program(
         DeviceError: The device is not there, or does not measure steps.
         InputError: The inputs do not fit.
     """
+    from tessera.profiler.device_times import device_times
+    from tessera.runtime import Timeline
     from tessera.workbench.opening import choose_program, open_runtime
 
-    with open_runtime(target, device, spec, enable_profiling=True) as runtime:
+    is_gpu = needs_gpu(device, target)
+    timeline = Timeline()
+    with open_runtime(target, device, spec, enable_profiling=timeline, strict_device=is_gpu) as runtime:
         program = choose_program(runtime.programs, name)
-        inputs = complete(program, read_files(program, given), sizes, seed)
+        assumed = larger_sizes(program) if is_gpu else None
+        inputs = complete(program, read_files(program, given), sizes, seed, assume=assumed)
         values: dict[str, np.ndarray[Any, Any]] = inputs.values
         runtime.execute(program.name, values)
         runtime.reset_profile()
@@ -152,7 +178,41 @@ def time_program(
                 f"the device {runtime.device!r} does not measure single steps",
                 hint="--device cpu, cuda:0 or emulator",
             )
-        return Timed(program, runtime.device_description, inputs, profile)
+        spans = timeline.spans
+        return Timed(
+            program, runtime.device_description, inputs, profile, spans, device_times(spans), timeline.dropped
+        )
+
+
+def needs_gpu(device: str, target: str) -> bool:
+    """Whether a device is a GPU, which then is there.
+
+    Raises:
+        UsageError: There is no device of that name.
+        DeviceError: It is a GPU that cannot be used here; says what can.
+    """
+    from tessera.program.errors import MissingDependencyError
+    from tessera.runtime import parse_device
+    from tessera.runtime.cuda_driver import open_driver
+
+    try:
+        name = parse_device(device)
+    except DeviceError as error:
+        raise UsageError(f"--device: {error.message}", hint=error.hint) from None
+    if name.kind != "cuda":
+        return False
+    try:
+        open_driver(name.index)
+    except MissingDependencyError as error:
+        raise DeviceError(f"{name} cannot be measured: {error.message}", hint=error.hint) from None
+    except DeviceError as error:
+        raise DeviceError(
+            f"{name} cannot be measured: {error.message}",
+            hint=f"without a GPU: tessera profile {target} counts each line in the emulator; "
+            "with --device cpu its steps are measured on this machine",
+            device=str(name),
+        ) from None
+    return True
 
 
 def one_form(as_json: bool, as_csv: bool) -> None:

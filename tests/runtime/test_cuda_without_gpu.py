@@ -6,9 +6,7 @@ the device laid out, copied and bound. What only a GPU can show is in `test_cuda
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 from handmade import HIDDEN, TARGETS, mlp_weights, saxpy_program, softmax_program
+from stand_in import StandIn
 
-from tessera.emulator.tensor_maps import encode_tensor_map
 from tessera.program.artifact import Artifact
 from tessera.program.dim import symbol
 from tessera.program.dtype import bf16, f32, i32
@@ -33,75 +31,13 @@ from tessera.program.program import (
     Port,
     Program,
 )
-from tessera.program.tensor_map import TensorMap
 from tessera.runtime import ArtifactSource, DeviceFallbackWarning, open_artifact
-from tessera.runtime.cpu import allocate
 from tessera.runtime.cuda import CudaDevice, choose_code
 from tessera.runtime.cuda_driver import gpu_count
-from tessera.runtime.library import Library
-from tessera.runtime.memory import Block
 from tessera.runtime.profile import Recorder
 from tessera.runtime.workspace import create_memory_pool
 
 Build = Callable[..., Artifact]
-
-
-class StandIn:
-    """A driver whose device is this process."""
-
-    name = "stand-in"
-    cc = (9, 0)
-
-    def __init__(self) -> None:
-        self.uploaded = 0
-        self.marks = 0
-        self.broken = False
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        yield
-
-    def allocate(self, size: int) -> Block[Any]:
-        if size > 1 << 30:
-            raise OutOfMemoryError("stand-in is full", required=size, available=1 << 30)
-        block = allocate(size)
-        block.memory.fill(0xAA)
-        return block
-
-    def upload(self, target: int, source: int, size: int, stream: Any) -> None:
-        self.uploaded += size
-        ctypes.memmove(target, source, size)
-
-    def download(self, target: int, source: int, size: int, stream: Any) -> None:
-        ctypes.memmove(target, source, size)
-
-    copy = download
-
-    def load(self, code: bytes, kernel: str) -> Any:
-        return Library(code, "stand-in code").kernel(kernel)
-
-    def launcher(self, function: Any, call: Any, params: int, stream: Any) -> Callable[[], object]:
-        return lambda: function(params, 0, call.items)
-
-    def encode_map(self, tensor_map: TensorMap) -> bytes:
-        return encode_tensor_map(tensor_map)
-
-    def stream(self) -> Any:
-        return None
-
-    def synchronize(self, stream: Any) -> None:
-        if self.broken:
-            raise DeviceError("the stand-in is broken")
-
-    def mark(self, stream: Any) -> int:
-        self.marks += 1
-        return self.marks
-
-    def elapsed_ns(self, start: int, end: int) -> int:
-        return (end - start) * 1000
-
-    def free_and_total_bytes(self) -> tuple[int, int]:
-        return 1 << 30, 2 << 30
 
 
 def for_gpu(artifact: Artifact, target: str = "sm_90", kind: str = "cubin") -> Artifact:

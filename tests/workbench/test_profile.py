@@ -144,7 +144,7 @@ def test_steps_on_the_cpu_are_measured(tessera: Tessera, folder: Path) -> None:
     assert (said.json["label"], said.json["executions"]) == ("measured", 3)
     assert all(step["calls"] == 3 and step["mean_ms"] > 0 for step in said.json["steps"])
     text = tessera("profile", "slow.py:scores", "--device", "cpu", "--repeat", "2").out
-    assert "measured, 2 executions of" in text
+    assert "measured, 2 executions, median" in " ".join(text.split())
     rows = list(csv.DictReader(io.StringIO(
         tessera("profile", "slow.py:scores", "--device", "cpu", "--repeat", "2", "--csv").out
     )))  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tessera.workbench.commands.compile import Arch, Spec
-from tessera.workbench.commands.run import Size, Target
+from tessera.workbench.commands.run import Size, Steps, Target
 from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def profile(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of inputs drawn at random.")] = 0,
     arch: Arch = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Executions to measure.")] = 20,
+    steps: Steps = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_csv: Annotated[
@@ -36,12 +37,16 @@ def profile(
 ) -> None:
     """Count what kernels do, line by line; or measure their steps."""
     from tessera.workbench import profile_data
+    from tessera.workbench.failure import UsageError
     from tessera.workbench.output import emit
-    from tessera.workbench.profile_tables import print_counted, print_timed
+    from tessera.workbench.profile_tables import print_counted
+    from tessera.workbench.profile_times import print_timed
     from tessera.workbench.profiling import one_form, time_program
     from tessera.workbench.specs import parse_sizes
 
     one_form(as_json, as_csv)
+    if steps is not None and device != "emulator":
+        raise UsageError(f"--steps: {device} does not count them", hint="--device emulator does")
     sizes = parse_sizes(size or ())
     if device != "emulator":
         timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat)
@@ -52,7 +57,7 @@ def profile(
         else:
             print_timed(timed, seed)
         return
-    results = _counted(target, arch, spec, program, inputs or [], sizes, seed)
+    results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps)
     if as_csv:
         profile_data.write_lines(results)
     elif as_json:
@@ -64,7 +69,7 @@ def profile(
 
 def _counted(
     target: str, arch: list[str] | None, spec: list[str] | None, program: str | None, inputs: list[str],
-    sizes: dict[str, int], seed: int,
+    sizes: dict[str, int], seed: int, steps: int | None,
 ) -> list[Counted]:  # fmt: skip
     from tessera.program.arch import is_cpu
     from tessera.workbench.compilation import compile_request, make_request
@@ -75,8 +80,8 @@ def _counted(
     if is_package(target):
         if arch:
             raise UsageError("--arch: a package is compiled already", hint="leave --arch out")
-        return [count_package(target, program, inputs, sizes, seed)]
+        return [count_package(target, program, inputs, sizes, seed, steps)]
     request = make_request(target, arch, spec, lineinfo=True)
     if all(is_cpu(name) for name in request.arch):
         raise UsageError(f"--arch {', '.join(request.arch)}: the emulator runs GPU code", hint="--arch sm_80")
-    return count_source(compile_request(request), inputs, sizes, seed)
+    return count_source(compile_request(request), inputs, sizes, seed, steps)

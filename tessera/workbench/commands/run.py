@@ -27,6 +27,12 @@ Device = Annotated[str, typer.Option("--device", "-d", help="cpu, cuda:0, refere
 Size = Annotated[
     list[str] | None, typer.Option("--size", metavar="NAME=N", help="A symbolic size; may be repeated.")
 ]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", min=1, help="Jumps of one block of threads after which a kernel is endless (emulator)."
+    ),
+]
 
 _LONGEST_NAME = 80
 """Letters of a file's name; at three bytes each, within the 255 bytes of file systems."""
@@ -44,12 +50,7 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="A .npy file, .npz, or a folder.")
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps", min=1, help="Jumps of one block of threads after which a kernel is endless (emulator)."
-        ),
-    ] = None,
+    steps: Steps = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_json: JsonOption = False,

@@ -1,0 +1,148 @@
+"""Every piece of work of the executions that a runtime measures, in order and on one clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Literal
+
+from tessera.runtime.profile import Profile, Recorder
+
+Kind = Literal["execution", "allocate", "upload", "copy", "launch", "kernel", "download", "wait", "empty"]
+Track = Literal["host", "device"]
+
+LIMIT = 200_000
+"""Spans that one timeline keeps: some 40 MB; what comes later is counted as dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One piece of work."""
+
+    track: Track
+    """Where the time passed: `device` by the GPU's own clock, `host` by this process's."""
+    kind: Kind
+    name: str
+    """A kernel, an input or an output; a program for executions."""
+    start_ns: int
+    """On the clock of `time.perf_counter_ns`. Of a GPU: since the first mark of its execution."""
+    duration_ns: int
+    step: int | None = None
+    """Place among the steps of the plan, for launches and kernels."""
+    size_bytes: int | None = None
+    """What was copied or allocated."""
+    execution: int = 0
+    """Which execution it belongs to, from 0."""
+    thread: int = 0
+    """Identity of the host's thread that the execution ran on."""
+
+    @property
+    def end_ns(self) -> int:
+        """When it was over."""
+        return self.start_ns + self.duration_ns
+
+
+class Timeline(Recorder):
+    """A recorder that keeps every single piece of work too; any number of threads may add to it at once.
+
+    Give it to a runtime: `create_runtime(…, enable_profiling=Timeline())`.
+
+    Args:
+        limit: Most spans to keep.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        super().__init__()
+        self._limit = limit
+        self._spans: list[Span] = []
+        self._pending = threading.local()
+        self._numbered = 0
+        self._dropped = 0
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What was kept of executions that are over, one after the other."""
+        with self._lock:
+            return tuple(self._spans)
+
+    @property
+    def dropped(self) -> int:
+        """Spans beyond the limit, which were not kept."""
+        with self._lock:
+            return self._dropped
+
+    def add_span(self, span: Span) -> None:
+        """A piece of the execution under way on this thread."""
+        self._own().append(span)
+
+    @contextmanager
+    def host(
+        self, kind: Kind, name: str, *, step: int | None = None, size_bytes: int | None = None
+    ) -> Iterator[None]:
+        """Time the block, as a piece of the host's work."""
+        start = time.perf_counter_ns()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter_ns() - start
+            self.add_span(Span("host", kind, name, start, elapsed, step, size_bytes))
+
+    def add_step(self, program: str, index: int, name: str, ns: int) -> None:
+        """One call of a step took `ns`, and ends now."""
+        super().add_step(program, index, name, ns)
+        self.add_span(Span("host", "kernel", name, time.perf_counter_ns() - ns, ns, index))
+
+    def add_device_step(self, program: str, span: Span) -> None:
+        """One call of a step on a GPU, by its clock."""
+        super().add_step(program, span.step or 0, span.name, span.duration_ns)
+        self.add_span(span)
+
+    def add_execution(self, ns: int, program: str = "") -> None:
+        """One execution took `ns`, and ends now: all that this thread added since the last is of it."""
+        super().add_execution(ns, program)
+        whole = Span("host", "execution", program, time.perf_counter_ns() - ns, ns)
+        own, thread = [whole, *self._own()], threading.get_ident()
+        self._own().clear()
+        with self._lock:
+            number, self._numbered = self._numbered, self._numbered + 1
+            room = max(self._limit - len(self._spans), 0)
+            self._dropped += max(len(own) - room, 0)
+            self._spans += [replace(span, execution=number, thread=thread) for span in own[:room]]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._own().clear()
+        with self._lock:
+            self._spans.clear()
+            self._numbered = self._dropped = 0
+
+    def snapshot(self, device: str) -> Profile:
+        """What was collected so far, with the median of each step."""
+        found = super().snapshot(device)
+        times: dict[tuple[int | None, str], list[int]] = {}
+        for span in self.spans:
+            if span.kind == "kernel":
+                times.setdefault((span.step, span.name), []).append(span.duration_ns)
+        # Two programs on one runtime share steps' places and names: their times would be mixed.
+        if len({step.program for step in found.steps}) > 1 or self.dropped:
+            return found
+        return replace(
+            found,
+            steps=tuple(
+                replace(step, median_ms=median(times[step.index, step.name]) / 1e6)
+                if (step.index, step.name) in times
+                else step
+                for step in found.steps
+            ),
+        )
+
+    def _own(self) -> list[Span]:
+        if not hasattr(self._pending, "spans"):
+            self._pending.spans = []
+        own: list[Span] = self._pending.spans
+        return own

@@ -34,7 +34,8 @@ def counted_data(result: Counted) -> dict[str, Any]:
         "kernels": [_kernel_data(kernel, result) for kernel in profile.kernels],
         "advice": [
             {"kind": a.kind, "kernel": a.kernel, "file": result.files.path(a.file), "line": a.line,
-             "what": a.what, "remedy": a.remedy, "cost": a.cost}
+             "what": a.what, "remedy": a.remedy, "gain": a.gain, "resource": a.resource, "cost": a.cost,
+             "label": a.label, "source": asdict(a.source)}
             for a in result.advice
         ],
         "occupancy": [asdict(each) for each in profile.occupancy],

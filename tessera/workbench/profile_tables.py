@@ -56,6 +56,7 @@ def _print_advice(result: Counted) -> None:
         where = f"{each_one.kernel}, line {each_one.line}" if several else f"line {each_one.line}"
         print_wrapped(f"{number}. ", f"{where}: {each_one.what}", "yellow")
         print_wrapped("   ", each_one.remedy)
+        print_wrapped("   ", each_one.gain_text)
     if len(advice) > SHOWN:
         print(f"   and {len(advice) - SHOWN} more; --json has all")
     if hidden:

@@ -1,0 +1,12 @@
+"""All rules, and the page that lists them."""
+
+from __future__ import annotations
+
+from tessera.profiler.rules.arithmetic import ARITHMETIC
+from tessera.profiler.rules.flow import FLOW
+from tessera.profiler.rules.memory import MEMORY
+from tessera.profiler.rules.rule import Rule
+from tessera.profiler.rules.shared import SHARED
+
+RULES: tuple[Rule, ...] = (*MEMORY, *SHARED, *FLOW, *ARITHMETIC)
+"""Every rule, by what it looks at."""

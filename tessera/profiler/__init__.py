@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from tessera.profiler.check import Check
     from tessera.profiler.checks import diagnose
     from tessera.profiler.cost import Cost, program_cost
-    from tessera.profiler.datasheets import DATASHEETS, Roofline, roofline
+    from tessera.profiler.datasheet import Datasheet
+    from tessera.profiler.datasheets import DATASHEETS, find_datasheet
     from tessera.profiler.diagnostics import Diagnostics
     from tessera.profiler.emulated import EmulatedProfile, profile_emulated
     from tessera.profiler.live.player import Player
@@ -23,8 +24,19 @@ if TYPE_CHECKING:
     from tessera.profiler.report import write_report
     from tessera.profiler.report_data import ReportData
     from tessera.profiler.report_source import report_from_artifact, report_from_package
+    from tessera.profiler.roof import (
+        Ceiling,
+        Roofline,
+        RooflineChart,
+        RooflinePoint,
+        ceilings,
+        roofline,
+        roofline_chart,
+    )
     from tessera.profiler.runtime_optimizer import RuntimeOptimizer
     from tessera.profiler.timing import Timing
+    from tessera.profiler.verdict import judge
+    from tessera.profiler.work import Work, graph_work, kernel_works
     from tessera.program.occupancy import Occupancy, occupancy
 
 # Each name is imported on first use: benchmarks pull in numpy, reports a template engine.
@@ -32,9 +44,11 @@ _HOMES: dict[str, str] = {
     "Advice": "tessera.profiler.advice",
     "BatchResult": "tessera.profiler.bench_result",
     "BenchResult": "tessera.profiler.bench_result",
+    "Ceiling": "tessera.profiler.roof",
     "Check": "tessera.profiler.check",
     "Cost": "tessera.profiler.cost",
     "DATASHEETS": "tessera.profiler.datasheets",
+    "Datasheet": "tessera.profiler.datasheet",
     "Diagnostics": "tessera.profiler.diagnostics",
     "EmulatedProfile": "tessera.profiler.emulated",
     "Occupancy": "tessera.program.occupancy",
@@ -43,20 +57,29 @@ _HOMES: dict[str, str] = {
     "Recorder": "tessera.profiler.live.recorder",
     "Recording": "tessera.profiler.live.recording",
     "ReportData": "tessera.profiler.report_data",
-    "Roofline": "tessera.profiler.datasheets",
+    "Roofline": "tessera.profiler.roof",
+    "RooflineChart": "tessera.profiler.roof",
+    "RooflinePoint": "tessera.profiler.roof",
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Sampler": "tessera.profiler.live.sampler",
     "Timing": "tessera.profiler.timing",
+    "Work": "tessera.profiler.work",
     "advise": "tessera.profiler.advice",
     "bench_target": "tessera.profiler.bench",
+    "ceilings": "tessera.profiler.roof",
     "diagnose": "tessera.profiler.checks",
+    "find_datasheet": "tessera.profiler.datasheets",
+    "graph_work": "tessera.profiler.work",
+    "judge": "tessera.profiler.verdict",
+    "kernel_works": "tessera.profiler.work",
     "occupancy": "tessera.program.occupancy",
     "predict": "tessera.profiler.prediction",
     "profile_emulated": "tessera.profiler.emulated",
     "program_cost": "tessera.profiler.cost",
     "report_from_artifact": "tessera.profiler.report_source",
     "report_from_package": "tessera.profiler.report_source",
-    "roofline": "tessera.profiler.datasheets",
+    "roofline": "tessera.profiler.roof",
+    "roofline_chart": "tessera.profiler.roof",
     "write_report": "tessera.profiler.report",
 }
 
@@ -65,8 +88,10 @@ __all__ = [
     "Advice",
     "BatchResult",
     "BenchResult",
+    "Ceiling",
     "Check",
     "Cost",
+    "Datasheet",
     "Diagnostics",
     "EmulatedProfile",
     "Occupancy",
@@ -76,12 +101,20 @@ __all__ = [
     "Recording",
     "ReportData",
     "Roofline",
+    "RooflineChart",
+    "RooflinePoint",
     "RuntimeOptimizer",
     "Sampler",
     "Timing",
+    "Work",
     "advise",
     "bench_target",
+    "ceilings",
     "diagnose",
+    "find_datasheet",
+    "graph_work",
+    "judge",
+    "kernel_works",
     "occupancy",
     "predict",
     "profile_emulated",
@@ -89,6 +122,7 @@ __all__ = [
     "report_from_artifact",
     "report_from_package",
     "roofline",
+    "roofline_chart",
     "write_report",
 ]
 

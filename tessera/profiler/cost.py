@@ -56,6 +56,41 @@ def graph_flops(graph: Graph, symbols: Mapping[str, int]) -> int:
     return sum(_node_flops(graph, node, symbols) for node in graph.nodes)
 
 
+def graph_operations(graph: Graph, symbols: Mapping[str, int], capability: tuple[int, int]) -> dict[str, int]:
+    """Operations of a graph by the kind of units that does them: `f32`, `bf16 tensor`.
+
+    Products of matrices count for tensor cores where the compiler uses them for their operands' type on a GPU
+    of that compute capability.
+    """
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        count, pipe = _node_flops(graph, node, symbols), "f64" if node.dtype.name == "f64" else "f32"
+        if node.op in ("matmul", "attention"):
+            operand = _uncast(graph, node.inputs[0])
+            pipe = _TENSOR.get(operand, pipe) if capability >= _TENSOR_SINCE.get(operand, (99, 0)) else pipe
+            if pipe == "i8 tensor":
+                count = _matmul(_elements(node.shape, symbols), graph.nodes[node.inputs[0]], 2, symbols)
+        if count:
+            found[pipe] = found.get(pipe, 0) + count
+    return found
+
+
+def _uncast(graph: Graph, index: int) -> str:
+    """The type that an operand is stored in: casts to wider types on the way in cost nothing."""
+    node = graph.nodes[index]
+    while node.op == "cast" and graph.nodes[node.inputs[0]].dtype.bits < node.dtype.bits:
+        node = graph.nodes[node.inputs[0]]
+    return node.dtype.name
+
+
+_TENSOR = {
+    "f16": "f16 tensor", "bf16": "bf16 tensor", "tf32": "tf32 tensor", "i8": "i8 tensor", "u8": "i8 tensor",
+    "f8e4m3": "f8 tensor", "f8e5m2": "f8 tensor",
+}  # fmt: skip
+_TENSOR_SINCE = {name: (8, 9) if name.startswith("f8") else (8, 0) for name in _TENSOR}
+"""What the compiler gives to tensor cores, and from which compute capability on."""
+
+
 def _node_flops(graph: Graph, node: Node, symbols: Mapping[str, int]) -> int:
     if node.op in _MOVES or not node.dtype.is_float:
         return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tessera.profiler.datasheets import DATASHEETS, Datasheet
+from tessera.profiler.datasheet import Datasheet
+from tessera.profiler.datasheets import DATASHEETS
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Sums
@@ -21,6 +22,8 @@ TENSOR_SHARE = {
 }
 """Rate of tensor cores by the type of A, over that for bf16. Source: NVIDIA's Ampere, Ada and Hopper
 architecture whitepapers."""
+TENSOR_PIPES = {"s8": "i8 tensor", "u8": "i8 tensor", "e4m3": "f8 tensor", "e5m2": "f8 tensor"}
+"""Units by the type of A, where they are not called what the type is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,22 @@ def predict(sums: Sums, once_bytes: int) -> tuple[Prediction, ...]:
 
 def _arithmetic_ms(sums: Sums, sheet: Datasheet) -> float | None:
     seconds = 0.0
-    for precision, count in sums.flops_by_precision().items():
-        rate = sheet.f64_tflops if precision == "fp64" else sheet.f32_tflops
+    for pipe, count in operations(sums).items():
+        rate = sheet.rate(pipe)
         if rate is None:
             return None
         seconds += count / (rate * 1e12)
-    for kind, count in sums.tensor_flops_by_type().items():
-        share = TENSOR_SHARE.get(kind)
-        # V100's tensor cores know f16 alone, and its table has no rate for them.
-        known = kind not in ("e4m3", "e5m2") or sheet.capability >= (8, 9)
-        if sheet.bf16_tflops is None or share is None or not known:
-            return None
-        seconds += count / (sheet.bf16_tflops * share * 1e12)
     return seconds * 1e3
+
+
+def operations(sums: Sums) -> dict[str, int]:
+    """Counted operations by the kind of units that does them: `f32`, `bf16 tensor`.
+
+    Float16 arithmetic outside of tensor cores counts as float32's: no GPU is slower at it.
+    """
+    found: dict[str, int] = {}
+    scalar = [("f64" if p == "fp64" else "f32", count) for p, count in sums.flops_by_precision().items()]
+    tensor = [(TENSOR_PIPES.get(a, f"{a} tensor"), count) for a, count in sums.tensor_flops_by_type().items()]
+    for pipe, count in (*scalar, *tensor):
+        found[pipe] = found.get(pipe, 0) + count
+    return found

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tessera.profiler.datasheets import DATASHEETS, Datasheet
+from tessera.profiler.datasheet import Datasheet, f32_lanes
+from tessera.profiler.datasheets import DATASHEETS
 from tessera.profiler.prediction import TENSOR_SHARE
-from tessera.program.arch import FEWEST_MULTIPROCESSORS, MULTIPROCESSORS, Architecture
+from tessera.program.arch import MULTIPROCESSORS, Architecture
 from tessera.program.errors import OptionError
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ OVERLAP = 0.9
 """Part of what the other resources do that hides behind the busiest: an assumption."""
 LOADS_UNDER_WAY = 2
 """Of one warp, on average."""
-_F32_LANES = {(7, 0): 64, (8, 0): 64}
-"""Single-precision units of a multiprocessor; 128 on the others that have a datasheet. Source: CUDA C++
-Programming Guide, "Arithmetic Instructions"."""
 _SCHEDULERS = 4
 _LOCAL_PASSES = 2
 """A spilled register is stored and loaded."""
@@ -95,10 +93,10 @@ def predicted_cost(launches: Sequence[LaunchWork], arch: Architecture) -> Predic
 
 
 def _times_ms(launch: LaunchWork, sheet: Datasheet, arch: Architecture) -> dict[str, float]:
-    counters, processors = launch.counters, MULTIPROCESSORS.get(arch.cc, FEWEST_MULTIPROCESSORS)
+    counters, processors = launch.counters, MULTIPROCESSORS.get(arch.cc, sheet.multiprocessors)
     # The multiprocessor with the most blocks is the last to end.
     uneven = -(-launch.blocks // processors) * processors / max(launch.blocks, 1)
-    cycles = sheet.f32_tflops * 1e12 / (2 * _F32_LANES.get(arch.cc, 128))
+    cycles = sheet.f32_tflops * 1e12 / (2 * f32_lanes(arch.cc))
     spilled = launch.spill_bytes * launch.blocks * launch.threads * _LOCAL_PASSES
     moved = counters.memory("global").moved_bytes + counters.memory("local").moved_bytes + spilled
     instructions = counters.executed + spilled / 4 / 32

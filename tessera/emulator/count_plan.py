@@ -185,4 +185,5 @@ def _row(
         flops=work.thread_flops * numbers.threads_on,
         tensor_flops=work.warp_flops * numbers.executed,
         accesses=merged(numbers.accesses),
+        callers=tuple((files.get(file, ""), line) for file, line in instruction.callers),
     )

@@ -85,6 +85,8 @@ class InstructionCounts:
     tensor_flops: int
     """Operations of products of matrices."""
     accesses: tuple[Access, ...] = ()
+    callers: tuple[tuple[str, int], ...] = ()
+    """Of inlined code: file and line of each call it was inlined at, the outermost first."""
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -50,6 +50,8 @@ class _Parser:
         self.at = 0
         self.result = Module()
         self.location = (0, 0)
+        self.callers: tuple[tuple[int, int], ...] = ()
+        self.inlined: dict[tuple[int, int, int], tuple[tuple[int, int], ...]] = {}
         self.scopes: list[dict[str, str]] = []
         self.scope_count = 0
         self.declared: set[str] = set()
@@ -257,6 +259,7 @@ class _Parser:
             return
         self.expect("{")
         self.location, self.scopes, self.scope_count = (0, 0), [{}], 0
+        self.callers, self.inlined = (), {}
         # Parameters may be registers, as device functions without an ABI have them.
         function.registers.update({v.name: v.type for v in (*params, *results) if v.space == "reg"})
         self.declared = set(function.registers)
@@ -334,16 +337,20 @@ class _Parser:
                 function.variables.append(replace(variable, name=self.declare(variable.name)))
         elif word == ".loc":
             self.take()
-            file, line = self.integer(), self.integer()
-            self.integer()
-            self.location = (file, line)
+            place = self.integer(), self.integer(), self.integer()
+            self.location, self.callers = place[:2], ()
             while self.accept(","):
                 # `function_name label+offset` and `inlined_at file line column` of inlined code.
+                if self.peek() == "inlined_at":
+                    self.take()
+                    site = self.integer(), self.integer(), self.integer()
+                    self.callers = (*self.inlined.get(site, ()), site[:2])
                 while (
                     self.peek() not in (",", "")
                     and self.tokens[self.at].line == self.tokens[self.at - 1].line
                 ):
                     self.take()
+            self.inlined[place] = self.callers
         elif word == ".pragma":
             while self.take() != ";":
                 pass
@@ -400,7 +407,10 @@ class _Parser:
                 self.expect(";")
                 break
         file, source_line = self.location
-        return Instruction(opcode, tuple(modifiers), tuple(operands), line, guard, negated, file, source_line)
+        return Instruction(
+            opcode, tuple(modifiers), tuple(operands), line, guard, negated, file, source_line,
+            callers=self.callers,
+        )  # fmt: skip
 
     def operand(self) -> Operand:
         token = self.token()

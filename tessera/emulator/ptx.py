@@ -98,6 +98,8 @@ class Instruction:
     """`.loc` line; 0 where none is known."""
     origin: Instruction | None = field(default=None, compare=False, repr=False)
     """In code made from what is written: the written instruction that this one stands for."""
+    callers: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    """Of inlined code: file index and line of each call it was inlined at, the outermost first."""
 
     @property
     def mnemonic(self) -> str:

@@ -14,10 +14,11 @@ from tessera.profiler.live.throttling import reasons
 from tessera.program.errors import TesseraError
 
 PARAMETERS = Path("/proc/driver/nvidia/params")
-_COUNTERS_FIX = (
+COUNTERS_FIX = (
     "echo 'options nvidia NVreg_RestrictProfilingToAdminUsers=0' "
     "| sudo tee /etc/modprobe.d/nvidia-profiling.conf, then reboot"
 )
+"""What lets everybody read a GPU's counters."""
 _HEAT = 0x20 | 0x40
 _POWER = 0x08 | 0x80
 
@@ -110,7 +111,7 @@ def check_counters(parameters: Path = PARAMETERS) -> Check:
     if os.geteuid() == 0 and _has_admin_capability():
         return Check(name, "ok", "administrators alone may profile, and this is one")
     detail = "administrators alone may profile: Nsight Compute ends with ERR_NVGPUCTRPERM"
-    return Check(name, "warning", detail, _COUNTERS_FIX)
+    return Check(name, "warning", detail, COUNTERS_FIX)
 
 
 def _has_admin_capability(status: Path = Path("/proc/self/status")) -> bool:

@@ -33,6 +33,11 @@ def print_counted(result: Counted, seed: int) -> None:
     print(visible(f"{profile.program.name}: {LABEL} ({profile.target}{sizes})"))
     _print_advice(result)
     _print_kernels(profile.kernels)
+    # The flame table speaks of sums in this module's words.
+    from tessera.profiler.flame import emulated_stacks
+    from tessera.workbench.profile_flame import print_flame
+
+    print_flame(emulated_stacks(profile.kernels), "instructions", result.files)
     for kernel in profile.kernels:
         _print_source(kernel, result)
     shown = [t for t, there, _ in CELLS if any(there(k.counters) for k in profile.kernels)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,17 @@ def profile(
     arch: Arch = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Executions to measure.")] = 20,
     steps: Steps = None,
+    ncu: Annotated[
+        bool | None,
+        typer.Option(
+            "--ncu/--no-ncu",
+            help="Hardware counters by Nsight Compute (cuda); taken where ncu is installed.",
+            show_default=False,
+        ),
+    ] = None,
+    flame: Annotated[
+        Path | None, typer.Option("--flame", metavar="FILE", help="Write folded stacks, for flame graphs.")
+    ] = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_csv: Annotated[
@@ -36,9 +48,12 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Count what kernels do, line by line; or measure their steps."""
+    from tessera.profiler.source_lines import SourceFiles
     from tessera.workbench import profile_data
     from tessera.workbench.failure import UsageError
     from tessera.workbench.output import emit
+    from tessera.workbench.profile_flame import write_counted, write_measured
+    from tessera.workbench.profile_ncu import count_with_ncu, counters_data, print_counters
     from tessera.workbench.profile_tables import print_counted
     from tessera.workbench.profile_times import print_timed
     from tessera.workbench.profiling import one_form, time_program
@@ -48,16 +63,25 @@ def profile(
     if steps is not None and device != "emulator":
         raise UsageError(f"--steps: {device} does not count them", hint="--device emulator does")
     sizes = parse_sizes(size or ())
+    if ncu and not device.startswith("cuda"):
+        raise UsageError(f"--ncu: it counts on GPUs, not on {device}", hint="--device cuda:0")
     if device != "emulator":
         timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat)
+        found = count_with_ncu(target, device, spec, timed, ncu)
+        if flame is not None:
+            write_measured(flame, timed, found)
         if as_csv:
             profile_data.write_steps(timed)
         elif as_json:
-            emit(profile_data.timed_data(timed))
+            emit({**profile_data.timed_data(timed), "ncu": counters_data(found)})
         else:
             print_timed(timed, seed)
+            if found is not None:
+                print_counters(found, SourceFiles())
         return
     results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps)
+    if flame is not None:
+        write_counted(flame, results)
     if as_csv:
         profile_data.write_lines(results)
     elif as_json:

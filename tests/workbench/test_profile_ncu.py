@@ -1,0 +1,127 @@
+"""`tessera profile --device cuda:0` with an `ncu` that replays, on a GPU that a stand-in plays."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.stand_in import IdleGpu
+from tests.workbench.test_profile import SOURCE
+
+from .conftest import Tessera
+
+sys.path.append(str(Path(__file__).parents[1] / "profiler"))
+from ncu_replay import install, source_page
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with slow.py, an idle GPU, and an ncu on the path that answers for saxpy."""
+    (tmp_path / "slow.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    for room in ("cuda_driver", "cuda"):
+        monkeypatch.setattr(f"tessera.runtime.{room}.open_driver", lambda index: IdleGpu())
+    lines = {
+        (8, "    i = cuda.grid(1)"): [(10, 2048)],
+        (10, "        y[i] = float32(2.5) * x[i] + y[i]"): [(400, 2048), (1200, 2048)],
+    }
+    page = source_page("saxpy", str(tmp_path / "slow.py"), lines)
+    ncu = install(tmp_path / "bin", {"saxpy": "copied_4"}, page)
+    monkeypatch.setenv("PATH", f"{ncu.parent}:/usr/bin:/bin")
+    return tmp_path
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_counters_and_lines_stand_below_the_times(
+    tessera: Tessera, folder: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = tessera("profile", "slow.py:saxpy", "--device", "cuda:0")
+    assert said.status == 0, said.err
+    assert "counted by Nsight Compute 2025.1.1.0, clocks as they are, one execution" in said.out
+    (launch,) = [line for line in said.out.splitlines() if line.split()[:2] == ["0", "saxpy"]][1:]
+    assert launch.split()[2:] == ["2.85", "µs", "14", "%", "N/A", "1000", "KiB", "N/A", "N/A", "N/A"]
+    assert "where the work is, by samples" in said.out
+    (line,) = [line for line in said.out.splitlines() if "slow.py:10" in line]
+    assert line.split()[:4] == ["99", "%", "99", "%"]
+    assert "of 1,610 samples warps waited for long_sb 50 %, wait 50 %" in " ".join(said.out.split())
+    assert max(map(len, said.out.splitlines())) <= width
+
+
+def test_json_and_folded_stacks_have_the_samples(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:saxpy", "--device", "cuda:0", "--json", "--flame", "out.folded")
+    found = said.json["ncu"]
+    assert (found["label"], found["version"], found["unknown"]) == (
+        "counted by Nsight Compute",
+        "2025.1.1.0",
+        [],
+    )
+    assert found["launches"][0]["metrics"]["gpu__time_duration.sum"] == 2848
+    assert [(line["line"], line["samples"], line["executed"]) for line in found["lines"]] == [
+        (8, 10, 2048),
+        (10, 1600, 4096),
+    ]
+    assert (folder / "out.folded").read_text() == ("saxpy;saxpy;slow.py:10 1600\nsaxpy;saxpy;slow.py:8 10\n")
+
+
+def test_the_same_program_runs_on_the_same_inputs_below_ncu(
+    tessera: Tessera, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NCU_REPLAY", "run")
+    # The replay runs what ncu would run, in the emulator: the package, its program and its inputs are whole.
+    said = tessera("profile", "slow.py:saxpy", "--size", "n=300", "--device", "cuda:0", "--ncu", "--json")
+    assert said.status == 0, said.err
+    assert said.json["ncu"]["launches"]
+
+
+def test_without_permission_the_times_remain_and_the_reason_is_said(
+    tessera: Tessera, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NCU_REPLAY", "permission")
+    said = tessera("profile", "slow.py:saxpy", "--device", "cuda:0")
+    assert said.status == 0
+    assert "measured by CUDA events" in said.out
+    assert "warning: no counters: ncu may not read this GPU's counters (ERR_NVGPUCTRPERM)" in said.err
+    assert "NVreg_RestrictProfilingToAdminUsers=0" in said.err
+    asked = tessera("profile", "slow.py:saxpy", "--device", "cuda:0", "--ncu")
+    assert asked.status == 1
+    assert "ERR_NVGPUCTRPERM" in asked.err
+
+
+def test_no_ncu_is_not_called_when_nobody_wants_it(
+    tessera: Tessera, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tessera("profile", "slow.py:saxpy", "--device", "cuda:0", "--no-ncu", "--json")
+    assert said.json["ncu"] is None
+    assert not (folder / "bin" / "calls").exists()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    quiet = tessera("profile", "slow.py:saxpy", "--device", "cuda:0")
+    assert (quiet.status, "ncu" in quiet.err) == (0, False)
+    asked = tessera("profile", "slow.py:saxpy", "--device", "cuda:0", "--ncu")
+    assert asked.status == 1
+    assert "ncu is not on the path" in asked.err
+
+
+def test_ncu_away_from_a_gpu_is_refused(tessera: Tessera, folder: Path) -> None:
+    for device in ("emulator", "cpu"):
+        said = tessera("profile", "slow.py:saxpy", "--device", device, "--ncu")
+        assert said.status == 2
+        assert f"--ncu: it counts on GPUs, not on {device}" in said.err
+
+
+def test_flame_of_the_emulator_is_a_table_and_a_file(tessera: Tessera, folder: Path) -> None:
+    command = ("profile", "slow.py:columns", "--size", "n=64", "--arch", "sm_80")
+    said = tessera(*command, "--flame", "out.folded")
+    assert said.status == 0
+    assert "where the work is, by instructions" in said.out
+    (row,) = [line for line in said.out.splitlines() if "slow.py:19  " in line]
+    # The share is that of the table of lines.
+    assert row.split()[:4] == ["39", "%", "39", "%"]
+    stacks = dict(line.rsplit(" ", 1) for line in (folder / "out.folded").read_text().splitlines())
+    program = tessera(*command, "--json").json["programs"][0]
+    assert sum(map(int, stacks.values())) == program["kernels"][0]["executed"]
+    line = next(each for each in program["kernels"][0]["lines"] if each["line"] == 19)
+    assert int(stacks["columns;columns;slow.py:19"]) == line["executed"]
+    missing = tessera(*command, "--flame", "no/such/out.folded")
+    assert missing.status == 1
+    assert "mkdir -p no/such" in missing.err

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from inspect import isfunction
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,14 @@ from tessera.compiler.cache import CompileCache, toolchain
 from tessera.compiler.fingerprint import digest
 from tessera.compiler.gpu_code import Timings
 from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig
+from tessera.compiler.subject import Specs, make_unit, name_of, spec_list
 from tessera.compiler.unit import Unit
 from tessera.program.artifact import Artifact, KernelBinary
 from tessera.program.errors import CompileError, OptionError
 from tessera.program.program import Program
-from tessera.program.spec import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
-
-Specs = Sequence[TensorSpec] | TensorSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +161,12 @@ class AOTCompiler:
         Raises:
             TesseraError: As for `compile`.
         """
-        units = [[self._unit(fn, specs, name)] for fn, specs, name in items]
         timings = Timings()
+        units = [
+            [make_unit(fn, spec_list(specs), name, self.config, timings=timings)] for fn, specs, name in items
+        ]
         artifacts = build_artifacts(units, self.config, self.cache, progress, timings)
         return [CompiledKernel(artifact, self.config, timings.seconds) for artifact in artifacts]
-
-    def _unit(self, fn: object, input_specs: Specs, name: str | None) -> Unit:
-        return make_unit(fn, spec_list(input_specs), name, self.config)
 
 
 class BatchCompiler:
@@ -192,7 +188,7 @@ class BatchCompiler:
         Raises:
             CompileError: Another one has that name already.
         """
-        key = name or _name_of(fn)
+        key = name or name_of(fn)
         if key in self._added:
             raise CompileError(
                 f"the batch already has a kernel called {key!r}", hint="add_kernel(fn, name='another')"
@@ -212,49 +208,6 @@ class BatchCompiler:
             for name, (fn, specs) in self._added.items()
         ]
         return CompiledPackage(build_artifact(units, self.config, self.cache, progress), self.config)
-
-
-def make_unit(
-    fn: object, specs: list[TensorSpec] | None, name: str | None, config: AOTConfig, *, batched: bool = False
-) -> Unit:
-    """The program of a function, kernel or model, and the jobs that build its code.
-
-    Args:
-        fn: What to compile.
-        specs: Of its inputs.
-        name: Of the program; by default that of `fn`.
-        config: Targets and options.
-        batched: Whether the package holds other programs, which have arrays without a name too.
-
-    Raises:
-        CompileError: `fn` is none of these.
-    """
-    from tessera.language.jit import JitFunction
-    from tessera.language.kernel import Kernel
-    from tessera.language.module import Module
-
-    targets = config.tool_options()
-    if isinstance(fn, Kernel):
-        from tessera.compiler.raw_kernel import kernel_unit
-
-        if fn.space is None or not (config.enable_autotuning or config.autotune_lock):
-            return kernel_unit(fn, targets, name=name)
-        from tessera.compiler.tuning.choice import choose
-
-        found, notes = choose(fn, config)
-        unit = kernel_unit(fn, targets, name=name, picks=found)
-        return replace(unit, notes=(*unit.notes, *notes), tuned=True)
-    if isinstance(fn, (JitFunction, Module)):
-        from tessera.compiler.graph_unit import graph_unit, own_constants, replace_name
-
-        traced = fn.trace(specs)
-        graph = replace_name(traced.graph, name) if name else traced.graph
-        graph, constants = own_constants(graph, traced.constants) if batched else (graph, traced.constants)
-        return graph_unit(graph, constants, targets, config)
-    raise CompileError(
-        f"{_name_of(fn)} is a {type(fn).__name__}, neither a @ts.jit function, a @ts.kernel nor a ts.Module",
-        hint=_remedy(fn),
-    )
 
 
 def build_artifact(
@@ -353,22 +306,3 @@ def _notes(
 
 def _plain_config(architectures: Iterable[str] | None, level: int, fast_math: bool) -> AOTConfig:
     return AOTConfig.of(architectures or DEFAULT_ARCHITECTURES, optimization_level=level, fast_math=fast_math)
-
-
-def spec_list(specs: Specs) -> list[TensorSpec] | None:
-    """Specs as a list; None if the annotations say them."""
-    if specs is None:
-        return None
-    return [specs] if isinstance(specs, TensorSpec) else list(specs)
-
-
-def _name_of(fn: object) -> str:
-    return str(getattr(fn, "name", None) or getattr(fn, "__name__", None) or repr(fn)[:60])
-
-
-def _remedy(fn: object) -> str:
-    from tessera.language.module import Module
-
-    if isinstance(fn, type) and issubclass(fn, Module):
-        return f"make one first: {fn.__name__}(…)"
-    return f"put @ts.jit above def {_name_of(fn)}" if isfunction(fn) else "@ts.jit above def f(x): …"

@@ -28,7 +28,7 @@ from tessera.program.errors import MissingDependencyError, TesseraError
 
 S = TypeVar("S")
 T = TypeVar("T")
-STAGES = ("front end", "ptx", "cubin", "cpu code", "cpu link")
+STAGES = ("graph", "kernels", "front end", "ptx", "cubin", "cpu code", "cpu link")
 """Parts of the work that are timed."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -23,11 +23,35 @@ from tessera.compiler.source import parsed_module
 from tessera.compiler.unit import Unit
 from tessera.language.builder import UNNAMED
 from tessera.program.graph import Graph
+from tessera.program.interface import program_of
 from tessera.program.program import Constant, Plan, Port, Program
 from tessera.program.validate import validate
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """A program with its plans, and the generated kernels that these launch."""
+
+    program: Program
+    kernels: tuple[tuple[KernelSource, tuple[str, ...]], ...]
+    """Each with the full names of the targets it is for."""
+    constants: Mapping[str, np.ndarray[Any, Any]] = field(repr=False)
+    """The weights by name."""
+    notes: tuple[str, ...] = ()
+    """What was chosen."""
+
+    @property
+    def name(self) -> str:
+        """Name of the program."""
+        return self.program.name
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What goes in."""
+        return self.program.inputs
 
 
 def graph_unit(
@@ -36,7 +60,17 @@ def graph_unit(
     targets: Sequence[ToolOptions],
     config: AOTConfig,
 ) -> Unit:
-    """The program of a traced function and the jobs that build its kernels.
+    """The program of a traced function and the jobs that build its kernels: see `lower_graph`."""
+    return lowered_unit(lower_graph(graph, weights, targets, config), targets)
+
+
+def lower_graph(
+    graph: Graph,
+    weights: Mapping[str, np.ndarray[Any, Any]],
+    targets: Sequence[ToolOptions],
+    config: AOTConfig,
+) -> Lowered:
+    """The program of a traced function and the kernels that its plans launch.
 
     Args:
         graph: The function; the program has its name.
@@ -49,36 +83,48 @@ def graph_unit(
     """
     gpu, cpu = split_targets(targets)
     plans: list[Plan] = []
-    jobs: list[Job] = []
+    kernels: list[tuple[KernelSource, tuple[str, ...]]] = []
     notes: list[str] = []
     for units, group in _by_units(gpu, config).items():
         plan, sources = _plan(graph, "cuda", group, config, units)
         plans.append(plan)
-        jobs += [_job(source, group) for source in sources]
+        kernels += [(source, tuple(t.target for t in group)) for source in sources]
         notes += _notes(sources, group)
     if cpu:
         plan, sources = _plan(graph, "cpu", cpu, config, None)
         plans.append(plan)
-        jobs += [_job(source, cpu) for source in sources]
-    jobs = _merged(jobs)
-    program = Program(
-        name=graph.name,
-        inputs=tuple(_port(graph, label, index) for label, index in graph.leaves("input").items()),
-        outputs=tuple(
-            _port(graph, label, index) for label, index in zip(graph.output_names, graph.outputs, strict=True)
-        ),
-        constants=tuple(_constant(graph, label, index) for label, index in graph.leaves("constant").items()),
-        plans=tuple(plans),
-        graph=graph,
-    )
+        kernels += [(source, tuple(t.target for t in cpu)) for source in sources]
+    program = program_of(graph, tuple(plans))
     validate(program)
-    return Unit(
+    return Lowered(
         program=program,
-        jobs=tuple(jobs),
-        gpu=tuple(gpu),
-        cpu=tuple(cpu),
+        kernels=tuple(kernels),
         constants={c.name: _stored(c, weights[c.name]) for c in program.constants},
         notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def lowered_unit(lowered: Lowered, targets: Sequence[ToolOptions]) -> Unit:
+    """The jobs that build a lowered program's kernels.
+
+    Args:
+        lowered: The program.
+        targets: What to compile for: all that it was lowered for, or some of that.
+    """
+    gpu, cpu = split_targets(targets)
+    by_name = {options.target: options for options in targets}
+    jobs = []
+    for source, names in lowered.kernels:
+        wanted = [by_name[name] for name in names if name in by_name]
+        if wanted:
+            jobs.append(_job(source, wanted))
+    return Unit(
+        program=lowered.program,
+        jobs=tuple(_merged(jobs)),
+        gpu=tuple(gpu),
+        cpu=tuple(cpu),
+        constants=lowered.constants,
+        notes=lowered.notes,
     )
 
 
@@ -141,17 +187,6 @@ def _plan(
         enable_kernel_fusion=config.enable_kernel_fusion,
         units=units,
     )
-
-
-def _port(graph: Graph, name: str, index: int) -> Port:
-    node = graph.nodes[index]
-    return Port(name=name, dtype=node.dtype, shape=node.shape)
-
-
-def _constant(graph: Graph, name: str, index: int) -> Constant:
-    node = graph.nodes[index]
-    shape = tuple(size for size in node.shape if isinstance(size, int))
-    return Constant(name=name, dtype=node.dtype, shape=shape)
 
 
 def _stored(constant: Constant, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

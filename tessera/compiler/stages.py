@@ -1,9 +1,12 @@
 """The stages from a kernel to its machine code as data: any can be where work begins, any where it ends.
 
-    kernel → nvvm → ptx → cubin → sass
+    graph → kernels → nvvm → ptx → cubin → sass
 
-Every stage is a file: LLVM for NVVM (`.ll`), PTX (`.ptx`), machine code (`.cubin`), its text (`.sass`). A
-kernel's `.ll` says in its head what NVVM is to be asked for, so that it becomes the PTX of the compiler.
+Every stage is a file. The first two hold a whole program: the traced graph (`.graph.json`), and its launch
+plans with the kernels written for them (`.kernels.json`); `load_program` reads them, and the compiler takes
+what it gives in place of a function. A kernel written by hand begins with the third. Each of the others is of
+one kernel and architecture: LLVM for NVVM (`.ll`), PTX (`.ptx`), machine code (`.cubin`), its text (`.sass`).
+A kernel's `.ll` says in its head what NVVM is to be asked for, so that it becomes the PTX of the compiler.
 """
 
 from __future__ import annotations
@@ -32,10 +35,9 @@ from tessera.compiler.ptx import (
     ptx_arch,
 )
 from tessera.compiler.sass import disassemble, kernels_of
-from tessera.program.arch import parse_arch
+from tessera.compiler.stage_text import HEAD, check_ptx_target, decoded, kernel_names, named_target
 from tessera.program.artifact import Resources
 from tessera.program.errors import (
-    ArchitectureError,
     CompileError,
     OptionError,
     SourceLocation,
@@ -43,41 +45,53 @@ from tessera.program.errors import (
 )
 
 if TYPE_CHECKING:
-    from tessera.compiler.aot import Specs
+    from tessera.compiler.gpu_code import Timings
+    from tessera.compiler.graph_file import SavedGraph
+    from tessera.compiler.graph_unit import Lowered
+    from tessera.compiler.subject import Specs
 
-STAGES = ("nvvm", "ptx", "cubin", "sass")
+STAGES = ("graph", "kernels", "nvvm", "ptx", "cubin", "sass")
 """In the order of the work."""
-ENDINGS: Mapping[str, str] = {"nvvm": ".ll", "ptx": ".ptx", "cubin": ".cubin", "sass": ".sass"}
+PROGRAM_STAGES = ("graph", "kernels")
+"""Those that hold a program rather than a kernel."""
+ENDINGS: Mapping[str, str] = {
+    "graph": ".graph.json",
+    "kernels": ".kernels.json",
+    "nvvm": ".ll",
+    "ptx": ".ptx",
+    "cubin": ".cubin",
+    "sass": ".sass",
+}
 """How a stage's files end."""
 
-_HEAD = re.compile(
-    r"^; tessera: (?P<kernel>\S+) for (?P<target>\w+), -arch=(?P<arch>\w+) -launch=(?P<bounds>\{.*\})$",
-    re.MULTILINE,
-)
 _NEXT = "; tessera: next module"
-_TARGET = re.compile(r"^\s*\.target\s+(sm_\w+)", re.MULTILINE)
-_ENTRY = re.compile(r"\.entry\s+([\w$%.]+)")
-_LLVM_KERNEL = re.compile(r"!\{[^\n}]*@\"?([\w$.]+)\"?, !?\s*(?:metadata )?!\"kernel\"")
 _PTXAS = re.compile(r"line (\d+)\s*; (?:error|fatal)\s*: ([^;]+)")
 _NVVM = re.compile(r"\((\d+), (\d+)\): (?:parse )?([^\n]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one kernel, or the kernels of one file, became."""
+    """What one program, one kernel, or the kernels of one file became."""
 
     name: str
     """One of `STAGES`."""
     kernels: tuple[str, ...]
-    """Entry names."""
+    """Entry names; none yet of a graph."""
     target: str
-    """Architecture, as `sm_90a`."""
+    """Architecture, as `sm_90a`; empty for a program, which has them all."""
     data: bytes
     """The file's contents."""
     resources: Resources | None = None
     """What the kernel needs, where a cubin was made of one."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each stage that was gone through."""
+    program: str = ""
+    """Name of the program, where it holds one."""
+
+    @property
+    def label(self) -> str:
+        """What to call its file."""
+        return self.program or self.kernels[0]
 
     @property
     def text(self) -> str:
@@ -93,7 +107,7 @@ def stage_of(file: str) -> str | None:
 def emit_stage(
     fn: object, until: str, config: AOTConfig, input_specs: Specs = None, name: str | None = None
 ) -> list[Stage]:
-    """Each kernel of a function, kernel or model, for each GPU target, at one stage.
+    """Each kernel of a function, kernel or model, for each GPU target, at one stage; or its one program.
 
     Args:
         fn: What `AOTCompiler.compile` takes.
@@ -109,6 +123,8 @@ def emit_stage(
     from tessera.compiler.aot import AOTCompiler
 
     _check(until)
+    if until in PROGRAM_STAGES:
+        return [_program(fn, until, config, input_specs, name)]
     if until == "nvvm":
         return _lowered(fn, config, input_specs, name)
     whole = replace(config, generate_ptx=True, generate_cubin=until != "ptx")
@@ -143,6 +159,11 @@ def resume_stage(
         ToolchainError: A tool is missing, or failed.
     """
     first, last = _check(stage), _check(until)
+    if stage in PROGRAM_STAGES:
+        raise OptionError(
+            f"{file} is a whole program, with kernels for several architectures",
+            hint=f"emit_stage(load_program(data, {stage!r}), {until!r}, AOTConfig([…]))",
+        )
     if last <= first:
         raise OptionError(
             f"{file} is {stage} already, which comes no earlier than {until}",
@@ -151,9 +172,9 @@ def resume_stage(
     if stage == "cubin":
         given = Stage(stage, kernels_of(data, file), options.target if options else "", data)
         return _run(given, STAGES[first + 1 : last + 1], options or ToolOptions("sm_80"), file)
-    text = _decoded(data, file)
-    wanted = options or ToolOptions(_named_target(text, stage, file))
-    given = Stage(stage, _kernels(text, stage, file), wanted.target, data)
+    text = decoded(data, file)
+    wanted = options or ToolOptions(named_target(text, stage, file))
+    given = Stage(stage, kernel_names(text, stage, file), wanted.target, data)
     return _run(given, STAGES[first + 1 : last + 1], wanted, file)
 
 
@@ -166,10 +187,63 @@ def _run(given: Stage, stages: Sequence[str], options: ToolOptions, file: str) -
     return given
 
 
-def _lowered(fn: object, config: AOTConfig, input_specs: Specs, name: str | None) -> list[Stage]:
-    from tessera.compiler.aot import make_unit, spec_list
+def load_program(data: bytes, stage: str, file: str = "input") -> SavedGraph | Lowered:
+    """The program in a file of the graph or kernels stage: what `AOTCompiler.compile` and `emit_stage` take.
 
-    unit = make_unit(fn, spec_list(input_specs), name, config)
+    Args:
+        data: The contents.
+        stage: `graph` or `kernels`.
+        file: Its name, for errors.
+
+    Raises:
+        OptionError: The stage is another one.
+        CompileError: The file is damaged, or no such file; the message names the field, node or kernel.
+    """
+    from tessera.compiler.graph_file import graph_from_json
+    from tessera.compiler.kernels_file import kernels_from_json
+
+    if stage not in PROGRAM_STAGES:
+        raise OptionError(f"{stage} holds no program", hint="resume_stage(data, stage, until)")
+    return (graph_from_json if stage == "graph" else kernels_from_json)(data, file)
+
+
+def _program(fn: object, until: str, config: AOTConfig, input_specs: Specs, name: str | None) -> Stage:
+    from tessera.compiler.gpu_code import Timings
+    from tessera.compiler.graph_file import graph_to_json
+    from tessera.compiler.graph_unit import Lowered, lower_graph
+    from tessera.compiler.kernels_file import kernels_to_json
+    from tessera.compiler.subject import graph_of, spec_list
+    from tessera.language.kernel import Kernel
+
+    if isinstance(fn, Kernel):
+        raise CompileError(
+            f"{fn.name} is a kernel written by hand: it has no {until} stage", hint="--emit nvvm"
+        )
+    if isinstance(fn, Lowered):
+        raise OptionError(
+            f"{fn.name} is at the kernels stage already, which comes no earlier than {until}",
+            hint="one of " + ", ".join(STAGES[2:]),
+        )
+    timings = Timings()
+    saved = timings.timed("graph", lambda: graph_of(fn, spec_list(input_specs), name))
+    if until == "graph":
+        return Stage(until, (), "", graph_to_json(saved), None, _spent(timings), saved.name)
+    targets = config.tool_options()
+    lowered = timings.timed("kernels", lambda: lower_graph(saved.graph, saved.constants, targets, config))
+    names = dict.fromkeys(source.name for source, _ in lowered.kernels)
+    return Stage(until, tuple(names), "", kernels_to_json(lowered), None, _spent(timings), saved.name)
+
+
+def _spent(timings: Timings) -> dict[str, float]:
+    return {stage: seconds for stage, seconds in timings.seconds.items() if seconds}
+
+
+def _lowered(fn: object, config: AOTConfig, input_specs: Specs, name: str | None) -> list[Stage]:
+    from tessera.compiler.gpu_code import Timings
+    from tessera.compiler.subject import make_unit, spec_list
+
+    timings = Timings()
+    unit = make_unit(fn, spec_list(input_specs), name, config, timings=timings)
     found: list[Stage] = []
     for job in unit.jobs_for("cuda"):
         kernel = job.load()
@@ -181,7 +255,7 @@ def _lowered(fn: object, config: AOTConfig, input_specs: Specs, name: str | None
         for options in (o for o in unit.gpu if job.is_for(o)):
             start = time.perf_counter()
             text = _nvvm_text(kernel, options)
-            seconds = {"nvvm": time.perf_counter() - start}
+            seconds = {**_spent(timings), "nvvm": time.perf_counter() - start}
             found.append(Stage("nvvm", (job.name,), options.target, text.encode(), None, seconds))
     return found
 
@@ -207,7 +281,7 @@ def _nvvm_text(kernel: CudaKernel, options: ToolOptions) -> str:
 
 
 def _nvvm_to_ptx(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, Resources | None]:
-    head = _HEAD.search(given.text)
+    head = HEAD.search(given.text)
     arch = head["arch"] if head else options.target.replace("sm_", "compute_")
     modules = given.text.split(f"{_NEXT}\n")
     translate = partial(nvvm_ptx, arch=arch, opt_level=options.opt_level, fast_math=options.fast_math)
@@ -250,7 +324,7 @@ def _nvvm_error(
 
 def _ptx_to_cubin(given: Stage, options: ToolOptions, file: str) -> tuple[bytes, Resources | None]:
     main, *linked = given.text.split("\0")
-    _check_ptx_target(main, options.target, file)
+    check_ptx_target(main, options.target, file)
     try:
         cubin, resources = ptx_to_cubin(Ptx(main, tuple(linked)), given.kernels[0], options)
     except ToolchainError as error:
@@ -284,69 +358,7 @@ _STEPS: Mapping[str, Callable[[Stage, ToolOptions, str], tuple[bytes, Resources 
 """What makes each stage of the one before."""
 
 
-# -- checks of files from elsewhere ---------------------------------------------------------------
-
-
 def _check(stage: str) -> int:
     if stage not in STAGES:
         raise OptionError(f"no stage is called {stage!r}", hint="one of " + ", ".join(STAGES))
     return STAGES.index(stage)
-
-
-def _decoded(data: bytes, file: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CompileError(
-            f"no text: byte {error.start} is {data[error.start]:#04x}", location=SourceLocation(file, line)
-        ) from None
-
-
-def _kernels(text: str, stage: str, file: str) -> tuple[str, ...]:
-    if stage == "nvvm":
-        head = _HEAD.search(text)
-        names = [head["kernel"]] if head else _LLVM_KERNEL.findall(text)
-        hint = 'NVVM knows kernels by  !nvvm.annotations = !{!{… @name, !"kernel", i32 1}}'
-    else:
-        if ".version" not in text:
-            raise CompileError("no PTX: it has no .version", location=SourceLocation(file, 1))
-        names, hint = _ENTRY.findall(text), "a kernel is  .visible .entry name(…)"
-    if not names:
-        raise CompileError("it has no kernel", hint=hint, location=SourceLocation(file, 1))
-    return tuple(dict.fromkeys(names))
-
-
-def _named_target(text: str, stage: str, file: str) -> str:
-    if stage == "nvvm":
-        head = _HEAD.search(text)
-        return head["target"] if head else "sm_80"
-    match = _TARGET.search(text)
-    if match is None:
-        raise CompileError("no PTX: it has no .target", location=SourceLocation(file, 1))
-    return match[1]
-
-
-def _check_ptx_target(text: str, target: str, file: str) -> None:
-    """Refuse PTX for an architecture that the target does not contain.
-
-    Source: PTX ISA, ".target": plain code runs on later ones too, `f` within a family, `a` there alone.
-    """
-    match = _TARGET.search(text)
-    if match is None:
-        raise CompileError("no PTX: it has no .target", location=SourceLocation(file or "ptx", 1))
-    made, wanted = parse_arch(match[1]), parse_arch(target)
-    fits = made.cc <= wanted.cc
-    if made.suffix == "a":
-        fits = match[1] == target
-    elif made.suffix == "f":
-        fits = fits and made.major == wanted.major and wanted.suffix in ("a", "f")
-    if fits:
-        return
-    line = text.count("\n", 0, match.start(1)) + 1
-    column = match.start(1) - text.rfind("\n", 0, match.start(1)) - 1
-    raise ArchitectureError(
-        f"this PTX is for {match[1]}, and cannot become code for {target}",
-        hint=f"--arch {match[1]}" + ("" if made.suffix == "a" else " or later"),
-        location=SourceLocation(file or "ptx", line, column),
-    )

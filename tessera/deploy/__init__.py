@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tessera.compiler.aot import AOTCompiler, BatchCompiler, CompiledKernel, CompiledPackage
     from tessera.compiler.options import AOTConfig, CompilationTarget, ToolOptions
-    from tessera.compiler.stages import Stage, emit_stage, resume_stage
+    from tessera.compiler.stages import Stage, emit_stage, load_program, resume_stage
     from tessera.compiler.tuning.record import Record
     from tessera.compiler.tuning.record_file import RecordFile
     from tessera.deploy.export import ModelExporter
@@ -58,6 +58,7 @@ __all__ = [
     "create_memory_pool",
     "emit_stage",
     "load_model",
+    "load_program",
     "open_artifact",
     "resume_stage",
 ]
@@ -88,6 +89,7 @@ _HOMES = {
     "create_memory_pool": "tessera.runtime.workspace",
     "emit_stage": "tessera.compiler.stages",
     "load_model": "tessera.runtime.model",
+    "load_program": "tessera.compiler.stages",
     "open_artifact": "tessera.runtime.runtime",
     "resume_stage": "tessera.compiler.stages",
 }

@@ -79,12 +79,13 @@ SM_LIMITS: dict[tuple[int, int], SmLimits] = {
     (8, 9): _limits(1536, 24, 100, 99, 1, 128),
     (9, 0): _limits(2048, 32, 228, 227, 1, 128),
     (10, 0): _limits(2048, 32, 228, 227, 1, 128),
+    (10, 1): _limits(1536, 24, 228, 227, 1, 128),
     (10, 3): _limits(2048, 32, 228, 227, 1, 128),
     (12, 0): _limits(1536, 24, 100, 99, 1, 128),
     (12, 1): _limits(1536, 24, 100, 99, 1, 128),
 }
 """Limits by compute capability. Source: CUDA C++ Programming Guide, "Technical Specifications
-per Compute Capability", and `cuda_occupancy.h`."""
+per Compute Capability", and `cuda_occupancy.h`; of 10.1, which CUDA 13 calls 11.0, as that."""
 
 MULTIPROCESSORS: dict[tuple[int, int], int] = {
     (7, 0): 80, (7, 5): 40, (8, 0): 108, (8, 6): 84, (8, 9): 142, (9, 0): 132, (10, 0): 148,

@@ -37,10 +37,10 @@ def program_from_json(data: bytes | str) -> Program:
     """
     from tessera.program.validate import validate
 
-    head = _decode(data, _Head)
+    head = decode(data, _Head)
     minor = check_schema(head.schema)
     try:
-        program: Program = _decode(data, Program)
+        program: Program = decode(data, Program)
     except ProgramError as error:
         if minor > SCHEMA_MINOR:
             raise ProgramError(
@@ -70,7 +70,12 @@ def check_schema(schema: str) -> int:
     return int(match[2])
 
 
-def _decode(data: bytes | str, kind: type[Any]) -> Any:
+def decode(data: bytes | str, kind: type[Any]) -> Any:
+    """A document as a structure of this room.
+
+    Raises:
+        ProgramError: It is no JSON, or malformed; the message and `fields["path"]` name the field.
+    """
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_from_builtin)
     except msgspec.ValidationError as error:

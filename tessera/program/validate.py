@@ -52,7 +52,7 @@ def validate(program: Program) -> None:
         if any(size < 0 for size in constant.shape):
             _fail(f"constants[{i}].shape", f"negative size in {constant.shape}")
     if program.graph is not None:
-        _check_graph(program.graph)
+        check_graph(program.graph)
     for i, plan in enumerate(program.plans):
         _check_plan(f"plans[{i}]", plan, program, known)
 
@@ -188,13 +188,20 @@ def _check_map(path: str, arg: BoxMap) -> None:
         _fail(path, error.message)
 
 
-def _check_graph(graph: Graph) -> None:
+def check_graph(graph: Graph) -> None:
+    """Check that a graph's nodes and names exist; `graph_rules` says what each operator asks for.
+
+    Raises:
+        ProgramError: Something does not hold together; the message and `fields["path"]` name the field.
+    """
     for i, node in enumerate(graph.nodes):
         if any(not 0 <= operand < i for operand in node.inputs):
             _fail(f"graph.nodes[{i}].inputs", f"{node.inputs} must be indices below {i}")
         needed = _LEAF_ATTRS.get(node.op)
         if needed is not None and not isinstance(node.attrs.get(needed[0]), needed[1]):
             _fail(f"graph.nodes[{i}].attrs", f"{node.op} needs a {needed[0]}")
+    for leaf in ("input", "constant"):
+        _unique(f"graph: {leaf}", (str(n.attrs["name"]) for n in graph.nodes if n.op == leaf))
     if any(not 0 <= out < len(graph.nodes) for out in graph.outputs):
         _fail("graph.outputs", f"{graph.outputs} must be indices below {len(graph.nodes)}")
     if len(graph.outputs) != len(graph.output_names):

@@ -17,7 +17,7 @@ from tessera.program.spec import TensorSpec
 from tessera.workbench.failure import UsageError
 from tessera.workbench.output import Column, bytes_text, note, number_text, progress
 from tessera.workbench.project import Project, find_project
-from tessera.workbench.source import Entry, load_entries, split_target
+from tessera.workbench.source import Entry, load_entries, program_stage, split_target
 from tessera.workbench.specs import parse_named_specs, parse_spec
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def make_request(
     level = optimization_level if optimization_level is not None else configured
     return Request(
         target=target,
-        arch=targets(arch or (), project, default_arch) if arch or default_arch else (),
+        arch=targets(arch or _lowered_for(path), project, default_arch) if arch or default_arch else (),
         specs=parse_named_specs(spec or ()),
         optimization_level=level,
         fast_math=fast_math if fast_math is not None else bool(project.compile.get("fast_math", False)),
@@ -129,6 +129,14 @@ def make_request(
         debug=debug,
         project=project,
     )
+
+
+def _lowered_for(path: Path) -> tuple[str, ...]:
+    """What the kernels of a file of that stage are for; nothing for other files."""
+    if program_stage(path) != "kernels":
+        return ()
+    (entry,) = load_entries(str(path))
+    return entry.subject.program.targets  # type: ignore[union-attr]
 
 
 def targets(given: Iterable[str], project: Project, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -225,10 +233,15 @@ def with_specs(entries: list[Entry], request: Request) -> list[Entry]:
     if unknown:
         known = ", ".join(e.name for e in entries)
         raise UsageError(f"--spec: there is no function {sorted(unknown)[0]!r}", hint=f"it has {known}")
-    kernels = [e.name for e in entries if e.kind == "kernel"]
+    kernels = [e.name for e in entries if e.is_specified]
     idle = [name for name in kernels if name in request.specs]
     if "" in request.specs and len(kernels) == len(entries):
         idle += kernels
+    if idle and program_stage(split_target(request.target)[0]):
+        raise UsageError(
+            f"--spec: {request.target} says what its inputs are",
+            hint="compile the source with that --spec, and --emit graph again",
+        )
     if idle:
         raise UsageError(
             f"--spec: {idle[0]} is a kernel, whose annotations say what its arguments are",

@@ -107,7 +107,7 @@ def _config(package: Package, program: str, made: Mapping[str, Any]) -> AOTConfi
 
 
 def _specs(entry: Entry, program: Program) -> list[TensorSpec] | None:
-    if entry.kind == "kernel" or entry.specs:
+    if entry.is_specified or entry.specs:
         return None
     return [TensorSpec(port.shape, port.dtype) for port in program.inputs]
 

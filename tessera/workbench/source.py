@@ -19,10 +19,14 @@ from tessera.workbench.specs import order_specs
 
 if TYPE_CHECKING:
     from tessera import JitFunction, Kernel, Module
+    from tessera.compiler.graph_file import SavedGraph
+    from tessera.compiler.graph_unit import Lowered
 
-    Subject = JitFunction | Kernel | Module
+    Subject = JitFunction | Kernel | Module | SavedGraph | Lowered
 
 PACKAGE_SUFFIXES = (".tsc", ".tsp", ".tsd")
+PROGRAM_ENDINGS: dict[str, Literal["graph", "kernels"]] = {".graph.json": "graph", ".kernels.json": "kernels"}
+"""Files of the compiler's stages that stand for a source: those of `tessera.compiler.stages`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,16 @@ class Entry:
 
     name: str
     """Its name in the file."""
-    kind: Literal["kernel", "function", "module"]
-    """`kernel`: a Numba CUDA kernel; `function`: a traced function; `module`: a model with weights."""
+    kind: Literal["kernel", "function", "module", "graph", "kernels"]
+    """`kernel`: a Numba CUDA kernel; `function`: a traced function; `module`: a model with weights; `graph`
+    and `kernels`: a program from a file of that stage."""
     subject: Subject
     """The object itself."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Names of the arguments that need a spec; none for a kernel, which carries its own."""
-        if self.kind == "kernel":
+        """Names of the arguments that need a spec; none for what carries its own."""
+        if self.is_specified:
             return ()
         function = getattr(self.subject, "forward" if self.kind == "module" else "fn")
         return tuple(inspect.signature(function).parameters)
@@ -47,11 +52,16 @@ class Entry:
     @property
     def specs(self) -> list[TensorSpec] | None:
         """Specs that the source itself gives, if it does."""
-        return None if self.kind == "kernel" else self.subject.specs  # type: ignore[union-attr]
+        return None if self.is_specified else self.subject.specs  # type: ignore[union-attr]
+
+    @property
+    def is_specified(self) -> bool:
+        """Whether it says itself what goes in, and nobody else can."""
+        return self.kind in ("kernel", "graph", "kernels")
 
     def needs_specs(self) -> bool:
         """Whether someone else must say what goes in."""
-        return self.kind != "kernel" and not self.specs
+        return not self.is_specified and not self.specs
 
     def input_specs(self, given: dict[str, TensorSpec]) -> list[TensorSpec] | None:
         """The specs to compile with: those given, or None where the source has its own.
@@ -59,7 +69,7 @@ class Entry:
         Raises:
             UsageError: Neither has them, or those given do not fit the arguments.
         """
-        if given and self.kind != "kernel":
+        if given and not self.is_specified:
             own = dict(zip(self.arguments, self.specs or (), strict=False))
             return order_specs(self.name, self.arguments, {**own, **given})
         if self.needs_specs():
@@ -94,6 +104,8 @@ def load_entries(target: str) -> list[Entry]:
         CompileError: The file does not run, or has nothing to compile.
     """
     path, name = split_target(target)
+    if stage := program_stage(path):
+        return _program_entries(path, stage, name)
     module = load_module(path)
     entries = find_entries(module)
     if name is not None:
@@ -104,6 +116,21 @@ def load_entries(target: str) -> list[Entry]:
     return entries
 
 
+def program_stage(path: str | Path) -> Literal["graph", "kernels"] | None:
+    """The stage of a file that holds a program; None for other files."""
+    name = Path(path).name
+    return next((stage for ending, stage in PROGRAM_ENDINGS.items() if name.endswith(ending)), None)
+
+
+def _program_entries(path: Path, stage: Literal["graph", "kernels"], name: str | None) -> list[Entry]:
+    from tessera.compiler.stages import load_program
+
+    subject = load_program(path.read_bytes(), stage, short_path(str(path)))
+    if name not in (None, subject.name):
+        raise UsageError(f"{name!r} is not there in {short_path(str(path))}", hint=f"it has {subject.name}")
+    return [Entry(subject.name, stage, subject)]
+
+
 def load_module(path: Path) -> ModuleType:
     """Run a Python file as a module of its own name, its folder first on the import path.
 
@@ -112,7 +139,7 @@ def load_module(path: Path) -> ModuleType:
     """
     path = path.resolve()
     if path.suffix != ".py":
-        raise UsageError(f"{short_path(str(path))} is neither Python source nor a package")
+        raise UsageError(f"{short_path(str(path))} is neither Python source, a package nor a file of a stage")
     name = path.stem if path.stem.isidentifier() else "_tessera_source"
     if name in sys.modules or name in sys.stdlib_module_names:
         name = f"_tessera_source_{name}"
@@ -268,7 +295,8 @@ def _near_files(path: Path) -> str | None:
         return None
     import difflib
 
-    names = sorted(p.name for p in folder.iterdir() if p.suffix in (".py", *PACKAGE_SUFFIXES))
+    endings = (".py", *PACKAGE_SUFFIXES, *PROGRAM_ENDINGS)
+    names = sorted(p.name for p in folder.iterdir() if p.name.endswith(endings))
     near = difflib.get_close_matches(path.name, names, n=1)
     if near:
         return f"did you mean {folder / near[0]}?"

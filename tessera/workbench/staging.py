@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tessera.compiler.stages import ENDINGS, STAGES, Stage, emit_stage, resume_stage, stage_of
+from tessera.compiler.stages import ENDINGS, PROGRAM_STAGES, STAGES, Stage, emit_stage, resume_stage, stage_of
 from tessera.program.arch import is_cpu
 from tessera.workbench.compilation import Request, configuration, with_specs
 from tessera.workbench.failure import UsageError
@@ -14,14 +14,14 @@ from tessera.workbench.source import load_entries
 
 
 def emitted(request: Request, until: str) -> list[Stage]:
-    """Every kernel that the request names, for every architecture, at a stage.
+    """Every kernel that the request names, for every architecture, at a stage; or every program.
 
     Raises:
         UsageError: The stage is unknown, or nothing is compiled for a GPU.
         TesseraError: As for `compile_request`.
     """
     _check(until)
-    if all(is_cpu(arch) for arch in request.arch):
+    if until not in PROGRAM_STAGES and all(is_cpu(arch) for arch in request.arch):
         raise UsageError(f"--emit {until}: a CPU has no such stage", hint="--arch sm_90")
     entries = with_specs(load_entries(request.target), request)
     settings = configuration(request)
@@ -47,7 +47,7 @@ def resumed(request: Request, until: str | None) -> list[Stage]:
         raise UsageError(f"{request.target} is no file of a stage", hint=", ".join(ENDINGS.values()))
     if stage == STAGES[-1]:
         raise UsageError(f"{request.target} is text: nothing is made of it", hint="give the .cubin")
-    until = until or ("cubin" if stage in ("nvvm", "ptx") else STAGES[-1])
+    until = until or ("sass" if stage == "cubin" else "cubin")
     _check(until)
     data = file.read_bytes()
     if not request.arch or stage == "cubin":
@@ -66,7 +66,8 @@ def write_stages(stages: Sequence[Stage], out: Path, stem: str | None = None) ->
 
     Args:
         stages: What was made.
-        out: A file, for one stage, or a folder, which gets `<architecture>/<kernel>.<ending>`.
+        out: A file, for one stage, or a folder, which gets `<architecture>/<kernel>.<ending>`, and of
+            programs `<program>.<ending>`.
         stem: Name of the files; by default the kernel's.
 
     Raises:
@@ -78,18 +79,24 @@ def write_stages(stages: Sequence[Stage], out: Path, stem: str | None = None) ->
     if out.suffix and not out.is_dir():
         if len(stages) > 1:
             raise UsageError(f"-o {out}: there are {len(stages)} kernels to write", hint="give a folder")
-        if out.suffix != ending:
+        if not out.name.endswith(ending):
             raise UsageError(
-                f"-o {out}: {stages[0].name} is written to {ending}", hint=f"-o {out.with_suffix(ending)}"
+                f"-o {out}: {stages[0].name} is written to {ending}", hint=f"-o {_bare(out)}{ending}"
             )
         places = [out]
     else:
-        places = [out / stage.target / f"{stem or stage.kernels[0]}{ending}" for stage in stages]
+        places = [out / stage.target / f"{stem or stage.label}{ending}" for stage in stages]
     for stage, place in zip(stages, places, strict=True):
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(place) as file:
             file.write(stage.data)
     return places
+
+
+def _bare(out: Path) -> Path:
+    """A path without its ending, also where that has two parts."""
+    known = next((e for e in ENDINGS.values() if out.name.endswith(e)), out.suffix)
+    return out.with_name(out.name.removesuffix(known))
 
 
 def show(stages: Sequence[Stage], out: Path | None, *, as_json: bool, timings: bool) -> None:
@@ -116,6 +123,8 @@ def show(stages: Sequence[Stage], out: Path | None, *, as_json: bool, timings: b
             more = f", {needs.registers} registers, {needs.spill_bytes} B spilled" if known and needs else ""
             # The text of a cubin from elsewhere: nothing here has asked what it was assembled for.
             facts = f" ({stage.target}{more})" if stage.target else ""
+            if stage.name == "kernels":
+                facts = f" ({len(stage.kernels)} {'kernel' if len(stage.kernels) == 1 else 'kernels'})"
             print(f"wrote {visible(short_path(str(place)))}{facts}")
         if timings:
             spent = "  ".join(f"{k} {v * 1e3:.0f} ms" for k, v in stage.seconds.items() if v)

@@ -66,7 +66,9 @@ def test_stage_after_stage_gives_what_the_whole_compiler_makes(subject: str, tar
 def test_each_stage_can_be_asked_for() -> None:
     stages = {name: emit_stage(scaled_softmax, name, AOTConfig(["sm_80"]))[0] for name in STAGES}
     kernel = "scaled_softmax_0_mul_softmax"
-    assert all(stage.kernels == (kernel,) for stage in stages.values())
+    assert all(stage.kernels == (kernel,) for name, stage in stages.items() if name != "graph")
+    assert '"op": "softmax"' in stages["graph"].text
+    assert f"def {kernel}(" in stages["kernels"].text
     assert "define void" in stages["nvvm"].text
     assert f".entry {kernel}(" in stages["ptx"].text
     assert stages["cubin"].data[:4] == b"\x7fELF"
@@ -153,6 +155,8 @@ def test_torn_cubin_is_refused() -> None:
 
 
 def test_stages_that_do_not_follow_are_refused() -> None:
+    with pytest.raises(OptionError, match="is a whole program"):
+        resume_stage(b"", "graph", "ptx")
     with pytest.raises(OptionError, match="is ptx already"):
         resume_stage(b"", "ptx", "nvvm")
     with pytest.raises(OptionError, match="no stage is called 'lto'"):

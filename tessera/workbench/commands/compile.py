@@ -42,7 +42,9 @@ def compile_(
     lineinfo: Annotated[bool, typer.Option("--lineinfo", help="Keep source lines.")] = False,
     emit_stage: Annotated[
         str | None,
-        typer.Option("--emit", metavar="STAGE", help="Stop at nvvm, ptx, cubin or sass, and give that."),
+        typer.Option(
+            "--emit", metavar="STAGE", help="Stop at graph, kernels, nvvm, ptx, cubin or sass, and give that."
+        ),
     ] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Show the time of each stage.")] = False,
     as_json: JsonOption = False,

@@ -207,6 +207,8 @@ def _signature(entry: Entry) -> str:
         return ", ".join(
             f"{p.name}: {p.dtype}{format_shape(p.shape) if p.kind == 'array' else ''}" for p in params
         )
+    if entry.is_specified:
+        return ", ".join(map(str, entry.subject.inputs))  # type: ignore[union-attr]
     specs = [str(s) for s in entry.specs or ()] or ["?"] * len(entry.arguments)
     return ", ".join(f"{n}: {s}" for n, s in zip(entry.arguments, specs, strict=False))
 

@@ -58,13 +58,17 @@ std::vector<Slot> read_slots(Bytes directory, uint64_t count) {
     return slots;
 }
 
+// Everything sorted, then the manifest, then the signature where there is one.
 void check_order(const std::vector<Slot> &slots) {
     std::vector<std::string> names;
     for (const Slot &slot : slots) names.push_back(slot.name);
     check_names(names);
-    if (names.back() != kManifest) {
+    if (names.back() == kSignature) names.pop_back();
+    if (std::find(names.begin(), names.end(), kSignature) != names.end())
+        fail_integrity(kSignature, "must be the last entry");
+    if (names.empty() || names.back() != kManifest) {
         const bool there = std::find(names.begin(), names.end(), kManifest) != names.end();
-        fail_integrity(kManifest, there ? "must be the last entry" : "is missing");
+        fail_integrity(kManifest, there ? "must be the last entry but for the signature" : "is missing");
     }
     if (!std::is_sorted(names.begin(), names.end() - 1))
         fail_integrity(kDirectory, "the entries are not sorted by name");
@@ -78,7 +82,7 @@ void check_method(const Slot &slot) {
     } else if (slot.method != kDeflated) {
         fail_integrity(slot.name, text("compression method ", slot.method,
                                        " is neither stored (0) nor deflate (8)"));
-    } else if (slot.name == kManifest) {
+    } else if (slot.name == kManifest || slot.name == kSignature) {
         fail_integrity(slot.name, "must be stored, not deflated");
     } else if (slot.size > kRatioFreeBytes && slot.size / kMaxRatio >= slot.packed_size &&
                (slot.size / kMaxRatio > slot.packed_size || slot.size % kMaxRatio)) {
@@ -138,6 +142,7 @@ public:
         if (crc32(document) != slot.crc)
             fail_integrity(kManifest, "its CRC-32 is not that of its content");
         check_manifest();
+        check_signature();
     }
 
     Content content(const Entry &entry) const override {
@@ -164,13 +169,24 @@ private:
         return file_.bytes.part(slot.data_offset(), slot.packed_size);
     }
 
+    // That it is undamaged; whose it is, only a key can tell.
+    void check_signature() const {
+        const auto found = slots_.find(kSignature);
+        if (found == slots_.end()) return;
+        const Slot &slot = found->second;
+        if (slot.size > kMaxSignatureBytes)
+            fail_integrity(kSignature, text(slot.size, " bytes, more than ", kMaxSignatureBytes));
+        if (crc32(packed(slot)) != slot.crc)
+            fail_integrity(kSignature, "its CRC-32 is not that of its content");
+    }
+
     void check_manifest() const {
         const std::vector<Entry> &entries = manifest_.entries;
         if (!std::is_sorted(entries.begin(), entries.end(),
                             [](const Entry &a, const Entry &b) { return a.path < b.path; }))
             fail_integrity(kManifest, "its entries are not sorted by path");
         for (const auto &item : slots_)
-            if (item.first != kManifest && !manifest_.entry(item.first))
+            if (item.first != kManifest && item.first != kSignature && !manifest_.entry(item.first))
                 fail_integrity(item.first, "is not in the manifest");
         for (const Entry &entry : entries) {
             const auto found = slots_.find(entry.path);

@@ -100,8 +100,11 @@ private:
         }
         check_names(names);
         for (const std::string &name : names)
-            if (name != kManifest && !manifest_.entry(name))
+            if (name != kManifest && name != kSignature && !manifest_.entry(name))
                 fail_integrity(name, "is not in the manifest");
+        const auto signature = sizes.find(kSignature);
+        if (signature != sizes.end() && signature->second > kMaxSignatureBytes)
+            fail_integrity(kSignature, text(signature->second, " bytes, more than ", kMaxSignatureBytes));
         for (const Entry &entry : manifest_.entries) {
             const auto found = sizes.find(entry.path);
             if (found == sizes.end())

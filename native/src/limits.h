@@ -9,6 +9,7 @@ namespace tessera::native {
 constexpr uint64_t kMaxEntries = 65536;
 constexpr uint64_t kMaxManifestBytes = uint64_t{64} << 20;
 constexpr uint64_t kMaxDocumentBytes = uint64_t{256} << 20;
+constexpr uint64_t kMaxSignatureBytes = uint64_t{64} << 20;
 constexpr int kMaxJsonDepth = 128;
 // Values of one JSON document: short ones, such as `[0,0,...]`, take 20 times their text in memory.
 constexpr size_t kMaxJsonValues = size_t{8} << 20;

@@ -13,6 +13,9 @@
 namespace tessera::native {
 
 constexpr const char *kManifest = "manifest.json";
+// The signature over the manifest and all that it lists. This runtime reads past it: it checks digests,
+// not signers.
+constexpr const char *kSignature = "META/model.sig";
 
 struct Entry {
     std::string path;

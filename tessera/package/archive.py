@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tessera.package.content import Finding, check_digest, check_whole, inflate, map_file
 from tessera.package.limits import Limits
-from tessera.package.manifest import MANIFEST, Entry, Manifest, manifest_from_json
+from tessera.package.manifest import MANIFEST, SIGNATURE, Entry, Manifest, manifest_from_json
 from tessera.package.names import check_names
 from tessera.package.records import (
     CENTRAL_FIELDS,
@@ -26,7 +26,7 @@ from tessera.package.records import (
     parse_central,
     parse_end,
 )
-from tessera.package.writer import write_all
+from tessera.package.writer import write_all, write_signed
 from tessera.program.errors import IntegrityError, PackageError
 
 DIRECTORY = "zip central directory"
@@ -44,12 +44,22 @@ class Archive:
         self._map = map_file(path, what=path.name, follow=True)
         self._slots = {slot.name: slot for slot in read_directory(self._map, limits)}
         self.manifest: Manifest = _read_manifest(self._map, self._slots, limits)
+        _check_signature(self._map, self._slots)
 
     @property
     def document(self) -> bytes:
         """The manifest as it is written."""
         slot = self._slots[MANIFEST]
         return bytes(self._map[slot.data_offset : slot.end])
+
+    @property
+    def signature(self) -> memoryview | None:
+        """What is in `META/model.sig`, if it is there."""
+        slot = self._slots.get(SIGNATURE)
+        if slot is None:
+            return None
+        check_whole(self._map, what=SIGNATURE)
+        return self._map[slot.data_offset : slot.end]
 
     def content(self, entry: Entry) -> memoryview:
         """The content of `entry`: a view of the file, or inflated."""
@@ -64,18 +74,33 @@ class Archive:
         Raises:
             IntegrityError: Something in it is damaged.
         """
+        self._check_all()
+        write_all(file, self._map)
+
+    def write_signed(self, file: FileIO, signature: bytes) -> None:
+        """Copy the file with another signature, or its first, once all of it is known to be sound.
+
+        Raises:
+            IntegrityError: Something in it is damaged.
+        """
+        self._check_all()
+        slots = [slot for name, slot in self._slots.items() if name != SIGNATURE]
+        write_signed(file, self._map[: slots[-1].end], slots, memoryview(signature))
+
+    def _check_all(self) -> None:
         for finding in self.recheck():
             raise IntegrityError(
                 f"{finding.entry}: {finding.problem}", hint="tessera package verify", entry=finding.entry
             )
-        write_all(file, self._map)
 
     def recheck(self) -> Iterator[Finding]:
         """Whether the ZIP records and the manifest are still what they were, and the CRCs right."""
         try:
             check_whole(self._map, what=END)
             slots = read_directory(self._map, self._limits)
-            _read_manifest(self._map, {slot.name: slot for slot in slots}, self._limits)
+            by_name = {slot.name: slot for slot in slots}
+            _read_manifest(self._map, by_name, self._limits)
+            _check_signature(self._map, by_name)
         except PackageError as error:
             yield Finding.of(error, MANIFEST)
             return
@@ -106,14 +131,22 @@ def read_directory(data: memoryview, limits: Limits) -> list[Slot]:
         raise _fault(DIRECTORY, f"{size} bytes cannot hold {count} entries")
     slots = _read_slots(data[offset : offset + size], count)
     check_names(slot.name for slot in slots)
-    names = [slot.name for slot in slots]
-    if names[-1] != MANIFEST:
-        raise _fault(MANIFEST, "must be the last entry" if MANIFEST in names else "is missing")
-    if names[:-1] != sorted(names[:-1]):
-        raise _fault(DIRECTORY, "the entries are not sorted by name")
+    _check_order([slot.name for slot in slots])
     _check_sizes(slots, limits)
     _check_places(data, slots, offset)
     return slots
+
+
+def _check_order(names: list[str]) -> None:
+    """Everything sorted, then the manifest, then the signature where there is one."""
+    if SIGNATURE in names[:-1]:
+        raise _fault(SIGNATURE, "must be the last entry")
+    body = names[:-1] if names[-1] == SIGNATURE else names
+    if not body or body[-1] != MANIFEST:
+        problem = "must be the last entry but for the signature" if MANIFEST in body else "is missing"
+        raise _fault(MANIFEST, problem)
+    if body[:-1] != sorted(body[:-1]):
+        raise _fault(DIRECTORY, "the entries are not sorted by name")
 
 
 def _read_end(data: memoryview) -> tuple[int, int, int]:
@@ -171,13 +204,15 @@ def _check_sizes(slots: list[Slot], limits: Limits) -> None:
         raise _fault(DIRECTORY, f"entries hold {total} bytes, more than {limits.total_bytes}")
 
 
-def _check_stored(slot: Slot, limits: Limits) -> None:  # noqa: ARG001
+def _check_stored(slot: Slot, limits: Limits) -> None:
+    if slot.name == SIGNATURE and slot.size > limits.signature_bytes:
+        raise _fault(slot.name, f"{slot.size} bytes, more than {limits.signature_bytes}")
     if slot.size != slot.packed_size:
         raise _fault(slot.name, f"stored, but its sizes differ: {slot.size} and {slot.packed_size}")
 
 
 def _check_deflated(slot: Slot, limits: Limits) -> None:
-    if slot.name == MANIFEST:
+    if slot.name in (MANIFEST, SIGNATURE):
         raise _fault(slot.name, "must be stored, not deflated")
     if slot.size > limits.ratio_free_bytes and slot.size > limits.ratio * slot.packed_size:
         raise _fault(
@@ -227,13 +262,20 @@ def _read_manifest(data: memoryview, slots: dict[str, Slot], limits: Limits) -> 
     paths = [entry.path for entry in manifest.entries]
     if paths != sorted(paths):
         raise _fault(MANIFEST, "its entries are not sorted by path")
-    for name in sorted(slots.keys() ^ {*paths, MANIFEST}):
+    for name in sorted((slots.keys() - {SIGNATURE}) ^ {*paths, MANIFEST}):
         problem = "is not in the manifest" if name in slots else "is in the manifest, but not in the file"
         raise _fault(name, problem)
     for entry in manifest.entries:
         if _as_entry(slots[entry.path], entry) != entry:
             raise _fault(entry.path, "its size or place is not what the manifest says")
     return manifest
+
+
+def _check_signature(data: memoryview, slots: dict[str, Slot]) -> None:
+    # Whose it is, and whether it is right, only a key can tell: this is about damage.
+    slot = slots.get(SIGNATURE)
+    if slot is not None and zlib.crc32(data[slot.data_offset : slot.end]) != slot.crc:
+        raise _fault(SIGNATURE, "its CRC-32 is not that of its content")
 
 
 def _as_entry(slot: Slot, entry: Entry) -> Entry:

@@ -31,11 +31,16 @@ class _WholeFile(FileIO):
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[FileIO]:
+def atomic_file(path: Path, *, mode: int | None = None, replace: bool = True) -> Iterator[FileIO]:
     """A new file that takes the place of `path` when the block ends well, and vanishes when not.
 
     It is written beside `path`, flushed to the disk and renamed, so that after a crash or a power
     cut `path` is the old file or the new one, never a mixture.
+
+    Args:
+        path: The file.
+        mode: Its permissions from the first moment on, whatever the umask; None: those of any new file.
+        replace: Whether a file that is there already gives way.
 
     Raises:
         PackageError: The file cannot be written: no folder, no permission, no space.
@@ -46,11 +51,18 @@ def atomic_file(path: Path) -> Iterator[FileIO]:
     try:
         # Mode 666 less the umask, as for any file that a user saves; `tempfile` would make it private.
         with _WholeFile(
-            os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "w+"
+            os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, (mode or 0o666) & 0o666),
+            "w+",
         ) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             yield file
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            # A link fails where a name is taken, which a rename does not.
+            os.link(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         _fail("write", path, error)

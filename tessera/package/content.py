@@ -61,6 +61,10 @@ class Source(Protocol):
     def document(self) -> bytes:
         """The manifest as it is written."""
 
+    @property
+    def signature(self) -> memoryview | None:
+        """The signature as it is written; None where there is none. It is untrusted."""
+
     def content(self, entry: Entry) -> memoryview:
         """The content of `entry`, read-only and of the stated size; memory-mapped where possible.
 

@@ -71,6 +71,8 @@ class Draft:
     """A package that is not on disk. Weights stay the caller's arrays and are not copied."""
 
     path: Path | None = None
+    signature: memoryview | None = None
+    """What is not on a disk is signed by nobody."""
 
     def __init__(self, contents: Contents, kind: Kind | None = None) -> None:
         self._contents = contents

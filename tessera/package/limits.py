@@ -15,6 +15,8 @@ class Limits:
     """Size of `manifest.json`."""
     document_bytes: int = 256 << 20
     """Size of any other entry that is parsed: programs and configuration."""
+    signature_bytes: int = 64 << 20
+    """Size of `META/model.sig`, and of a provenance statement beside a package."""
     json_depth: int = 128
     """Nesting of lists and objects in any JSON document."""
     ratio: int = 200

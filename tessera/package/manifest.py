@@ -22,7 +22,9 @@ from tessera.program.dtype import DTYPES, DType
 from tessera.program.errors import IntegrityError, PackageError
 
 MANIFEST = "manifest.json"
-"""Name of the manifest, the last entry of a container."""
+"""Name of the manifest, the last entry of a container; only a signature follows it."""
+SIGNATURE = "META/model.sig"
+"""Name of the signature over the manifest and all that it lists; it is in neither."""
 FORMAT_MAJOR = 1
 FORMAT = "1.0"
 """Format version that this Tessera writes. A reader accepts every minor of its major."""

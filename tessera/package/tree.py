@@ -13,10 +13,10 @@ import msgspec
 
 from tessera.package.content import Blob, Finding, check_digest, map_file, unreadable
 from tessera.package.limits import Limits
-from tessera.package.manifest import MANIFEST, Entry, Manifest, manifest_from_json
+from tessera.package.manifest import MANIFEST, SIGNATURE, Entry, Manifest, manifest_from_json
 from tessera.package.names import check_names
 from tessera.package.writer import write_container
-from tessera.program.errors import IntegrityError, PackageError
+from tessera.program.errors import IntegrityError, PackageError, SignatureError
 
 
 class Tree:
@@ -39,7 +39,7 @@ class Tree:
         sizes = self._sizes()
         check_names(sizes)
         wanted = {entry.path: entry for entry in manifest.entries}
-        for name in sorted(sizes.keys() ^ {*wanted, MANIFEST}):
+        for name in sorted((sizes.keys() - {SIGNATURE}) ^ {*wanted, MANIFEST}):
             problem = (
                 "is not in the manifest" if name in sizes else "is in the manifest, but not in the folder"
             )
@@ -50,6 +50,8 @@ class Tree:
                     f"{entry.path}: {sizes[entry.path]} bytes, the manifest says {entry.size}",
                     entry=entry.path,
                 )
+        if sizes.get(SIGNATURE, 0) > self._limits.signature_bytes:
+            raise IntegrityError(f"{SIGNATURE}: {sizes[SIGNATURE]} bytes", entry=SIGNATURE)
         if sum(sizes.values()) > self._limits.total_bytes:
             raise IntegrityError(f"{self._root}: more than {self._limits.total_bytes} bytes", entry=MANIFEST)
         return manifest
@@ -86,6 +88,17 @@ class Tree:
         """The manifest as it is written."""
         return bytes(map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes))
 
+    @property
+    def signature(self) -> memoryview | None:
+        """What is in `META/model.sig`, if it is there."""
+        path, most = self._root / SIGNATURE, self._limits.signature_bytes
+        if not os.path.lexists(path):
+            return None
+        data = map_file(path, what=SIGNATURE, most=most)
+        if len(data) > most:
+            raise IntegrityError(f"{SIGNATURE}: more than {most} bytes", entry=SIGNATURE)
+        return data
+
     def _manifest_of(self, entries: tuple[Entry, ...]) -> Manifest:
         """The manifest with these entries."""
         return msgspec.structs.replace(self.manifest, entries=entries)
@@ -110,8 +123,24 @@ class Tree:
         return data
 
     def write(self, file: FileIO) -> None:
-        """Write the package as a container."""
-        write_container(file, self._blobs(), self._manifest_of)
+        """Write the package as a container.
+
+        Raises:
+            IntegrityError: A file is damaged.
+            SignatureError: The folder is signed, but a container of it has another manifest.
+        """
+        write_container(file, self._blobs(), self._manifest_of, self._signature_over)
+
+    def _signature_over(self, document: bytes) -> memoryview | None:
+        signature = self.signature
+        if signature is not None and document != self.document:
+            raise SignatureError(
+                f"{SIGNATURE}: the signature is over the folder's manifest, which has no places in a file",
+                hint=f"rm {self._root / SIGNATURE}, save again, and sign the file: tessera package sign",
+                entry=SIGNATURE,
+                rule="manifest",
+            )
+        return signature
 
     def recheck(self) -> Iterator[Finding]:
         """Whether the folder still holds what its manifest says."""

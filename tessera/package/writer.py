@@ -10,7 +10,7 @@ from io import FileIO
 
 from tessera.package.content import CHUNK, Blob
 from tessera.package.limits import DEFAULT_LIMITS
-from tessera.package.manifest import MANIFEST, Entry, Manifest, manifest_to_json
+from tessera.package.manifest import MANIFEST, SIGNATURE, Entry, Manifest, manifest_to_json
 from tessera.package.names import check_names
 from tessera.package.records import DEFLATED, STORED, Slot, central_record, end_records, local_header
 
@@ -31,7 +31,10 @@ class _Packed:
 
 
 def write_container(
-    file: FileIO, blobs: Iterable[Blob], manifest: Callable[[tuple[Entry, ...]], Manifest]
+    file: FileIO,
+    blobs: Iterable[Blob],
+    manifest: Callable[[tuple[Entry, ...]], Manifest],
+    signature: Callable[[bytes], memoryview | None] = lambda document: None,  # noqa: ARG005
 ) -> None:
     """Write blobs, the manifest that `manifest` makes of their entries, and the ZIP directory.
 
@@ -39,6 +42,7 @@ def write_container(
         file: An empty file, open for writing and seekable.
         blobs: In order of their paths. One at a time is in memory.
         manifest: From the entries to the whole manifest.
+        signature: From the manifest as it is written to the signature over it, if there is one.
 
     Raises:
         IntegrityError: A path is unsafe or would collide with another.
@@ -54,9 +58,28 @@ def write_container(
     slot, _ = _write_blob(
         file, Blob(MANIFEST, lambda: document, deflate=False), slots[-1].end if slots else 0
     )
-    slots.append(slot)
+    _write_end(file, [*slots, slot], signature(bytes(document)))
+
+
+def write_signed(file: FileIO, body: memoryview, slots: list[Slot], signature: memoryview) -> None:
+    """Write a container anew with a signature: every byte up to the end of its manifest stays.
+
+    Args:
+        file: An empty file, open for writing and seekable.
+        body: The container up to the end of its manifest.
+        slots: Its entries, the manifest last.
+        signature: What becomes `META/model.sig`.
+    """
+    write_all(file, body)
+    _write_end(file, slots, signature)
+
+
+def _write_end(file: FileIO, slots: list[Slot], signature: memoryview | None) -> None:
+    if signature is not None:
+        slot, _ = _write_blob(file, Blob(SIGNATURE, lambda: signature, deflate=False), slots[-1].end)
+        slots = [*slots, slot]
     directory = b"".join(map(central_record, slots))
-    write_all(file, memoryview(directory + end_records(len(slots), len(directory), slot.end)))
+    write_all(file, memoryview(directory + end_records(len(slots), len(directory), slots[-1].end)))
 
 
 def write_all(file: FileIO, data: memoryview) -> None:

@@ -42,6 +42,8 @@ class Forger:
     whole: Callable[[bytes], bytes] = lambda data: data
     order: Callable[[list[Forged]], list[Forged]] = lambda entries: entries
     count: int | None = None
+    last: list[Forged] = field(default_factory=list)
+    """What follows the manifest, as a signature does."""
 
     def write(self) -> Path:
         out, slots, listed = b"", [], []
@@ -68,6 +70,9 @@ class Forger:
         document = self.document(manifest_to_json(self.manifest(manifest)))
         out, slot = self._append(out, Forged("manifest.json", document))
         slots.append((Forged("manifest.json"), slot))
+        for forged in self.last:
+            out, slot = self._append(out, forged)
+            slots.append((forged, slot))
         directory = b"".join(f.central(central_record(f.edit(s))) for f, s in slots)
         count = len(slots) if self.count is None else self.count
         self.path.write_bytes(

@@ -267,7 +267,9 @@ def test_an_entry_that_the_manifest_lacks_is_refused(forger: Forger) -> None:
 
 def test_an_entry_in_the_reserved_folder_is_refused(forger: Forger) -> None:
     forger.entries = [Forged("META/model.sig", listed=False)]
-    refused(forger.write(), "is not in the manifest", "META/model.sig")
+    refused(forger.write(), "must be the last entry", "META/model.sig")
+    forger.entries = [Forged("META/other", listed=False)]
+    refused(forger.write(), "is not in the manifest", "META/other")
 
 
 def test_an_entry_that_the_container_lacks_is_refused(forger: Forger) -> None:

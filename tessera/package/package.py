@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,14 +17,18 @@ from tessera.package.draft import Contents, Draft
 from tessera.package.limits import DEFAULT_LIMITS, Limits
 from tessera.package.manifest import (
     MANIFEST,
+    SIGNATURE,
     Entry,
     KernelRow,
     Kind,
     Manifest,
     WeightRow,
 )
+from tessera.package.statement import SignedFile
 from tessera.package.strictjson import check_json
 from tessera.package.tree import Tree
+from tessera.package.trust import Required, required_policy
+from tessera.package.verification import check_signature
 from tessera.package.weights import array_over
 from tessera.package.writer import write_all
 from tessera.program.artifact import Artifact, BinaryFormat, KernelBinary
@@ -69,6 +74,7 @@ class Package:
         *,
         limits: Limits = DEFAULT_LIMITS,
         verify_weights: VerifyWeights = "first-touch",
+        require_signature: Required = False,
     ) -> Self:
         """The package in a `.tsc`, `.tsp` or `.tsd` file, or in a folder where one was unpacked.
 
@@ -76,14 +82,27 @@ class Package:
             path: File or folder.
             limits: Caps on what is read.
             verify_weights: `lazy`, `first-touch` or `upfront` (0.7 s per GiB).
+            require_signature: Who must have signed it: a public key, a certificate, a `tessera.toml`
+                with a section `[trust]`, a `TrustPolicy`, or True for the project that one stands in.
 
         Raises:
             IntegrityError: The package is not what it says; `fields["entry"]` names the entry.
+            SignatureError: It is not signed as required.
             PackageError: It cannot be read, or is of another major format version.
+            ConfigError: A signature is required, and nobody is trusted.
         """
         path = Path(path)
+        policy = required_policy(require_signature)
+        if policy is not None and verify_weights == "lazy":
+            raise PackageError(
+                "verify_weights='lazy' checks no weight, so that a signature would not cover them",
+                hint="take 'first-touch', or do without require_signature",
+            )
         source: Source = Tree(path, limits) if path.is_dir() else Archive(path, limits)
         package = cls(source, limits=limits, verify_weights=verify_weights)
+        if policy is not None:
+            # Before anything in it is parsed but the manifest.
+            check_signature(package, policy, limits)
         package._check_weights()
         if verify_weights == "upfront":
             for row in package.manifest.weights:
@@ -153,6 +172,28 @@ class Package:
     def digest(self) -> str:
         """SHA-256 that names the package and everything in it."""
         return self.manifest.digest
+
+    @property
+    def document(self) -> bytes:
+        """The manifest as it is written."""
+        return self._source.document
+
+    @property
+    def signature(self) -> bytes | None:
+        """What is in `META/model.sig`; None where there is none. It says nothing by itself: see `trust`."""
+        found = self._source.signature
+        return None if found is None else bytes(found)
+
+    @property
+    def files(self) -> dict[str, SignedFile]:
+        """Everything that a signature covers: every entry and the manifest."""
+        document = self.document
+        files = {
+            entry.path: SignedFile(entry.size, entry.sha256, partial(self._content, entry.path))
+            for entry in self.entries
+        }
+        digest = hashlib.sha256(document).hexdigest()
+        return {**files, MANIFEST: SignedFile(len(document), digest, lambda: memoryview(document))}
 
     @property
     def version(self) -> str:
@@ -289,6 +330,8 @@ class Package:
             for entry in self.entries:
                 _write_file(root / entry.path, self._content(entry.path))
             _write_file(root / MANIFEST, memoryview(self._source.document))
+            if (signature := self.signature) is not None:
+                _write_file(root / SIGNATURE, memoryview(signature))
         return folder
 
     def _content(self, path: str, *, verified: bool = True) -> memoryview:

@@ -12,7 +12,8 @@ TesseraError
 │   └── ToolchainError       a compiler or linker that is missing or failed
 ├── ProgramError             a Program document that is malformed
 ├── PackageError             a package file that cannot be read or written
-│   └── IntegrityError       a package whose bytes are not what it says
+│   ├── IntegrityError       a package whose bytes are not what it says
+│   └── SignatureError       a signature, key or certificate that is missing, wrong or not trusted
 ├── RecordingError           a recording of GPUs that cannot be read or written
 ├── DeviceError              a device that is absent or failed
 │   └── OutOfMemoryError     no memory left on a device
@@ -152,6 +153,13 @@ class PackageError(TesseraError):
 
 class IntegrityError(PackageError):
     """A package whose bytes are not what it says; `fields["entry"]` names the entry."""
+
+
+class SignatureError(PackageError):
+    """A signature, key or certificate that is missing, wrong or not trusted.
+
+    `fields` has the `rule` that refused it and, where keys differ, the fingerprints `found` and `wanted`.
+    """
 
 
 class RecordingError(TesseraError):

@@ -19,8 +19,8 @@ from test_native_execution import softmax_layernorm
 
 import tessera as ts
 from tessera.deploy import AOTCompiler
-from tessera.package import Package, PackageBuilder
-from tessera.package.manifest import Manifest, ProgramRow
+from tessera.package import Package, PackageBuilder, generate_key, read_signer, sign_package
+from tessera.package.manifest import SIGNATURE, Manifest, ProgramRow
 from tessera.program.errors import PackageError
 
 sys.path.insert(0, str(ROOT / "tests" / "package"))
@@ -141,6 +141,13 @@ HOSTILE: dict[str, Callable[[Forger], None]] = {
         f, "document", signed(lambda t: t.replace('"metadata": {}', '"metadata": ' + "[" * 999 + "]" * 999))
     ),
     "no format": lambda f: setattr(f, "document", signed(lambda t: t.replace('"format"', '"form"'))),
+    "signature first": lambda f: setattr(f, "entries", [Forged(A), Forged(SIGNATURE, listed=False)]),
+    "signature twice": lambda f: setattr(f, "last", [Forged(SIGNATURE), Forged(SIGNATURE)]),
+    "signature deflated": lambda f: setattr(f, "last", [Forged(SIGNATURE, bytes(99), DEFLATED)]),
+    "signature damaged": lambda f: setattr(f, "last", [Forged(SIGNATURE, packed=b"1235")]),
+    "signature of another name": lambda f: setattr(f, "last", [Forged("META/other.sig")]),
+    "signature in another case": lambda f: setattr(f, "last", [Forged("meta/model.sig")]),
+    "more than a signature": lambda f: setattr(f, "last", [Forged(SIGNATURE), Forged(B)]),
     "unsigned": lambda f: setattr(f, "document", lambda d: d.replace(b"forged", b"frogad")),
 }
 
@@ -170,6 +177,22 @@ def test_what_python_refuses_is_refused(native: NativeLibrary, forger: Forger, a
 def test_what_is_sound_is_accepted(native: NativeLibrary, forger: Forger) -> None:
     forger.entries = [Forged(A), Forged("runtime/b.py", b"x" * 99, DEFLATED)]
     native.load(forger.write(), device=None).verify()
+
+
+def test_a_signature_is_read_past(native: NativeLibrary, forger: Forger, small: Path, tmp_path: Path) -> None:
+    forger.entries, forger.last = [Forged(A)], [Forged(SIGNATURE)]
+    native.load(forger.write(), device=None).verify()
+    key = generate_key(tmp_path / "key")
+    package = sign_package(small, read_signer(key.private), out=tmp_path / "signed.tsc")
+    runtime = native.load(package)
+    runtime.verify()
+    x = np.linspace(-1, 1, 7, dtype=np.float32)
+    assert runtime.execute(x)[0].tolist() == (x / 2).tolist()
+    folder = Package.load(package).unpack(tmp_path / "folder")
+    native.load(folder).verify()
+    (folder / "META/more.sig").write_bytes(b"{}")
+    with pytest.raises(NativeError, match=r"META/more\.sig"):
+        native.load(folder)
 
 
 def test_a_bomb_that_lies_about_its_size_is_stopped(native: NativeLibrary, forger: Forger) -> None:

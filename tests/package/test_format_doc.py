@@ -44,6 +44,7 @@ def test_the_limits_on_the_page_are_the_limits() -> None:
     assert sizes == [
         found.manifest_bytes,
         found.document_bytes,
+        found.signature_bytes,
         found.ratio_free_bytes,
         found.inflated_bytes,
         found.total_bytes,

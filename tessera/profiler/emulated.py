@@ -105,14 +105,14 @@ def profile_emulated(
     loaded = EmulatorDevice(engine=engine).load(program, source)
     # What is computed once when a program is loaded belongs to no execution.
     engine.launches.clear()
-    start = time.perf_counter()
+    start = time.perf_counter_ns()
     outputs = loaded.run(values, recorder)
-    seconds = time.perf_counter() - start
+    elapsed = time.perf_counter_ns() - start
     if recorder is not None:
-        recorder.add_execution(int(seconds * 1e9), program.name)
+        recorder.add_execution(elapsed, program.name, start)
     kernels = _by_kernel(engine.launches)
     occupied = static_occupancy(program, source, kernels)
-    return EmulatedProfile(program, loaded.target, kernels, occupied, seconds, tuple(outputs))
+    return EmulatedProfile(program, loaded.target, kernels, occupied, elapsed / 1e9, tuple(outputs))
 
 
 def _by_kernel(launches: Sequence[CountedLaunch]) -> tuple[KernelProfile, ...]:

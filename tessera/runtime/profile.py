@@ -65,8 +65,8 @@ class Recorder:
             entry[2] = min(entry[2], ns)
             entry[3] = max(entry[3], ns)
 
-    def add_execution(self, ns: int, program: str = "") -> None:  # noqa: ARG002
-        """One execution of a program took `ns`."""
+    def add_execution(self, ns: int, program: str = "", start_ns: int | None = None) -> None:  # noqa: ARG002
+        """One execution of a program took `ns`, since `start_ns` by `time.perf_counter_ns`."""
         with self._lock:
             self._executions += 1
             self._total_ns += ns

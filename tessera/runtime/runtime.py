@@ -192,7 +192,7 @@ class Runtime:
                 return state.loaded[name].run(inputs, None, workspace)
             start = time.perf_counter_ns()
             outputs = state.loaded[name].run(inputs, self._recorder, workspace)
-            self._recorder.add_execution(time.perf_counter_ns() - start, name)
+            self._recorder.add_execution(time.perf_counter_ns() - start, name, start)
             return outputs
         finally:
             state.leave()

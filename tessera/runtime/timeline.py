@@ -101,10 +101,11 @@ class Timeline(Recorder):
         super().add_step(program, span.step or 0, span.name, span.duration_ns)
         self.add_span(span)
 
-    def add_execution(self, ns: int, program: str = "") -> None:
-        """One execution took `ns`, and ends now: all that this thread added since the last is of it."""
-        super().add_execution(ns, program)
-        whole = Span("host", "execution", program, time.perf_counter_ns() - ns, ns)
+    def add_execution(self, ns: int, program: str = "", start_ns: int | None = None) -> None:
+        """One execution took `ns`: all that this thread added since the last is of it."""
+        super().add_execution(ns, program, start_ns)
+        start = time.perf_counter_ns() - ns if start_ns is None else start_ns
+        whole = Span("host", "execution", program, start, ns)
         own, thread = [whole, *self._own()], threading.get_ident()
         self._own().clear()
         with self._lock:

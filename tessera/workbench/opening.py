@@ -31,9 +31,31 @@ def open_runtime(
     Raises:
         TesseraError: It does not load, compile or run there.
     """
+    opened = benchable(target, device, spec)
+    return load_opened(
+        opened,
+        device,
+        enable_profiling=enable_profiling,
+        step_budget=step_budget,
+        strict_device=strict_device,
+    )
+
+
+def load_opened(
+    opened: Path | Artifact,
+    device: str,
+    *,
+    enable_profiling: bool | Recorder = False,
+    step_budget: int | None = None,
+    strict_device: bool = False,
+) -> Runtime:
+    """What `benchable` found, loaded on a device.
+
+    Raises:
+        TesseraError: It does not load there.
+    """
     from tessera.runtime import DeploymentPackage, open_artifact
 
-    opened = benchable(target, device, spec)
     if isinstance(opened, Artifact):
         return open_artifact(
             opened,
@@ -50,8 +72,12 @@ def open_runtime(
     )
 
 
-def benchable(target: str, device: str, spec: Sequence[str] | None) -> Path | Artifact:
+def benchable(
+    target: str, device: str, spec: Sequence[str] | None, parts: dict[str, float] | None = None
+) -> Path | Artifact:
     """A package's path, or the artifact of one thing in a source file, compiled for `device`.
+
+    `parts` takes the seconds of each stage of the compilation.
 
     Raises:
         UsageError: There is no such file or device, or the file has several things to run and none
@@ -69,7 +95,10 @@ def benchable(target: str, device: str, spec: Sequence[str] | None) -> Path | Ar
     from tessera.workbench.compilation import compile_request, make_request
 
     request = make_request(target, [arch_for(name.kind, name.index)], spec)
-    return compile_request(request, single=True).kernels[0].artifact
+    kernel = compile_request(request, single=True).kernels[0]
+    if parts is not None:
+        parts.update(kernel.seconds)
+    return kernel.artifact
 
 
 def package_path(target: str | Path) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tessera.profiler.advice import Advice
     from tessera.profiler.device_times import DeviceTimes
     from tessera.profiler.emulated import EmulatedProfile
+    from tessera.profiler.phases import Phases
     from tessera.profiler.prediction import Prediction
     from tessera.profiler.source_lines import SourceFiles
     from tessera.runtime import Profile, Span
@@ -38,6 +39,8 @@ class Counted:
     """Of all kernels, the costliest first."""
     predictions: tuple[Prediction, ...]
     files: SourceFiles
+    spans: tuple[Span, ...] = ()
+    """The host's time of each emulated launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +127,11 @@ def count_program(
     from tessera.profiler.emulated import profile_emulated
     from tessera.profiler.prediction import predict
     from tessera.program.bind import bind_symbols
+    from tessera.runtime import Timeline
 
     inputs = complete(program, read_files(program, given), sizes, seed, assume=larger_sizes(program))
-    profile = profile_emulated(program, source, inputs.values, step_budget=steps)
+    timeline = Timeline()
+    profile = profile_emulated(program, source, inputs.values, step_budget=steps, recorder=timeline)
     scalars = {p.name: int(inputs.values[p.name]) for p in program.inputs
                if p.kind == "scalar" and not p.dtype.is_float}  # fmt: skip
     tensors = {p.name: inputs.values[p.name].shape for p in program.inputs if p.kind == "tensor"}
@@ -134,7 +139,8 @@ def count_program(
     once = program_cost(program, bound).bytes
     advice = [a for k in profile.kernels for a in advise(k.counters, files)]
     advice.sort(key=lambda a: -a.cost)
-    return Counted(profile, inputs, bound, tuple(advice), predict(profile.counters, once), files)
+    predicted = predict(profile.counters, once)
+    return Counted(profile, inputs, bound, tuple(advice), predicted, files, timeline.spans)
 
 
 def larger_sizes(program: Program) -> dict[str, int]:
@@ -148,9 +154,11 @@ def larger_sizes(program: Program) -> dict[str, int]:
 
 def time_program(
     target: str, device: str, spec: Sequence[str] | None, name: str | None, given: Sequence[str],
-    sizes: Mapping[str, int], seed: int, repeat: int,
+    sizes: Mapping[str, int], seed: int, repeat: int, phases: Phases,
 ) -> Timed:  # fmt: skip
     """One program, measured on a device; the first execution is not counted.
+
+    `phases` takes the times of what comes before.
 
     Raises:
         UsageError: There is no such program or device.
@@ -159,19 +167,25 @@ def time_program(
     """
     from tessera.profiler.device_times import device_times
     from tessera.runtime import Timeline
-    from tessera.workbench.opening import choose_program, open_runtime
+    from tessera.workbench.opening import benchable, choose_program, load_opened
 
     is_gpu = needs_gpu(device, target)
     timeline = Timeline()
-    with open_runtime(target, device, spec, enable_profiling=timeline, strict_device=is_gpu) as runtime:
+    with phases.span(f"open {target}") as phase:
+        opened = benchable(target, device, spec, phase.parts)
+    with phases.span(f"load on {device}"):
+        runtime = load_opened(opened, device, enable_profiling=timeline, strict_device=is_gpu)
+    with runtime:
         program = choose_program(runtime.programs, name)
         assumed = larger_sizes(program) if is_gpu else None
         inputs = complete(program, read_files(program, given), sizes, seed, assume=assumed)
         values: dict[str, np.ndarray[Any, Any]] = inputs.values
-        runtime.execute(program.name, values)
-        runtime.reset_profile()
-        for _ in range(repeat):
+        with phases.span("first execution, not counted"):
             runtime.execute(program.name, values)
+        runtime.reset_profile()
+        with phases.span(f"measure {repeat} executions"):
+            for _ in range(repeat):
+                runtime.execute(program.name, values)
         profile = runtime.profile
         if profile is None or not profile.steps:
             raise DeviceError(

@@ -123,5 +123,5 @@ def test_flame_of_the_emulator_is_a_table_and_a_file(tessera: Tessera, folder: P
     line = next(each for each in program["kernels"][0]["lines"] if each["line"] == 19)
     assert int(stacks["columns;columns;slow.py:19"]) == line["executed"]
     missing = tessera(*command, "--flame", "no/such/out.folded")
-    assert missing.status == 1
-    assert "mkdir -p no/such" in missing.err
+    assert missing.status == 2
+    assert "--flame no/such/out.folded: there is no such folder" in missing.err

@@ -12,6 +12,7 @@ from tessera.workbench.commands.run import Size, Steps, Target
 from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
+    from tessera.profiler.phases import Phases
     from tessera.workbench.profiling import Counted
 
 
@@ -40,6 +41,9 @@ def profile(
     flame: Annotated[
         Path | None, typer.Option("--flame", metavar="FILE", help="Write folded stacks, for flame graphs.")
     ] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Write a Chrome trace, for Perfetto.")
+    ] = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_csv: Annotated[
@@ -48,11 +52,11 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Count what kernels do, line by line; or measure their steps."""
+    from tessera.profiler.phases import Phases
     from tessera.profiler.source_lines import SourceFiles
-    from tessera.workbench import profile_data
+    from tessera.workbench import profile_data, profile_flame, profile_trace
     from tessera.workbench.failure import UsageError
     from tessera.workbench.output import emit
-    from tessera.workbench.profile_flame import write_counted, write_measured
     from tessera.workbench.profile_ncu import count_with_ncu, counters_data, print_counters
     from tessera.workbench.profile_tables import print_counted
     from tessera.workbench.profile_times import print_timed
@@ -62,14 +66,23 @@ def profile(
     one_form(as_json, as_csv)
     if steps is not None and device != "emulator":
         raise UsageError(f"--steps: {device} does not count them", hint="--device emulator does")
-    sizes = parse_sizes(size or ())
+    sizes, phases = parse_sizes(size or ()), Phases()
     if ncu and not device.startswith("cuda"):
         raise UsageError(f"--ncu: it counts on GPUs, not on {device}", hint="--device cuda:0")
+    for option, path in (("--flame", flame), ("--trace", trace)):
+        # Now, and not after minutes of work.
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(
+                f"{option} {path}: " + ("it is a folder" if path.is_dir() else "there is no such folder"),
+                hint=f"{option} {path.name}" if path.name else f"{option} FILE",
+            )
     if device != "emulator":
-        timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat)
+        timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat, phases)
         found = count_with_ncu(target, device, spec, timed, ncu)
         if flame is not None:
-            write_measured(flame, timed, found)
+            profile_flame.write_measured(flame, timed, found)
+        if trace is not None:
+            profile_trace.write_timed(trace, timed, phases, found)
         if as_csv:
             profile_data.write_steps(timed)
         elif as_json:
@@ -79,9 +92,11 @@ def profile(
             if found is not None:
                 print_counters(found, SourceFiles())
         return
-    results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps)
+    results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps, phases)
     if flame is not None:
-        write_counted(flame, results)
+        profile_flame.write_counted(flame, results)
+    if trace is not None:
+        profile_trace.write_counted(trace, results, phases)
     if as_csv:
         profile_data.write_lines(results)
     elif as_json:
@@ -93,7 +108,7 @@ def profile(
 
 def _counted(
     target: str, arch: list[str] | None, spec: list[str] | None, program: str | None, inputs: list[str],
-    sizes: dict[str, int], seed: int, steps: int | None,
+    sizes: dict[str, int], seed: int, steps: int | None, phases: Phases,
 ) -> list[Counted]:  # fmt: skip
     from tessera.program.arch import is_cpu
     from tessera.workbench.compilation import compile_request, make_request
@@ -104,8 +119,15 @@ def _counted(
     if is_package(target):
         if arch:
             raise UsageError("--arch: a package is compiled already", hint="leave --arch out")
-        return [count_package(target, program, inputs, sizes, seed, steps)]
+        with phases.span(f"count {target}"):
+            return [count_package(target, program, inputs, sizes, seed, steps)]
     request = make_request(target, arch, spec, lineinfo=True)
     if all(is_cpu(name) for name in request.arch):
         raise UsageError(f"--arch {', '.join(request.arch)}: the emulator runs GPU code", hint="--arch sm_80")
-    return count_source(compile_request(request), inputs, sizes, seed, steps)
+    with phases.span(f"open {target}") as phase:
+        compiled = compile_request(request)
+        for kernel in compiled.kernels:
+            for name, seconds in kernel.seconds.items():
+                phase.parts[name] = phase.parts.get(name, 0.0) + seconds
+    with phases.span(f"count {target}"):
+        return count_source(compiled, inputs, sizes, seed, steps)

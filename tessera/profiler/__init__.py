@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tessera.profiler.advice import Advice, advise
     from tessera.profiler.bench import bench_target
-    from tessera.profiler.bench_result import BatchResult, BenchResult
+    from tessera.profiler.bench_compare import Change, Comparison, compare
+    from tessera.profiler.bench_export import export
+    from tessera.profiler.bench_history import History, SavedRun
+    from tessera.profiler.bench_result import BatchResult, BenchResult, Load, Peaks
     from tessera.profiler.check import Check
     from tessera.profiler.checks import diagnose
     from tessera.profiler.cost import Cost, program_cost
@@ -45,13 +48,18 @@ _HOMES: dict[str, str] = {
     "BatchResult": "tessera.profiler.bench_result",
     "BenchResult": "tessera.profiler.bench_result",
     "Ceiling": "tessera.profiler.roof",
+    "Change": "tessera.profiler.bench_compare",
     "Check": "tessera.profiler.check",
+    "Comparison": "tessera.profiler.bench_compare",
     "Cost": "tessera.profiler.cost",
     "DATASHEETS": "tessera.profiler.datasheets",
     "Datasheet": "tessera.profiler.datasheet",
     "Diagnostics": "tessera.profiler.diagnostics",
     "EmulatedProfile": "tessera.profiler.emulated",
+    "History": "tessera.profiler.bench_history",
+    "Load": "tessera.profiler.bench_result",
     "Occupancy": "tessera.program.occupancy",
+    "Peaks": "tessera.profiler.bench_result",
     "Player": "tessera.profiler.live.player",
     "Prediction": "tessera.profiler.prediction",
     "Recorder": "tessera.profiler.live.recorder",
@@ -62,12 +70,15 @@ _HOMES: dict[str, str] = {
     "RooflinePoint": "tessera.profiler.roof",
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Sampler": "tessera.profiler.live.sampler",
+    "SavedRun": "tessera.profiler.bench_history",
     "Timing": "tessera.profiler.timing",
     "Work": "tessera.profiler.work",
     "advise": "tessera.profiler.advice",
     "bench_target": "tessera.profiler.bench",
     "ceilings": "tessera.profiler.roof",
+    "compare": "tessera.profiler.bench_compare",
     "diagnose": "tessera.profiler.checks",
+    "export": "tessera.profiler.bench_export",
     "find_datasheet": "tessera.profiler.datasheets",
     "graph_work": "tessera.profiler.work",
     "judge": "tessera.profiler.verdict",
@@ -89,12 +100,17 @@ __all__ = [
     "BatchResult",
     "BenchResult",
     "Ceiling",
+    "Change",
     "Check",
+    "Comparison",
     "Cost",
     "Datasheet",
     "Diagnostics",
     "EmulatedProfile",
+    "History",
+    "Load",
     "Occupancy",
+    "Peaks",
     "Player",
     "Prediction",
     "Recorder",
@@ -105,12 +121,15 @@ __all__ = [
     "RooflinePoint",
     "RuntimeOptimizer",
     "Sampler",
+    "SavedRun",
     "Timing",
     "Work",
     "advise",
     "bench_target",
     "ceilings",
+    "compare",
     "diagnose",
+    "export",
     "find_datasheet",
     "graph_work",
     "judge",

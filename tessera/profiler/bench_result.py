@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tessera.profiler.timing import Timing
+from tessera.profiler.timing import INTERVAL, Timing
 from tessera.program.errors import ConfigError
 
 
@@ -23,6 +23,46 @@ class StepTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What a server did under a number of clients that each wait for an answer before they ask again."""
+
+    concurrency: int
+    """Clients."""
+    requests: int
+    """Answers with status 200 while it was measured."""
+    seconds: float
+    """How long that was."""
+    per_second: float
+    """Such answers a second: the median of stretches of equal length."""
+    per_second_low: float | None
+    """Lower end of the 95 % interval of that median; None for fewer than 6 stretches."""
+    per_second_high: float | None
+    """Upper end of it."""
+    p99_ms: float
+    """Latency that one answer of a hundred exceeds."""
+    failures: dict[str, int]
+    """Requests that got no such answer, by what came instead: `503`, `hung up`, `no answer in 10 s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The fastest that a device moves data and computes."""
+
+    device: str
+    """What it is."""
+    origin: Literal["measured", "datasheet"]
+    """Measured on this machine, or what its vendor states."""
+    gb_per_s: float
+    """10^9 bytes a second from and to main memory."""
+    gflop_per_s: float
+    """10^9 operations a second at the precision below."""
+    precision: str
+    """Type of the operands, such as `f32`."""
+    how: str
+    """How it was measured, or where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchResult:
     """One batch size: the target, its baseline, and the rates that follow."""
 
@@ -32,11 +72,11 @@ class BatchResult:
     """Value of every symbolic size."""
     timing: Timing
     baseline: Timing | None
-    """NumPy computing the same graph in the same run, interleaved; None without a graph."""
+    """Another library computing the same in the same run, interleaved; None where there is none."""
     device_timing: Timing | None
     """Time on the GPU by its own events, without copies to and from it; None on other devices."""
     per_second: float
-    """Items per second at the median time: batch size over time."""
+    """Items per second at the median time: batch size over time; of a server those that it answered."""
     bytes: int | None
     """Least memory traffic of one execution; None for a plain callable."""
     flops: int | None
@@ -45,6 +85,15 @@ class BatchResult:
     """Largest absolute difference between the outputs of target and baseline."""
     steps: tuple[StepTime, ...] = ()
     """Time of each step, in a run of its own: measuring steps costs a little."""
+    agrees: bool | None = None
+    """Whether outputs of target and baseline are equal but for rounding; None: not compared."""
+    load: Load | None = None
+    """For a server: how many clients there were, and what they met."""
+
+    @property
+    def best(self) -> Timing:
+        """The time that tells most of the program: on the device by its own clock, else of whole calls."""
+        return self.device_timing or self.timing
 
     @property
     def gb_per_s(self) -> float | None:
@@ -63,7 +112,29 @@ class BatchResult:
 
     @property
     def _seconds(self) -> float:
-        return (self.device_timing or self.timing).median_ms / 1e3
+        return self.best.median_ms / 1e3
+
+    def roofline_share(self, ceiling: Peaks | None) -> float | None:
+        """Time that the roofline allows over the time taken: 1 is as fast as the device can.
+
+        Source: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009.
+        """
+        least = self.least_ms(ceiling)
+        return None if least is None else least / self.best.median_ms
+
+    def least_ms(self, ceiling: Peaks | None) -> float | None:
+        """Time below which a device cannot move the bytes or do the operations; None if unknown."""
+        if ceiling is None or self.bytes is None:
+            return None
+        moving = self.bytes / ceiling.gb_per_s
+        return max(moving, (self.flops or 0) / ceiling.gflop_per_s) / 1e6
+
+    def bound(self, ceiling: Peaks | None) -> Literal["memory", "compute"] | None:
+        """Which of the two takes longer; None where the operations are not known."""
+        if ceiling is None or self.bytes is None or self.flops is None:
+            return None
+        at_ridge = self.bytes / ceiling.gb_per_s >= self.flops / ceiling.gflop_per_s
+        return "memory" if at_ridge else "compute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +153,24 @@ class BenchResult:
     kind: Literal["measured"] = "measured"
     notes: tuple[str, ...] = ()
     """What a reader must know: a fallback, a size that was assumed, no baseline."""
+    ceiling: Peaks | None = None
+    """The roofline of the device; None where it is not known."""
+
+    @property
+    def disagreements(self) -> list[BatchResult]:
+        """Rows whose outputs are not those of the baseline."""
+        return [row for row in self.batches if row.agrees is False]
 
     def to_data(self) -> dict[str, Any]:
         """JSON data, with the rates that follow from the times."""
         data: dict[str, Any] = msgspec.to_builtins(self)
+        data["interval"] = INTERVAL
         for row, batch in zip(data["batches"], self.batches, strict=True):
             row["gb_per_s"] = batch.gb_per_s
             row["gflop_per_s"] = batch.gflop_per_s
             row["speedup"] = batch.speedup
+            row["roofline_share"] = batch.roofline_share(self.ceiling)
+            row["bound"] = batch.bound(self.ceiling)
         return data
 
     def to_json(self) -> bytes:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 MIN_REPETITIONS = 11
 MAX_REPETITIONS = 100_000
+BLOCKS = 20
+"""Stretches of a measurement whose medians are kept."""
+INTERVAL = "95 % interval of the median from order statistics (David and Nagaraja, Order Statistics, 7.1)"
+"""How `ci_low_ms` and `ci_high_ms` are found, for those who read the figures."""
 _Z95 = 1.959963984540054
 
 
@@ -28,6 +34,13 @@ class Timing:
     ci_high_ms: float | None
     """Upper end of it."""
     minimum_ms: float
+    outliers: int = 0
+    """Times beyond Tukey's fences. They count in median and percentiles, not in `mean_ms`."""
+    mean_ms: float | None = None
+    """Mean of the times within the fences."""
+    blocks_ms: tuple[float, ...] = ()
+    """Medians of up to 20 stretches of the measurement, in the order of time: what runs are compared by,
+    as neighbouring times resemble each other more than times at random."""
 
 
 def summarize(name: str, times_ns: Sequence[int]) -> Timing:
@@ -35,10 +48,11 @@ def summarize(name: str, times_ns: Sequence[int]) -> Timing:
 
     Args:
         name: What was called.
-        times_ns: At least one time, in nanoseconds.
+        times_ns: At least one time, in nanoseconds, in the order in which they were taken.
     """
     ordered = sorted(times_ns)
     low, high = median_interval(len(ordered))
+    kept = within_fences(ordered)
     return Timing(
         name=name,
         repetitions=len(ordered),
@@ -48,7 +62,27 @@ def summarize(name: str, times_ns: Sequence[int]) -> Timing:
         ci_low_ms=None if low is None else ordered[low] / 1e6,
         ci_high_ms=None if high is None else ordered[high] / 1e6,
         minimum_ms=ordered[0] / 1e6,
+        outliers=len(ordered) - len(kept),
+        mean_ms=sum(kept) / len(kept) / 1e6,
+        blocks_ms=tuple(median / 1e6 for median in block_medians(times_ns)),
     )
+
+
+def within_fences(ordered: Sequence[float]) -> Sequence[float]:
+    """Those of sorted values that are no outliers: 1.5 interquartile ranges beyond the quartiles at most.
+
+    Source: Tukey, Exploratory Data Analysis, 1977, section 2D.
+    """
+    lower, upper = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    reach = 1.5 * (upper - lower)
+    return ordered[bisect_left(ordered, lower - reach) : bisect_right(ordered, upper + reach)]
+
+
+def block_medians(values: Sequence[float], most: int = BLOCKS) -> list[float]:
+    """Medians of `most` stretches of a series, or of fewer where it is shorter."""
+    count = min(most, len(values))
+    edges = [len(values) * k // count for k in range(count + 1)]
+    return [quantile(sorted(values[a:b]), 0.5) for a, b in itertools.pairwise(edges)]
 
 
 def quantile(ordered: Sequence[float], fraction: float) -> float:

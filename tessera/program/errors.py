@@ -14,6 +14,7 @@ TesseraError
 ├── PackageError             a package file that cannot be read or written
 │   ├── IntegrityError       a package whose bytes are not what it says
 │   └── SignatureError       a signature, key or certificate that is missing, wrong or not trusted
+├── HistoryError             a history of benchmarks that cannot be read or written
 ├── RecordingError           a recording of GPUs that cannot be read or written
 ├── DeviceError              a device that is absent or failed
 │   └── OutOfMemoryError     no memory left on a device
@@ -160,6 +161,7 @@ class SignatureError(PackageError):
 
     `fields` has the `rule` that refused it and, where keys differ, the fingerprints `found` and `wanted`.
     """
+├── HistoryError             a history of benchmarks that cannot be read or written
 
 
 class RecordingError(TesseraError):

@@ -24,6 +24,8 @@ class Project:
     """What the project is called."""
     compile: Mapping[str, Any] = field(default_factory=dict)
     """Section `[compile]`."""
+    bench: Mapping[str, Any] = field(default_factory=dict)
+    """Section `[bench]`."""
     serve: Mapping[str, Any] = field(default_factory=dict)
     """Section `[serve]`."""
     specs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -42,6 +44,12 @@ class Project:
         """`[compile] out`, if set: the folder that compiled files go to."""
         out = self.compile.get("out")
         return None if out is None or self.folder is None else self.folder / str(out)
+
+
+    def history(self) -> Path | None:
+        """`[bench] history`, if set: the file that benchmarks are saved in."""
+        file = self.bench.get("history")
+        return None if file is None or self.folder is None else self.folder / str(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ SETTINGS: dict[str, dict[str, _Kind]] = {
         "optimization_level": _COUNT,
         "fast_math": _SWITCH,
     },
+    "bench": {"history": _TEXT},
 }
 """Every setting by section and key. `[serve]` takes what `ServerConfig` takes, `[specs.NAME]` any key."""
 
@@ -119,6 +128,7 @@ def read_project(file: Path) -> Project:
         file=file,
         name=data.get("project", {}).get("name"),
         compile=data.get("compile", {}),
+        bench=data.get("bench", {}),
         serve=data.get("serve", {}),
         specs=data.get("specs", {}),
     )

@@ -1,0 +1,139 @@
+"""The roofline that a benchmark stands under: of this CPU measured here, of a GPU by its datasheet."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tessera.profiler.bench_result import Peaks
+from tessera.profiler.check_machine import cpu_model
+
+if TYPE_CHECKING:
+    from tessera.program.program import Program
+
+_STREAM_BYTES = 96 << 20
+"""Of three arrays together, for each thread: several times what the caches hold of it."""
+_MATRIX = 1024
+_SECONDS = 0.15
+"""To measure each of the two for."""
+
+
+def ceiling_of(program: Program, device: str, hardware: str) -> Peaks | None:
+    """The roofline for a program on a device; None where nothing is known of it."""
+    precision = _precision(program)
+    if device.startswith("cuda"):
+        return gpu_ceiling(hardware, precision)
+    if device == "cpu":
+        return cpu_ceiling("f64" if precision == "f64" else "f32")
+    return None
+
+
+def gpu_ceiling(hardware: str, precision: str) -> Peaks | None:
+    """What the datasheet of a GPU says; None for models that have none here.
+
+    Args:
+        hardware: The driver's name of it, such as `NVIDIA H200`.
+        precision: `f64`, `f32` (also for what has no rate of its own) or `bf16` (also `f16`).
+    """
+    from tessera.profiler.datasheets import DATASHEETS
+
+    words = set(hardware.lower().replace(",", " ").replace("-", " ").split())
+    fitting = [s for s in DATASHEETS.values() if set(s.name.lower().split()[:2]) - _FORMS <= words]
+    if not fitting:
+        return None
+    sheet = fitting[0]
+    rates = {"bf16": sheet.bf16_tflops, "f16": sheet.bf16_tflops, "f64": sheet.f64_tflops}
+    rate = rates.get(precision)
+    used = precision if rate is not None else "f32"
+    return Peaks(
+        device=sheet.name,
+        origin="datasheet",
+        gb_per_s=sheet.memory_tb_s * 1e3,
+        gflop_per_s=(rate or sheet.f32_tflops) * 1e3,
+        precision=used,
+        how="NVIDIA's datasheet, dense",
+    )
+
+
+_FORMS = frozenset({"sxm", "sxm2", "pcie"})
+"""Words of a datasheet's name that the driver's may lack."""
+
+
+@functools.cache
+def cpu_ceiling(precision: str) -> Peaks:
+    """Bandwidth and arithmetic of this machine, measured once a process in about half a second.
+
+    Bandwidth: `c = a + b` over arrays larger than the caches, a thread for each processor; three arrays
+    count, though most processors read `c` before they write it. Arithmetic: NumPy's BLAS on square matrices.
+    """
+    threads = _processors()
+    return Peaks(
+        device=cpu_model(),
+        origin="measured",
+        gb_per_s=_bandwidth(threads) / 1e9,
+        gflop_per_s=_arithmetic(precision) / 1e9,
+        precision=precision,
+        how=f"sum of two arrays in main memory on {threads} threads; product of matrices in NumPy's BLAS",
+    )
+
+
+def _precision(program: Program) -> str:
+    """The widest float of the program's outputs, or `f32`."""
+    names = [port.dtype.name for port in (*program.inputs, *program.outputs) if port.dtype.is_float]
+    order = ("f64", "f32", "tf32", "f16", "bf16")
+    return next((name for name in order if name in names), "f32")
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _bandwidth(threads: int) -> float:
+    """Bytes a second."""
+    import numpy as np
+
+    count = _STREAM_BYTES // 3 // 4
+    arrays = [[np.full(count, k, np.float32) for k in range(3)] for _ in range(threads)]
+
+    def add(a: Any, b: Any, c: Any) -> None:
+        np.add(a, b, out=c)
+
+    def call() -> None:
+        workers = [threading.Thread(target=add, args=three) for three in arrays]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    return threads * 3 * count * 4 / _best(call)
+
+
+def _arithmetic(precision: str) -> float:
+    """Floating-point operations a second."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    dtype = np.float64 if precision == "f64" else np.float32
+    a, b = rng.standard_normal((2, _MATRIX, _MATRIX)).astype(dtype)
+    out = np.empty_like(a)
+    return 2 * _MATRIX**3 / _best(lambda: np.matmul(a, b, out=out))
+
+
+def _best(call: Callable[[], object]) -> float:
+    """Seconds of the fastest call: a ceiling is what can be reached, not what usually is."""
+    clock, best = time.perf_counter, float("inf")
+    end = clock() + _SECONDS
+    count = 0
+    while count < 3 or clock() < end:
+        start = clock()
+        call()
+        best = min(best, clock() - start)
+        count += 1
+    return best

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from tessera.profiler.bench_result import Peaks
 from tessera.profiler.check_machine import cpu_model
+from tessera.program.errors import OptionError
 
 if TYPE_CHECKING:
     from tessera.program.program import Program
 
 _STREAM_BYTES = 96 << 20
 """Of three arrays together, for each thread: several times what the caches hold of it."""
-_MATRIX = 1024
-_SECONDS = 0.15
+_MATRIX = 512
+_SECONDS = 0.25
 """To measure each of the two for."""
 
 
@@ -37,30 +38,25 @@ def gpu_ceiling(hardware: str, precision: str) -> Peaks | None:
 
     Args:
         hardware: The driver's name of it, such as `NVIDIA H200`.
-        precision: `f64`, `f32` (also for what has no rate of its own) or `bf16` (also `f16`).
+        precision: Type of the operands; of half precision the rate of tensor cores, else that of the
+            ordinary units. A type of no rate of its own has that of `f32`.
     """
-    from tessera.profiler.datasheets import DATASHEETS
+    from tessera.profiler.datasheets import find_datasheet
 
-    words = set(hardware.lower().replace(",", " ").replace("-", " ").split())
-    fitting = [s for s in DATASHEETS.values() if set(s.name.lower().split()[:2]) - _FORMS <= words]
-    if not fitting:
+    try:
+        sheet = find_datasheet(hardware)
+    except OptionError:
         return None
-    sheet = fitting[0]
-    rates = {"bf16": sheet.bf16_tflops, "f16": sheet.bf16_tflops, "f64": sheet.f64_tflops}
-    rate = rates.get(precision)
-    used = precision if rate is not None else "f32"
+    pipes = {"f64": "f64", "bf16": "bf16 tensor", "f16": "f16 tensor"}
+    rate = sheet.rate(pipes.get(precision, "f32"))
     return Peaks(
         device=sheet.name,
         origin="datasheet",
         gb_per_s=sheet.memory_tb_s * 1e3,
         gflop_per_s=(rate or sheet.f32_tflops) * 1e3,
-        precision=used,
+        precision=precision if rate is not None and precision in pipes else "f32",
         how="NVIDIA's datasheet, dense",
     )
-
-
-_FORMS = frozenset({"sxm", "sxm2", "pcie"})
-"""Words of a datasheet's name that the driver's may lack."""
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tessera.profiler.bench_busy import BUSY
 from tessera.profiler.timing import quantile
 from tessera.program.errors import ConfigError
 
@@ -27,7 +28,8 @@ METHOD = (
     "Smyth 2010), Holm's correction, and a least change"
 )
 
-Verdict = Literal["slower", "faster", "same"]
+Verdict = Literal["slower", "faster", "same", "busy"]
+"""`busy`: different, while other processes were at work and no baseline tells what they did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Change:
     """Chance of such a difference, or a larger one, if nothing has changed; corrected for the rows."""
     threshold: float
     """Least change that counted: 0.05 is 5 %; larger where earlier runs differed by more."""
+    others: float | None
+    """Share of the processors that other processes took, in that of the two runs where it was more."""
     verdict: Verdict
 
 
@@ -86,7 +90,8 @@ def compare(
 
     A row is slower only if the difference is no chance, larger than the least change and than what
     earlier runs differed by, and also so after the baseline's own change is taken out: a machine that
-    has become slow makes the baseline slow, too.
+    has become slow makes the baseline slow, too. Without such a baseline nothing is said of rows that
+    were measured while other processes took a fifth of the machine or more.
 
     Args:
         results: What was measured now.
@@ -101,8 +106,8 @@ def compare(
     """
     pairs, notes = _paired(results, saved)
     tests = [
-        _tested(result, now, before, _threshold(result, now, saved, earlier, least_change))
-        for result, now, before in pairs
+        _tested((result, other), now, before, _threshold(result, now, saved, earlier, least_change))
+        for result, now, other, before in pairs
     ]
     ordered = sorted(range(len(tests)), key=lambda i: tests[i].p)
     corrected, floor = dict.fromkeys(ordered, 1.0), 0.0
@@ -127,9 +132,9 @@ def _rows(results: Sequence[BenchResult]) -> Iterator[tuple[tuple[object, ...], 
 
 def _paired(
     results: Sequence[BenchResult], saved: SavedRun
-) -> tuple[list[tuple[BenchResult, BatchResult, BatchResult]], list[str]]:
+) -> tuple[list[tuple[BenchResult, BatchResult, BenchResult, BatchResult]], list[str]]:
     before = {key: (result, row) for key, result, row in _rows(saved.results)}
-    pairs: list[tuple[BenchResult, BatchResult, BatchResult]] = []
+    pairs: list[tuple[BenchResult, BatchResult, BenchResult, BatchResult]] = []
     notes = []
     for key, result, row in _rows(results):
         if key not in before:
@@ -142,7 +147,7 @@ def _paired(
                 f"{result.device} ({result.hardware}): their times say nothing about the code",
                 hint="compare with a run of this machine: tessera bench --history",
             )
-        pairs.append((result, row, old))
+        pairs.append((result, row, other, old))
     if not pairs:
         names = ", ".join(dict.fromkeys(r.target for r in saved.results)) or "nothing"
         raise ConfigError(
@@ -183,7 +188,9 @@ class _Test:
     p: float
 
 
-def _tested(result: BenchResult, now: BatchResult, before: BatchResult, threshold: float) -> _Test:
+def _tested(
+    results: tuple[BenchResult, BenchResult], now: BatchResult, before: BatchResult, threshold: float
+) -> _Test:
     new, old = _timings(now, before)
     ratio = new.median_ms / old.median_ms
     p = permutation_p(_logs(old), _logs(new))
@@ -193,9 +200,10 @@ def _tested(result: BenchResult, now: BatchResult, before: BatchResult, threshol
         base_new, base_old = control
         drift = base_new.median_ms / base_old.median_ms
         adjusted = ratio / drift
-        p = max(p, permutation_p(_logs(old, base_old), _logs(new, base_new)))
+        if _in_step(old, base_old) and _in_step(new, base_new):
+            p = max(p, permutation_p(_logs(old, base_old), _logs(new, base_new)))
     change = Change(
-        target=result.target,
+        target=results[0].target,
         batch=now.batch,
         concurrency=now.load.concurrency if now.load else None,
         before_ms=old.median_ms,
@@ -205,6 +213,7 @@ def _tested(result: BenchResult, now: BatchResult, before: BatchResult, threshol
         adjusted=adjusted,
         p=p,
         threshold=threshold,
+        others=max((r.others for r in results if r.others is not None), default=None),
         verdict="same",
     )
     return _Test(change, p)
@@ -223,11 +232,12 @@ def _control(now: BatchResult, before: BatchResult) -> tuple[Timing, Timing] | N
         return None
     if now.baseline.name != before.baseline.name:
         return None
-    if len(now.baseline.blocks_ms) != len(now.timing.blocks_ms):
-        return None
-    if len(before.baseline.blocks_ms) != len(before.timing.blocks_ms):
-        return None
     return now.baseline, before.baseline
+
+
+def _in_step(timing: Timing, control: Timing) -> bool:
+    """Whether the blocks of two contenders are of the same moments; a slow one may have had too few calls."""
+    return len(timing.blocks_ms) == len(control.blocks_ms) > 1
 
 
 def _logs(timing: Timing, control: Timing | None = None) -> list[float]:
@@ -268,4 +278,6 @@ def _judged(test: _Test, p: float, alpha: float) -> Change:
         verdict = "slower"
     elif p < alpha and all(ratio < 1 / (1 + change.threshold) for ratio in ratios):
         verdict = "faster"
+    if verdict != "same" and change.drift is None and (change.others or 0) > BUSY:
+        verdict = "busy"
     return dataclasses.replace(change, p=p, verdict=verdict)

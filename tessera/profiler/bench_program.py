@@ -18,6 +18,7 @@ from tessera.profiler.bench_baseline import (
     named_outputs,
     tolerances,
 )
+from tessera.profiler.bench_busy import BUSY, busy_note, watch
 from tessera.profiler.bench_ceiling import ceiling_of
 from tessera.profiler.bench_result import BatchResult, BenchResult, StepTime
 from tessera.profiler.check_machine import cpu_model
@@ -89,11 +90,15 @@ class ProgramBench:
         batches = self._batches(batch_symbol(self.program), batch_sizes, given)
         if self.program.graph is None and self.baseline in (True, "numpy"):
             self.notes.append("No baseline: a raw kernel has no graph that NumPy could compute.")
+        start = watch()
         with self._opened(profiling=False) as runtime:
             used, hardware = runtime.device, _hardware(runtime)
             measured = [self._measure(runtime, batch, given) for batch in batches]
         with self._opened(profiling=True) as runtime:
             rows = [self._with_steps(runtime, *row) for row in measured]
+        others = start.others() if start else None
+        if others is not None and others > BUSY:
+            self.notes.append(busy_note(others))
         return BenchResult(
             target=self.target,
             program=self.program.name,
@@ -102,6 +107,7 @@ class ProgramBench:
             batches=tuple(rows),
             notes=tuple(dict.fromkeys(self.notes)),
             peaks=ceiling_of(self.program, used, hardware),
+            others=others,
         )
 
     def _batches(

@@ -106,6 +106,11 @@ class BatchResult:
         return None if self.flops is None else self.flops / (self._seconds * 1e9)
 
     @property
+    def intensity(self) -> float | None:
+        """Operations per byte of the least traffic."""
+        return self.flops / self.bytes if self.flops is not None and self.bytes else None
+
+    @property
     def speedup(self) -> float | None:
         """How many times faster than the baseline, by medians."""
         return None if self.baseline is None else self.baseline.median_ms / self.timing.median_ms
@@ -155,6 +160,8 @@ class BenchResult:
     """What a reader must know: a fallback, a size that was assumed, no baseline."""
     ceiling: Peaks | None = None
     """The roofline of the device; None where it is not known."""
+    others: float | None = None
+    """Share of this machine's processors that other processes took meanwhile; None if unknown."""
 
     @property
     def disagreements(self) -> list[BatchResult]:

@@ -45,7 +45,6 @@ class Project:
         out = self.compile.get("out")
         return None if out is None or self.folder is None else self.folder / str(out)
 
-
     def history(self) -> Path | None:
         """`[bench] history`, if set: the file that benchmarks are saved in."""
         file = self.bench.get("history")

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessera.profiler.timing import MIN_REPETITIONS, measure, median_interval, quantile, summarize
+from tessera.profiler.timing import (
+    MIN_REPETITIONS,
+    block_medians,
+    measure,
+    median_interval,
+    quantile,
+    summarize,
+    within_fences,
+)
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.floats(0, 1))
@@ -79,3 +87,28 @@ def test_measure_slow_call_is_called_often_enough_past_the_time() -> None:
     timings = measure({"nap": lambda: time.sleep(0.002)}, seconds=0.001, warmup_seconds=0)
     assert timings["nap"].repetitions == MIN_REPETITIONS
     assert timings["nap"].median_ms >= 2.0
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300))
+def test_outliers_are_those_beyond_tukeys_fences(values: list[int]) -> None:
+    low, high = np.quantile(values, (0.25, 0.75))
+    reach = 1.5 * (high - low)
+    kept = [v for v in sorted(values) if low - reach - 1e-6 <= v <= high + reach + 1e-6]
+    assert list(within_fences(sorted(values))) == kept
+
+
+def test_outliers_count_in_percentiles_but_not_in_the_mean() -> None:
+    timing = summarize("call", [1_000_000 + k for k in range(96)] + [50_000_000] * 4)
+    assert timing.outliers == 4
+    assert timing.mean_ms == pytest.approx(1.0, rel=1e-4)
+    assert timing.median_ms == pytest.approx(1.0, rel=1e-4)
+    assert quantile(sorted([1.0] * 96 + [50.0] * 4), 0.99) == 50.0
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200))
+def test_block_medians_keep_the_order_and_every_value_counts_once(values: list[float]) -> None:
+    blocks = block_medians(values)
+    assert len(blocks) == min(20, len(values))
+    assert min(values) <= min(blocks) <= max(blocks) <= max(values)
+    if len(values) <= 20:
+        assert blocks == values

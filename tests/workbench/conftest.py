@@ -32,8 +32,9 @@ def linear_relu(x: ts.Tensor[ts.f32, "batch", 8], W: ts.Tensor[ts.f32, 8, 4]) ->
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Settings of the machine that the tests run on must not change what they see."""
+    monkeypatch.setenv("TESSERA_DATA_DIR", str(tmp_path_factory.mktemp("data")))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     for name in ("FORCE_COLOR", "TESSERA_PORT", "TESSERA_HOST", "TESSERA_STRICT_DEVICE"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,14 +11,15 @@ from tessera.workbench.commands.compile import Spec
 from tessera.workbench.commands.run import Device, Size
 from tessera.workbench.output import JsonOption
 
-if TYPE_CHECKING:
-    from tessera.profiler import BenchResult
+_SHOWN = 20
+"""Runs that `--history` lists; `--json` has all."""
 
 
 def bench(
     targets: Annotated[
-        list[str], typer.Argument(metavar="TARGET…", help="FILE:NAME or a package; several are compared.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="TARGET…", help="FILE:NAME or a package.", show_default=False),
+    ] = None,
     device: Device = "cpu",
     batch: Annotated[
         list[int] | None, typer.Option("--batch", "-b", min=1, help="A batch size; may be repeated.")
@@ -25,59 +27,79 @@ def bench(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.01, help="To measure each batch size for.")
     ] = 1.0,
+    warmup: Annotated[
+        float, typer.Option("--warmup", min=0, metavar="SECONDS", help="Of calls that do not count.")
+    ] = 0.2,
     size: Size = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
+    baseline: Annotated[
+        str,
+        typer.Option("--baseline", help="numpy, torch, cupy, onnxruntime, none, or FILE:NAME of a function."),
+    ] = "numpy",
+    save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Give the run a name.")] = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Whether to save the run.")] = True,
+    against: Annotated[
+        str | None,
+        typer.Option("--compare", metavar="NAME|ID|last", help="With a saved run; exit status 1 if slower."),
+    ] = None,
+    least_change: Annotated[
+        float, typer.Option("--least-change", min=0, metavar="PERCENT", help="What counts as a change.")
+    ] = 5.0,
+    history: Annotated[bool, typer.Option("--history", help="List saved runs; measure nothing.")] = False,
+    database: Annotated[
+        Path | None, typer.Option("--database", metavar="FILE", help="Where runs are saved.")
+    ] = None,
+    export: Annotated[
+        list[Path] | None,
+        typer.Option("--export", metavar="FILE", help="Write .json, .csv or .md; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure latency and throughput, against NumPy in the same run."""
-    from tessera.profiler.bench import bench_target
-    from tessera.workbench.opening import benchable
-    from tessera.workbench.output import emit, progress
+    """Measure latency and throughput against a baseline, and against saved runs."""
+    from tessera.workbench.bench_table import measured_data, print_measured
+    from tessera.workbench.benching import Wanted, run_bench
+    from tessera.workbench.failure import UsageError
+    from tessera.workbench.output import emit
     from tessera.workbench.specs import parse_sizes
 
-    sizes = parse_sizes(size or ())
-    results: list[BenchResult] = []
-    with progress(len(targets)) as advance:
-        for index, target in enumerate(targets):
-            advance(index, f"measuring {target}")
-            results.append(
-                bench_target(
-                    benchable(target, device, spec),
-                    device=device,
-                    batch_sizes=batch,
-                    seconds=seconds,
-                    program=program,
-                    sizes=sizes,
-                )
-            )
-    if as_json:
-        emit({"results": [result.to_data() for result in results]})
+    if history:
+        _show_history(targets or [], database, as_json)
         return
-    for result in results:
-        _print_result(result)
+    if not targets:
+        raise UsageError("nothing to measure", hint="tessera bench kernels.py:linear_relu")
+    if save is not None and not keep:
+        raise UsageError("--save and --no-keep contradict each other", hint="leave one out")
+    wanted = Wanted(
+        targets=tuple(targets), device=device, batch=tuple(batch) if batch else None, seconds=seconds,
+        warmup=warmup, sizes=parse_sizes(size or ()), program=program, spec=tuple(spec or ()),
+        baseline=baseline, name=save, keep=keep, against=against, least_change=least_change,
+        database=database, exports=tuple(export or ()),
+    )  # fmt: skip
+    measured = run_bench(wanted)
+    if not as_json:
+        print_measured(measured)
+    if measured.problem is not None:
+        raise measured.problem
+    if as_json:
+        emit(measured_data(measured))
+    if measured.failed:
+        raise typer.Exit(1)
 
 
-def _print_result(result: BenchResult) -> None:
-    from tessera.workbench.failure import visible
-    from tessera.workbench.output import Column, note, number_text, print_table
+def _show_history(targets: list[str], database: Path | None, as_json: bool) -> None:
+    from tessera.workbench.bench_table import history_data, print_history
+    from tessera.workbench.benching import open_history, target_label
+    from tessera.workbench.output import emit, note
 
-    print(visible(f"{result.target} on {result.device} ({result.hardware}), {result.kind}"))
-    columns = [
-        Column(t, right=True) for t in ("Batch", "Median", "95 %", "Per second", "GB/s", "NumPy", "Faster")
-    ]
-    rows = [
-        (
-            number_text(row.batch),
-            f"{row.timing.median_ms:.4g} ms",
-            f"{row.timing.p95_ms:.4g} ms",
-            f"{row.per_second:,.0f}",
-            number_text(row.gb_per_s, "{:.3g}"),
-            "N/A" if row.baseline is None else f"{row.baseline.median_ms:.4g} ms",
-            number_text(row.speedup, "{:.2f}×"),
-        )
-        for row in result.batches
-    ]
-    print_table(columns, rows)
-    for text in result.notes:
-        note(text)
+    saved = open_history(database)
+    runs = saved.runs()
+    if targets:
+        wanted = {target_label(target) for target in targets}
+        runs = [run for run in runs if any(result.target in wanted for result in run.results)]
+    if as_json:
+        emit(history_data(runs, saved.path))
+        return
+    print_history(runs[:_SHOWN], saved.path)
+    if len(runs) > _SHOWN:
+        note(f"{len(runs) - _SHOWN} earlier runs are not shown; --json has all")

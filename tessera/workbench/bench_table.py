@@ -1,0 +1,211 @@
+"""Benchmarks as `tessera bench` prints them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera.workbench.failure import visible
+from tessera.workbench.output import Column, note, number_text, print_table, terminal_width
+
+if TYPE_CHECKING:
+    from tessera.profiler.bench_compare import Change, Comparison
+    from tessera.profiler.bench_history import SavedRun
+    from tessera.profiler.bench_result import BatchResult, BenchResult
+    from tessera.workbench.benching import Measured
+
+_WIDE = 110
+"""Columns from which on all figures stand in one table."""
+
+
+def print_measured(measured: Measured) -> None:
+    """Every result, the comparison, and where it was saved."""
+    for result in measured.results:
+        print_result(result)
+    if measured.comparison is not None:
+        print_comparison(measured.comparison)
+    if measured.saved is not None:
+        name = f" as {measured.saved.name}" if measured.saved.name else ""
+        note(f"saved{name}: run {measured.saved.id} of {measured.database}")
+
+
+def measured_data(measured: Measured) -> dict[str, Any]:
+    """What `--json` prints."""
+    from tessera.profiler.bench_export import to_data
+
+    saved = measured.saved
+    return {
+        **to_data(measured.results, measured.comparison),
+        "saved": None if saved is None else {**_run_data(saved), "database": str(measured.database)},
+    }
+
+
+def print_result(result: BenchResult) -> None:
+    """One table, and what is to be known about it."""
+    print(visible(f"{result.target} on {result.device} ({result.hardware}), {result.kind}"))
+    tables = [{**TIMES, **RATES}] if terminal_width() >= _WIDE else [TIMES, RATES]
+    for table in tables:
+        titles = ["Batch", *table]
+        cells = {"Batch": _batch, **table}
+        print_table(
+            [Column(title, right=True) for title in titles],
+            [[cells[title](result, row) for title in titles] for row in result.batches],
+        )
+    for text in _facts(result):
+        _say(text)
+    for text in result.notes:
+        note(text, "warning" if text.startswith("Outputs differ") else "note")
+
+
+def _say(text: str) -> None:
+    print(textwrap.fill(visible(text), terminal_width(), subsequent_indent="  "))
+
+
+def time_text(milliseconds: float | None) -> str:
+    """A time with the unit that fits: `812 ns`, `3.41 µs`, `12.9 ms`."""
+    if milliseconds is None:
+        return "N/A"
+    for limit, factor, unit in ((1e-3, 1e6, "ns"), (1.0, 1e3, "µs"), (1e3, 1.0, "ms")):
+        if milliseconds < limit:
+            return f"{milliseconds * factor:.3g} {unit}"
+    return f"{milliseconds / 1e3:.3g} s"
+
+
+def count_text(value: float) -> str:
+    """A number with a prefix where it is large: `812`, `3.41 k`, `1.25 G`."""
+    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def _batch(_result: BenchResult, row: BatchResult) -> str:
+    return number_text(row.batch)
+
+
+def interval_text(row: BatchResult) -> str:
+    """Half the 95 % interval of the median, of the median."""
+    timing = row.timing
+    if timing.ci_low_ms is None or timing.ci_high_ms is None:
+        return "N/A"
+    half = (timing.ci_high_ms - timing.ci_low_ms) / 2 / timing.median_ms
+    return "over 100 %" if half > 1 else f"{100 * half:.2g} %"
+
+
+def _share(result: BenchResult, row: BatchResult) -> str:
+    share = row.roofline_share(result.ceiling)
+    return "N/A" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+Cell = Callable[["BenchResult", "BatchResult"], str]
+
+TIMES: dict[str, Cell] = {
+    "Median": lambda _, row: time_text(row.timing.median_ms),
+    "±": lambda _, row: interval_text(row),
+    "p5": lambda _, row: time_text(row.timing.p5_ms),
+    "p95": lambda _, row: time_text(row.timing.p95_ms),
+    "Per s": lambda _, row: count_text(row.per_second),
+    "Base": lambda _, row: time_text(row.baseline.median_ms if row.baseline else None),
+    "Faster": lambda _, row: number_text(row.speedup, "{:.3g}×"),
+}
+"""By title, the cell of a row: how long whole calls take."""
+
+RATES: dict[str, Cell] = {
+    "On device": lambda _, row: time_text(row.device_timing.median_ms if row.device_timing else None),
+    "GB/s": lambda _, row: number_text(row.gb_per_s, "{:.3g}"),
+    "GFLOP/s": lambda _, row: number_text(row.gflop_per_s, "{:.3g}"),
+    "FLOP/B": lambda _, row: number_text(row.intensity, "{:.3g}"),
+    "Bound": lambda result, row: row.bound(result.ceiling) or "N/A",
+    "Roof": _share,
+}
+"""By title, the cell of a row: how near it comes to what the device can do."""
+
+
+def _facts(result: BenchResult) -> list[str]:
+    said = []
+    bases = dict.fromkeys(row.baseline.name for row in result.batches if row.baseline)
+    if bases:
+        said.append(f"Base: {', '.join(bases)}, in turns in the same run; outputs were compared before")
+    ceiling = result.ceiling
+    if ceiling is not None:
+        said.append(
+            f"Roof: {ceiling.origin}, {ceiling.gb_per_s:.3g} GB/s and {ceiling.gflop_per_s:,.0f} GFLOP/s "
+            f"{ceiling.precision} ({ceiling.how})"
+        )
+    if any((row.roofline_share(ceiling) or 0) > 1 for row in result.batches):
+        said.append("over 100 %: what stays in the caches is faster than main memory")
+    count = sum(row.timing.repetitions for row in result.batches)
+    outliers = sum(row.timing.outliers for row in result.batches)
+    said.append(f"±: half the 95 % interval of the median; {outliers:,} of {count:,} times are outliers")
+    return said
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A table of what has changed since a saved run."""
+    name = f" ({comparison.name})" if comparison.name else ""
+    print(visible(f"against run {comparison.run}{name} of {comparison.made_at}"))
+    titles = ("Target", "Batch", "Before", "Now", "Change", "Base", "p", "Verdict")
+    columns = [Column(t, right=t not in ("Target", "Verdict"), wraps=t == "Target") for t in titles]
+    print_table(columns, [_change_cells(change) for change in comparison.changes])
+    least = max(change.threshold for change in comparison.changes)
+    _say(
+        f"slower or faster: by more than {100 * least:.2g} %, also after the base's own change, and by "
+        "chance in 1 of 100 at most"
+    )
+    if any(change.verdict == "busy" for change in comparison.changes):
+        _say("busy: other processes were at work, and no base was measured in both runs")
+    for text in comparison.notes:
+        note(text)
+
+
+def _change_cells(change: Change) -> list[str]:
+    batch = number_text(change.batch)
+    return [
+        change.target,
+        batch if change.concurrency is None else f"{batch} × {change.concurrency}",
+        time_text(change.before_ms),
+        time_text(change.now_ms),
+        _percent(change.ratio),
+        "N/A" if change.drift is None else _percent(change.drift),
+        f"{change.p:.2g}",
+        change.verdict,
+    ]
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio:.3g}×" if ratio >= 2 else f"{100 * (ratio - 1):+.1f} %"
+
+
+def print_history(runs: Sequence[SavedRun], database: Path) -> None:
+    """A table of saved runs, the newest first, a line for each row of theirs."""
+    if not runs:
+        note(f"nothing is saved in {database}: tessera bench TARGET saves what it measures")
+        return
+    print(visible(f"saved in {database}"))
+    titles = ("Run", "Name", "UTC", "Target", "Device", "Batch", "Median", "Per s")
+    left = ("Name", "UTC", "Target", "Device")
+    columns = [Column(t, right=t not in left, wraps=t in ("Name", "Target")) for t in titles]
+    print_table(columns, [line for run in runs for line in _history_lines(run)])
+
+
+def _history_lines(run: SavedRun) -> Iterator[list[str]]:
+    head = [str(run.id), run.name, f"{run.made_at:%m-%d %H:%M}"]
+    for result in run.results:
+        what = [result.target, result.device]
+        for row in result.batches:
+            clients = f" × {row.load.concurrency}" if row.load else ""
+            times = [time_text(row.best.median_ms), count_text(row.per_second)]
+            yield [*head, *what, number_text(row.batch) + clients, *times]
+            head, what = ["", "", ""], ["", ""]
+
+
+def history_data(runs: Sequence[SavedRun], database: Path) -> dict[str, Any]:
+    """What `--history --json` prints."""
+    listed = [{**_run_data(run), "results": [r.to_data() for r in run.results]} for run in runs]
+    return {"database": str(database), "runs": listed}
+
+
+def _run_data(run: SavedRun) -> dict[str, Any]:
+    return {"id": run.id, "name": run.name, "made_at": run.made_at.isoformat(), "version": run.version}

@@ -158,7 +158,7 @@ class BenchResult:
     kind: Literal["measured"] = "measured"
     notes: tuple[str, ...] = ()
     """What a reader must know: a fallback, a size that was assumed, no baseline."""
-    ceiling: Peaks | None = None
+    peaks: Peaks | None = None
     """The roofline of the device; None where it is not known."""
     others: float | None = None
     """Share of this machine's processors that other processes took meanwhile; None if unknown."""
@@ -176,8 +176,8 @@ class BenchResult:
             row["gb_per_s"] = batch.gb_per_s
             row["gflop_per_s"] = batch.gflop_per_s
             row["speedup"] = batch.speedup
-            row["roofline_share"] = batch.roofline_share(self.ceiling)
-            row["bound"] = batch.bound(self.ceiling)
+            row["roofline_share"] = batch.roofline_share(self.peaks)
+            row["bound"] = batch.bound(self.peaks)
         return data
 
     def to_json(self) -> bytes:

@@ -161,7 +161,10 @@ class SignatureError(PackageError):
 
     `fields` has the `rule` that refused it and, where keys differ, the fingerprints `found` and `wanted`.
     """
-├── HistoryError             a history of benchmarks that cannot be read or written
+
+
+class HistoryError(TesseraError):
+    """A history of benchmarks that cannot be read or written."""
 
 
 class RecordingError(TesseraError):

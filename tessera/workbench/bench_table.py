@@ -95,7 +95,7 @@ def interval_text(row: BatchResult) -> str:
 
 
 def _share(result: BenchResult, row: BatchResult) -> str:
-    share = row.roofline_share(result.ceiling)
+    share = row.roofline_share(result.peaks)
     return "N/A" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
@@ -117,7 +117,7 @@ RATES: dict[str, Cell] = {
     "GB/s": lambda _, row: number_text(row.gb_per_s, "{:.3g}"),
     "GFLOP/s": lambda _, row: number_text(row.gflop_per_s, "{:.3g}"),
     "FLOP/B": lambda _, row: number_text(row.intensity, "{:.3g}"),
-    "Bound": lambda result, row: row.bound(result.ceiling) or "N/A",
+    "Bound": lambda result, row: row.bound(result.peaks) or "N/A",
     "Roof": _share,
 }
 """By title, the cell of a row: how near it comes to what the device can do."""
@@ -128,7 +128,7 @@ def _facts(result: BenchResult) -> list[str]:
     bases = dict.fromkeys(row.baseline.name for row in result.batches if row.baseline)
     if bases:
         said.append(f"Base: {', '.join(bases)}, in turns in the same run; outputs were compared before")
-    ceiling = result.ceiling
+    ceiling = result.peaks
     if ceiling is not None:
         said.append(
             f"Roof: {ceiling.origin}, {ceiling.gb_per_s:.3g} GB/s and {ceiling.gflop_per_s:,.0f} GFLOP/s "

@@ -18,7 +18,7 @@ from scipy import stats
 from tessera.profiler import BatchResult, BenchResult, SavedRun, compare, export
 from tessera.profiler.bench_compare import ALPHA, permutation_p
 from tessera.profiler.bench_export import COLUMNS, to_csv, to_data, to_json, to_markdown
-from tessera.profiler.bench_result import Ceiling
+from tessera.profiler.bench_result import Peaks
 from tessera.profiler.timing import summarize
 from tessera.program.errors import ConfigError, OptionError, PackageError
 
@@ -47,8 +47,8 @@ def result_of(
                 agrees=True,
             )
         )  # fmt: skip
-    ceiling = Ceiling("Example CPU", "measured", 20.0, 100.0, "f32", "by example")
-    return BenchResult(target, "f", "cpu", hardware, tuple(rows), ceiling=ceiling, others=others)
+    ceiling = Peaks("Example CPU", "measured", 20.0, 100.0, "f32", "by example")
+    return BenchResult(target, "f", "cpu", hardware, tuple(rows), peaks=ceiling, others=others)
 
 
 def saved(*results: BenchResult, number: int = 1, name: str = "before") -> SavedRun:
@@ -154,7 +154,7 @@ def test_json_csv_and_markdown_hold_the_figures(rng: np.random.Generator) -> Non
     assert data == json.loads(json.dumps(to_data(results, comparison)))
     assert data["comparison"]["regressions"] == 0
     assert data["results"][0]["batches"][1]["roofline_share"] == pytest.approx(
-        results[0].batches[1].roofline_share(results[0].ceiling)
+        results[0].batches[1].roofline_share(results[0].peaks)
     )
     rows = list(csv.DictReader(io.StringIO(to_csv(results, comparison))))
     assert list(rows[0])[: len(COLUMNS)] == list(COLUMNS)
@@ -174,13 +174,13 @@ def test_roofline_of_a_row(rng: np.random.Generator) -> None:
     result = result_of(rng)
     (row,) = result.batches
     # 10^6 bytes at 20 GB/s take 0.05 ms, 10^7 operations at 100 GFLOP/s 0.1 ms.
-    assert row.least_ms(result.ceiling) == pytest.approx(0.1)
-    assert row.bound(result.ceiling) == "compute"
-    assert row.roofline_share(result.ceiling) == pytest.approx(0.1 / row.timing.median_ms)
+    assert row.least_ms(result.peaks) == pytest.approx(0.1)
+    assert row.bound(result.peaks) == "compute"
+    assert row.roofline_share(result.peaks) == pytest.approx(0.1 / row.timing.median_ms)
     assert row.roofline_share(None) is None
     unknown = dataclasses.replace(row, flops=None)
-    assert unknown.bound(result.ceiling) is None
-    assert unknown.least_ms(result.ceiling) == pytest.approx(0.05)
+    assert unknown.bound(result.peaks) is None
+    assert unknown.least_ms(result.peaks) == pytest.approx(0.05)
 
 
 def test_export_takes_the_ending_and_refuses_others(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from tessera.profiler.cost import Cost, program_cost
     from tessera.profiler.datasheet import Datasheet
     from tessera.profiler.datasheets import DATASHEETS, find_datasheet
+    from tessera.profiler.device_times import DeviceTimes
     from tessera.profiler.diagnostics import Diagnostics
     from tessera.profiler.emulated import EmulatedProfile, profile_emulated
+    from tessera.profiler.flame import emulated_stacks, folded
     from tessera.profiler.live.player import Player
     from tessera.profiler.live.recorder import Recorder
     from tessera.profiler.live.recording import Recording
     from tessera.profiler.live.sampler import Sampler
+    from tessera.profiler.ncu import NcuProfile, profile_ncu
     from tessera.profiler.prediction import Prediction, predict
     from tessera.profiler.report import write_report
     from tessera.profiler.report_data import ReportData
@@ -38,9 +41,12 @@ if TYPE_CHECKING:
     )
     from tessera.profiler.runtime_optimizer import RuntimeOptimizer
     from tessera.profiler.timing import Timing
+    from tessera.profiler.trace import Trace
     from tessera.profiler.verdict import judge
     from tessera.profiler.work import Work, graph_work, kernel_works
     from tessera.program.occupancy import Occupancy, occupancy
+    from tessera.runtime.nvtx import nvtx_ranges
+    from tessera.runtime.timeline import Timeline
 
 # Each name is imported on first use: benchmarks pull in numpy, reports a template engine.
 _HOMES: dict[str, str] = {
@@ -54,10 +60,12 @@ _HOMES: dict[str, str] = {
     "Cost": "tessera.profiler.cost",
     "DATASHEETS": "tessera.profiler.datasheets",
     "Datasheet": "tessera.profiler.datasheet",
+    "DeviceTimes": "tessera.profiler.device_times",
     "Diagnostics": "tessera.profiler.diagnostics",
     "EmulatedProfile": "tessera.profiler.emulated",
     "History": "tessera.profiler.bench_history",
     "Load": "tessera.profiler.bench_result",
+    "NcuProfile": "tessera.profiler.ncu",
     "Occupancy": "tessera.program.occupancy",
     "Peaks": "tessera.profiler.bench_result",
     "Player": "tessera.profiler.live.player",
@@ -71,21 +79,27 @@ _HOMES: dict[str, str] = {
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Sampler": "tessera.profiler.live.sampler",
     "SavedRun": "tessera.profiler.bench_history",
+    "Timeline": "tessera.runtime.timeline",
     "Timing": "tessera.profiler.timing",
+    "Trace": "tessera.profiler.trace",
     "Work": "tessera.profiler.work",
     "advise": "tessera.profiler.advice",
     "bench_target": "tessera.profiler.bench",
     "ceilings": "tessera.profiler.roof",
     "compare": "tessera.profiler.bench_compare",
     "diagnose": "tessera.profiler.checks",
+    "emulated_stacks": "tessera.profiler.flame",
     "export": "tessera.profiler.bench_export",
     "find_datasheet": "tessera.profiler.datasheets",
+    "folded": "tessera.profiler.flame",
     "graph_work": "tessera.profiler.work",
     "judge": "tessera.profiler.verdict",
     "kernel_works": "tessera.profiler.work",
+    "nvtx_ranges": "tessera.runtime.nvtx",
     "occupancy": "tessera.program.occupancy",
     "predict": "tessera.profiler.prediction",
     "profile_emulated": "tessera.profiler.emulated",
+    "profile_ncu": "tessera.profiler.ncu",
     "program_cost": "tessera.profiler.cost",
     "report_from_artifact": "tessera.profiler.report_source",
     "report_from_package": "tessera.profiler.report_source",
@@ -105,10 +119,12 @@ __all__ = [
     "Comparison",
     "Cost",
     "Datasheet",
+    "DeviceTimes",
     "Diagnostics",
     "EmulatedProfile",
     "History",
     "Load",
+    "NcuProfile",
     "Occupancy",
     "Peaks",
     "Player",
@@ -122,21 +138,27 @@ __all__ = [
     "RuntimeOptimizer",
     "Sampler",
     "SavedRun",
+    "Timeline",
     "Timing",
+    "Trace",
     "Work",
     "advise",
     "bench_target",
     "ceilings",
     "compare",
     "diagnose",
+    "emulated_stacks",
     "export",
     "find_datasheet",
+    "folded",
     "graph_work",
     "judge",
     "kernel_works",
+    "nvtx_ranges",
     "occupancy",
     "predict",
     "profile_emulated",
+    "profile_ncu",
     "program_cost",
     "report_from_artifact",
     "report_from_package",

@@ -18,8 +18,9 @@ from tessera.runtime.cells import ArgumentCells
 from tessera.runtime.cuda_driver import Call, Driver, Function, Stream, open_driver
 from tessera.runtime.cuda_timeline import Watch
 from tessera.runtime.executable import Array, Executable, Frame, kernels_of, load_constant, pointer_of
-from tessera.runtime.launches import launched
+from tessera.runtime.launches import launched, ranges, surrounded, within
 from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
+from tessera.runtime.nvtx import enable_as_asked
 from tessera.runtime.profile import Recorder
 from tessera.runtime.schedule import Address, GemmCall, Schedule, make_setup
 from tessera.runtime.source import ProgramSource
@@ -34,6 +35,7 @@ def open_device(index: int, memory_limit_bytes: int | None) -> CudaDevice:
         DeviceError: There is no driver, or no such GPU.
         MissingDependencyError: CuPy is not installed.
     """
+    enable_as_asked()
     return CudaDevice(open_driver(index), f"cuda:{index}", memory_limit_bytes)
 
 
@@ -199,6 +201,16 @@ class CudaExecutable(Executable[CudaFrame]):
         self._launch(setup, None)
         driver.synchronize(setup.stream)
 
+    def run(
+        self, inputs: Sequence[Array], recorder: Recorder | None, workspace: Workspace | None = None
+    ) -> list[Array]:
+        """Outputs in order; see `LoadedProgram.run`."""
+        around = ranges()
+        if around is None:
+            return super().run(inputs, recorder, workspace)
+        with within(around, "execution", self.program.name):
+            return super().run(inputs, recorder, workspace)
+
     def _execute(
         self,
         frame: CudaFrame,
@@ -268,20 +280,23 @@ class CudaExecutable(Executable[CudaFrame]):
 
     def _launch(self, frame: CudaFrame, recorder: Recorder | None, watch: Watch | None = None) -> None:
         launched(self.program.name, frame.kernels, self._code.device)
+        launches, around = frame.launches, ranges()
+        if around is not None:
+            launches = [(name, surrounded(around, name, launch)) for name, launch in launches]
         if watch is not None:
-            for index, (name, launch) in enumerate(frame.launches):
+            for index, (name, launch) in enumerate(launches):
                 watch.launch(index, name, launch)
             return
         if recorder is None:
-            for _, launch in frame.launches:
+            for _, launch in launches:
                 launch()
             return
         marks = [self._driver.mark(frame.stream)]
-        for _, launch in frame.launches:
+        for _, launch in launches:
             launch()
             marks.append(self._driver.mark(frame.stream))
         self._driver.synchronize(frame.stream)
-        for index, (name, _) in enumerate(frame.launches):
+        for index, (name, _) in enumerate(launches):
             elapsed = self._driver.elapsed_ns(marks[index], marks[index + 1])
             recorder.add_step(self.program.name, index, name, elapsed)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from tessera.program.errors import DeviceError
 from tessera.program.program import Program
@@ -229,11 +230,58 @@ def needs_gpu(device: str, target: str) -> bool:
     return True
 
 
-def one_form(as_json: bool, as_csv: bool) -> None:
-    """Refuse two forms of output at once.
+Form = Literal["text", "csv", "json"]
+
+
+def one_form(as_json: bool, as_csv: bool) -> Form:
+    """The form of output.
 
     Raises:
-        UsageError: Both are asked for.
+        UsageError: Two are asked for.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv cannot be written to one stream", hint="give one of them")
+    return "json" if as_json else "csv" if as_csv else "text"
+
+
+def check_options(device: str, emulated: Mapping[str, object], measured: Mapping[str, object]) -> None:
+    """Whether a device does what is asked of it.
+
+    Args:
+        device: Its name.
+        emulated: Options that the emulator alone has, by name; what is not given is false.
+        measured: Options that GPUs alone have.
+
+    Raises:
+        UsageError: It does not.
+    """
+    reasons = {
+        "--steps": "does not count them",
+        "--arch": "runs code for what it is",
+        "--ncu": "has no hardware counters",
+        "--nvtx": "has no launches to mark",
+    }
+    is_gpu = device.startswith("cuda")
+    for option in (o for o, value in emulated.items() if value and device != "emulator"):
+        raise UsageError(f"{option}: {device} {reasons[option]}", hint="--device emulator, or leave it out")
+    for option in (o for o, value in measured.items() if value and not is_gpu):
+        raise UsageError(f"{option}: {device} {reasons[option]}", hint="--device cuda:0, or leave it out")
+
+
+def check_files(files: Mapping[str, Path | None]) -> None:
+    """Whether files can be written, before minutes of work.
+
+    Args:
+        files: By the option that names them.
+
+    Raises:
+        UsageError: One is a folder, or in a folder that is not there.
+    """
+    for option, path in files.items():
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            hint = f"{option} FILE" if path.is_dir() else f"mkdir -p {path.parent}"
+            raise UsageError(f"{option} {path}: {reason}", hint=hint)
+    given = [path.absolute() for path in files.values() if path is not None]
+    if len(set(given)) < len(given):
+        raise UsageError(f"{' and '.join(files)} name one file", hint="give each a name of its own")

@@ -114,3 +114,25 @@ def test_kernel_that_does_not_end_is_stopped_by_its_steps(tessera: Tessera, fold
     )
     refused = tessera("profile", "slow.py:saxpy", "--device", "cpu", "--steps", "5")
     assert (refused.status, "--steps: cpu does not count them" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "cpu", "--nvtx"], "--nvtx: cpu has no launches to mark"),
+        (["--nvtx"], "--nvtx: emulator has no launches to mark"),
+        (["--device", "cuda:0", "--arch", "sm_90"], "--arch: cuda:0 runs code for what it is"),
+        (["--device", "cuda:0", "--steps", "5"], "--steps: cuda:0 does not count them"),
+        (["--device", "cuda:x"], "--device: unknown device 'cuda:x'"),
+        (["--flame", "out", "--trace", "out"], "--flame and --trace name one file"),
+        (["--flame", "."], "--flame .: it is a folder"),
+        (["--repeat", "0"], "--repeat"),
+    ],
+)
+def test_options_that_do_not_fit_the_device_are_refused(
+    tessera: Tessera, folder: Path, gpu: None, options: list[str], message: str
+) -> None:
+    said = tessera("profile", "slow.py:saxpy", *options)
+    assert said.status == 2
+    assert message in " ".join(said.err.split())
+    assert said.out == ""

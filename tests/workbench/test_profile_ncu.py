@@ -106,7 +106,7 @@ def test_ncu_away_from_a_gpu_is_refused(tessera: Tessera, folder: Path) -> None:
     for device in ("emulator", "cpu"):
         said = tessera("profile", "slow.py:saxpy", "--device", device, "--ncu")
         assert said.status == 2
-        assert f"--ncu: it counts on GPUs, not on {device}" in said.err
+        assert f"--ncu: {device} has no hardware counters" in said.err
 
 
 def test_flame_of_the_emulator_is_a_table_and_a_file(tessera: Tessera, folder: Path) -> None:
@@ -124,4 +124,4 @@ def test_flame_of_the_emulator_is_a_table_and_a_file(tessera: Tessera, folder: P
     assert int(stacks["columns;columns;slow.py:19"]) == line["executed"]
     missing = tessera(*command, "--flame", "no/such/out.folded")
     assert missing.status == 2
-    assert "--flame no/such/out.folded: there is no such folder" in missing.err
+    assert "--flame no/such/out.folded: there is no folder no/such" in missing.err

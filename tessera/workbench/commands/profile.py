@@ -44,6 +44,9 @@ def profile(
     trace: Annotated[
         Path | None, typer.Option("--trace", metavar="FILE", help="Write a Chrome trace, for Perfetto.")
     ] = None,
+    nvtx: Annotated[
+        bool, typer.Option("--nvtx", help="Mark launches by NVTX ranges, for Nsight Systems (cuda).")
+    ] = False,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_csv: Annotated[
@@ -52,58 +55,36 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Count what kernels do, line by line; or measure their steps."""
+    from contextlib import nullcontext
+
     from tessera.profiler.phases import Phases
-    from tessera.profiler.source_lines import SourceFiles
-    from tessera.workbench import profile_data, profile_flame, profile_trace
-    from tessera.workbench.failure import UsageError
-    from tessera.workbench.output import emit
-    from tessera.workbench.profile_ncu import count_with_ncu, counters_data, print_counters
-    from tessera.workbench.profile_tables import print_counted
-    from tessera.workbench.profile_times import print_timed
-    from tessera.workbench.profiling import one_form, time_program
+    from tessera.runtime.nvtx import nvtx_ranges
+    from tessera.workbench import profile_flame, profile_trace
+    from tessera.workbench.profile_ncu import count_with_ncu
+    from tessera.workbench.profile_output import show_counted, show_timed
+    from tessera.workbench.profiling import check_files, check_options, one_form, time_program
     from tessera.workbench.specs import parse_sizes
 
-    one_form(as_json, as_csv)
-    if steps is not None and device != "emulator":
-        raise UsageError(f"--steps: {device} does not count them", hint="--device emulator does")
+    form = one_form(as_json, as_csv)
+    check_options(device, {"--steps": steps, "--arch": arch}, {"--ncu": ncu, "--nvtx": nvtx})
+    check_files({"--flame": flame, "--trace": trace})
     sizes, phases = parse_sizes(size or ()), Phases()
-    if ncu and not device.startswith("cuda"):
-        raise UsageError(f"--ncu: it counts on GPUs, not on {device}", hint="--device cuda:0")
-    for option, path in (("--flame", flame), ("--trace", trace)):
-        # Now, and not after minutes of work.
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UsageError(
-                f"{option} {path}: " + ("it is a folder" if path.is_dir() else "there is no such folder"),
-                hint=f"{option} {path.name}" if path.name else f"{option} FILE",
-            )
-    if device != "emulator":
-        timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat, phases)
-        found = count_with_ncu(target, device, spec, timed, ncu)
+    if device == "emulator":
+        results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps, phases)
         if flame is not None:
-            profile_flame.write_measured(flame, timed, found)
+            profile_flame.write_counted(flame, results)
         if trace is not None:
-            profile_trace.write_timed(trace, timed, phases, found)
-        if as_csv:
-            profile_data.write_steps(timed)
-        elif as_json:
-            emit({**profile_data.timed_data(timed), "ncu": counters_data(found)})
-        else:
-            print_timed(timed, seed)
-            if found is not None:
-                print_counters(found, SourceFiles())
+            profile_trace.write_counted(trace, results, phases)
+        show_counted(results, form, seed)
         return
-    results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps, phases)
+    with nvtx_ranges() if nvtx else nullcontext():
+        timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat, phases)
+    found = count_with_ncu(target, device, spec, timed, ncu)
     if flame is not None:
-        profile_flame.write_counted(flame, results)
+        profile_flame.write_measured(flame, timed, found)
     if trace is not None:
-        profile_trace.write_counted(trace, results, phases)
-    if as_csv:
-        profile_data.write_lines(results)
-    elif as_json:
-        emit({"programs": [profile_data.counted_data(result) for result in results]})
-    else:
-        for result in results:
-            print_counted(result, seed)
+        profile_trace.write_timed(trace, timed, phases, found)
+    show_timed(timed, found, form, seed)
 
 
 def _counted(

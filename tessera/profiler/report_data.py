@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from tessera.profiler.bench_result import BenchResult
 from tessera.profiler.check import Check
+from tessera.profiler.report_runs import (
+    ExecutionTrace,
+    Origin,
+    RecordedRun,
+    RooflineModel,
+    SourceListing,
+    TunedSweep,
+)
 from tessera.program.errors import ConfigError
-
-Origin = Literal["measured", "predicted", "datasheet", "recorded"]
-"""Where a figure comes from. `measured` includes what a compiler or a file states about itself."""
 
 Cell = str | int | float | None
 """One value of a table. None shows as N/A."""
@@ -184,12 +188,19 @@ class ReportData:
     summary: tuple[Fact, ...] = ()
     """Figures at the top. Empty: taken from the sections below."""
     kernels: tuple[KernelRow, ...] = ()
+    rooflines: tuple[RooflineModel, ...] = ()
+    """One for each GPU."""
+    sweeps: tuple[TunedSweep, ...] = ()
+    sources: tuple[SourceListing, ...] = ()
+    """One for each kernel and file."""
     stages: tuple[StageTime, ...] = ()
     package: str | None = None
     """Name and version of the package that `entries` lists."""
     entries: tuple[PackageEntry, ...] = ()
     memory: tuple[MemoryPlan, ...] = ()
     launches: tuple[LaunchPlan, ...] = ()
+    traces: tuple[ExecutionTrace, ...] = ()
+    recordings: tuple[RecordedRun, ...] = ()
     benchmarks: tuple[BenchResult, ...] = ()
     sections: Mapping[str, Sequence[Block]] = field(default_factory=dict)
     """The caller's own sections by title, such as accuracy and served results."""

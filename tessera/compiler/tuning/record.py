@@ -48,6 +48,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """Per block, static and dynamic."""
     occupancy: float | None = None
     """Resident warps over the most a multiprocessor holds, 0 to 1."""
+    trial: int | None = None
+    """Its place in the order of trying, from 1, in the sweep that tried it first."""
 
     @property
     def sweep(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.tuning.record import Record, best
 from tessera.compiler.tuning.record_file import RecordFile
@@ -84,7 +86,7 @@ def run_sweep(
             recalled += 1
             record = known[key]
         else:
-            record = trials.attempt(configuration)
+            record = msgspec.structs.replace(trials.attempt(configuration), trial=len(tried) + 1)
             if file is not None:
                 file.add([record])
         tried[key] = record

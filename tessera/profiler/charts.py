@@ -19,13 +19,17 @@ from tessera.profiler.report_data import (
     Heatmap,
     KernelRow,
     MemoryPlan,
-    Origin,
     StageTime,
+    Table,
     check_heatmap,
 )
+from tessera.profiler.report_runs import Origin
 
 Json = dict[str, Any]
 _SERIES = tuple(f"var:--series-{i}" for i in range(1, 9))
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,3px", "2px,6px")
+_PATTERNS = ("", "/", "x", ".", "+", "|", "-", "\\")
 _TICK_CHARACTERS = 26
 
 
@@ -41,6 +45,25 @@ class Chart:
     """Height in pixels."""
     figure: Json
     """plotly's `data` and `layout`."""
+    about: str = ""
+    """A sentence for those who do not see it, and what it leaves out."""
+    table: Table | None = None
+    """Its figures, where no table of the page has them."""
+
+
+def color_of(place: int) -> str:
+    """A colour; told apart by readers who see few of them, with `symbol_of` and `dash_of`."""
+    return _SERIES[place % len(_SERIES)]
+
+
+def symbol_of(place: int) -> str:
+    """A form of marks."""
+    return _SYMBOLS[place % len(_SYMBOLS)]
+
+
+def dash_of(place: int) -> str:
+    """A form of lines."""
+    return _DASHES[place % len(_DASHES)]
 
 
 def label(text: str, *, limit: int | None = None) -> str:
@@ -69,7 +92,15 @@ def occupancy_chart(kernels: Sequence[KernelRow]) -> Chart | None:
             "customdata": [[label(k.kernel), label(k.limiter or "N/A")] for k in known if k.target == target],
             "hovertemplate": "%{customdata[0]}: %{x:.0f} %, limited by %{customdata[1]}"
             "<extra>%{fullData.name}</extra>",
-            "marker": {"color": _SERIES[i % len(_SERIES)]},
+            "marker": {
+                "color": color_of(i),
+                "pattern": {
+                    "shape": _PATTERNS[i % len(_PATTERNS)],
+                    "fillmode": "overlay",
+                    "fgcolor": "var:--surface",
+                    "size": 7,
+                },
+            },
         }
         for i, target in enumerate(targets)
     ]
@@ -86,7 +117,10 @@ def occupancy_chart(kernels: Sequence[KernelRow]) -> Chart | None:
         "legend": {"traceorder": "normal"},
     }
     height = 110 + len(names) * (14 + 13 * len(targets))
-    return Chart("occupancy", "Occupancy", "predicted", height, {"data": data, "layout": layout})
+    about = (
+        "From registers, shared memory and threads of a block, by NVIDIA's rules; the table has the figures."
+    )
+    return Chart("occupancy", "Occupancy", "predicted", height, {"data": data, "layout": layout}, about)
 
 
 def stage_chart(stages: Sequence[StageTime]) -> Chart:
@@ -122,7 +156,13 @@ def bars_chart(key: str, bars: Bars) -> Chart:
         "bargap": 0.35,
     }
     return Chart(
-        key, bars.title, bars.origin, 90 + 28 * len(bars.labels), {"data": [trace], "layout": layout}
+        key,
+        bars.title,
+        bars.origin,
+        90 + 28 * len(bars.labels),
+        {"data": [trace], "layout": layout},
+        f"{len(bars.labels)} bars.",
+        Table(bars.title, ("", bars.unit), tuple(zip(bars.labels, bars.values, strict=True)), bars.origin),
     )
 
 
@@ -163,8 +203,44 @@ def memory_chart(key: str, plan: MemoryPlan) -> Chart:
         "yaxis": {"title": {"text": "bytes into the arena"}, "rangemode": "tozero", "exponentformat": "SI"},
         "showlegend": False,
     }
+    traces.append(_in_use(plan))
     title = f"Arena of {plan.program} on {plan.target}"
-    return Chart(key, title, "predicted", 300, {"data": traces, "layout": layout})
+    return Chart(
+        key,
+        title,
+        "predicted",
+        300,
+        {"data": traces, "layout": layout},
+        "Each box is a buffer: as high as its bytes, as wide as the steps it is in use. The line is what is "
+        f"in use at once, {max(in_use(plan), default=0):,} bytes at most.",
+        Table(
+            "Buffers",
+            ("buffer", "offset, bytes", "bytes", "first step", "last step"),
+            tuple((b.name, b.offset_bytes, b.bytes, b.first, b.last) for b in plan.buffers),
+            "predicted",
+        ),
+    )
+
+
+def in_use(plan: MemoryPlan) -> list[int]:
+    """Bytes of buffers in use at each step."""
+    return [
+        sum(b.bytes for b in plan.buffers if b.first <= step <= b.last) for step in range(len(plan.steps))
+    ]
+
+
+def _in_use(plan: MemoryPlan) -> Json:
+    totals = in_use(plan)
+    edges = [edge for step in range(len(totals)) for edge in (step - 0.5, step + 0.5)]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "in use",
+        "x": edges,
+        "y": [total for total in totals for _ in range(2)],
+        "line": {"color": "var:--text", "width": 1.6, "dash": "dot"},
+        "hovertemplate": "in use: %{y:,} bytes<extra></extra>",
+    }
 
 
 def latency_chart(key: str, result: BenchResult) -> Chart:
@@ -193,11 +269,12 @@ def latency_chart(key: str, result: BenchResult) -> Chart:
                     "width": 4,
                 },
                 "hovertemplate": "batch %{x}: %{y:.4g} ms<extra>%{fullData.name}</extra>",
-                "line": {"color": _SERIES[i], "width": 2},
-                "marker": {"color": _SERIES[i], "size": 7},
+                "line": {"color": color_of(i), "width": 2, "dash": dash_of(i)},
+                "marker": {"color": color_of(i), "size": 7, "symbol": symbol_of(i)},
             }
         )
-    return Chart(key, "Latency, median and p5–p95", "measured", 300, _by_batch(traces, result, "ms"))
+    about = "By batch size; the table has the figures."
+    return Chart(key, "Latency, median and p5–p95", "measured", 300, _by_batch(traces, result, "ms"), about)
 
 
 def throughput_chart(key: str, result: BenchResult) -> Chart:
@@ -205,7 +282,8 @@ def throughput_chart(key: str, result: BenchResult) -> Chart:
     traces = [_throughput(result, "target", 0)]
     if any(b.baseline for b in result.batches):
         traces.append(_throughput(result, "baseline", 1))
-    return Chart(key, "Throughput", "measured", 300, _by_batch(traces, result, "items/s"))
+    about = "By batch size; the table has the figures."
+    return Chart(key, "Throughput", "measured", 300, _by_batch(traces, result, "items/s"), about)
 
 
 def _throughput(result: BenchResult, which: str, color: int) -> Json:
@@ -218,8 +296,8 @@ def _throughput(result: BenchResult, which: str, color: int) -> Json:
         "x": [batch for batch, _ in known],
         "y": [batch / (timing.median_ms / 1e3) for batch, timing in known],
         "hovertemplate": "batch %{x}: %{y:,.4s} items/s<extra>%{fullData.name}</extra>",
-        "line": {"color": _SERIES[color], "width": 2},
-        "marker": {"color": _SERIES[color], "size": 7},
+        "line": {"color": color_of(color), "width": 2, "dash": dash_of(color)},
+        "marker": {"color": color_of(color), "size": 7, "symbol": symbol_of(color)},
     }
 
 
@@ -274,7 +352,15 @@ def heatmap_chart(key: str, heatmap: Heatmap) -> Chart:
         "showlegend": False,
     }
     height = 110 + max(28 * rows, 120)
-    return Chart(key, heatmap.title, heatmap.origin, height, {"data": [trace], "layout": layout})
+    table = Table(
+        heatmap.title,
+        (f"{heatmap.y_label} \\ {heatmap.x_label}", *heatmap.x),
+        tuple((y, *row) for y, row in zip(heatmap.y, heatmap.values, strict=True)),
+        heatmap.origin,
+    )
+    about = f"{rows} rows of {heatmap.y_label}, {columns} columns of {heatmap.x_label}."
+    figure = {"data": [trace], "layout": layout}
+    return Chart(key, heatmap.title, heatmap.origin, height, figure, about, table)
 
 
 def _ticks(names: Sequence[str], *, limit: int = _TICK_CHARACTERS) -> Json:

@@ -178,7 +178,7 @@ class DebugMode:
 
         Raises:
             ConfigError: Nothing was traced yet, or the folder cannot be made.
-            MissingDependencyError: plotly or Jinja is not installed.
+            MissingDependencyError: Jinja is not installed.
         """
         from dataclasses import replace
 

@@ -59,6 +59,8 @@ class EmulatedProfile:
     """Of the execution, emulated; of no meaning for a GPU."""
     outputs: tuple[np.ndarray[Any, Any], ...] = ()
     """What it computed, in the order of the program's outputs."""
+    launches: tuple[CountedLaunch, ...] = ()
+    """Of all kernels, in the order in which they were made."""
 
     @property
     def counters(self) -> Counters:
@@ -112,7 +114,8 @@ def profile_emulated(
         recorder.add_execution(elapsed, program.name, start)
     kernels = _by_kernel(engine.launches)
     occupied = static_occupancy(program, source, kernels)
-    return EmulatedProfile(program, loaded.target, kernels, occupied, elapsed / 1e9, tuple(outputs))
+    launches = tuple(engine.launches)
+    return EmulatedProfile(program, loaded.target, kernels, occupied, elapsed / 1e9, tuple(outputs), launches)
 
 
 def _by_kernel(launches: Sequence[CountedLaunch]) -> tuple[KernelProfile, ...]:

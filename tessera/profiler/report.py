@@ -26,9 +26,12 @@ from tessera.profiler.charts import (
     stage_chart,
     throughput_chart,
 )
+from tessera.profiler.charts_roofline import roofline_figure, roofline_table
+from tessera.profiler.charts_runs import recording_charts, sweep_charts, trace_chart
 from tessera.profiler.check import STATUSES
 from tessera.profiler.package_tree import tree_rows
 from tessera.profiler.report_data import Bars, Block, Heatmap, KernelRow, ReportData, Table, Text
+from tessera.profiler.report_fold import fold_sources, fold_sweep
 from tessera.profiler.report_summary import summarize
 from tessera.program.arch import is_cpu
 from tessera.program.bytesize import format_bytes
@@ -55,7 +58,7 @@ def write_report(
         title: Instead of the title of `data`.
 
     Raises:
-        MissingDependencyError: plotly or Jinja is not installed.
+        MissingDependencyError: Jinja is not installed.
         PackageError: `data` names a file that is no package, or `path` cannot be written.
         ConfigError: The folder cannot be made, or a chart's data do not fit together.
     """
@@ -64,7 +67,13 @@ def write_report(
 
         data = report_from_package(data)
     page = render_report(data, title=title).encode()
-    path = Path(path)
+    path = _with_folder(Path(path))
+    with atomic_file(path) as file:
+        file.write(page)
+    return path
+
+
+def _with_folder(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,8 +81,21 @@ def write_report(
             f"the folder of the report, {path.parent}, cannot be made: {error.strerror or error}",
             hint="choose another file with -o",
         ) from error
+    return path
+
+
+def write_report_data(data: ReportData, path: str | Path) -> Path:
+    """Write all that a report is made of as JSON, uncut, and return its path.
+
+    Raises:
+        PackageError: It cannot be written.
+        ConfigError: The folder cannot be made.
+    """
+    import msgspec
+
+    path = _with_folder(Path(path))
     with atomic_file(path) as file:
-        file.write(page)
+        file.write(msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n")
     return path
 
 
@@ -81,7 +103,7 @@ def render_report(data: ReportData, *, title: str | None = None) -> str:
     """The page as text.
 
     Raises:
-        MissingDependencyError: plotly or Jinja is not installed.
+        MissingDependencyError: Jinja is not installed.
         ConfigError: A chart's data do not fit together.
     """
     charts = _charts(data)
@@ -90,7 +112,8 @@ def render_report(data: ReportData, *, title: str | None = None) -> str:
         for i, (name, blocks) in enumerate(data.sections.items())
     ]
     figures = [*charts.every(), *(view.chart for _, _, views in sections for view in views if view.chart)]
-    scripts = [_plotly_js(), (TEMPLATES / "charts.js").read_text(encoding="utf-8")] if figures else []
+    scripts = [_text("vendor/plotly-cartesian.min.js"), _text("charts.js")] if figures else []
+    sources, source_notes = fold_sources(data.sources)
     template = _environment().get_template("page.html.jinja")
     return template.render(
         data=data,
@@ -99,12 +122,17 @@ def render_report(data: ReportData, *, title: str | None = None) -> str:
         charts=charts,
         gpu_kernels=_grouped([k for k in data.kernels if not is_cpu(k.target)]),
         cpu_kernels=[k for k in data.kernels if is_cpu(k.target)],
+        cache_known=any(k.cached is not None for k in data.kernels),
+        sources=sources,
+        source_notes=source_notes,
+        sweeps=[fold_sweep(sweep) for sweep in data.sweeps],
+        rooflines=[_table_view(roofline_table(chart)) for chart in data.rooflines],
         tree=tree_rows(data.entries),
         sections=sections,
-        figures=_embed({chart.key: chart.figure for chart in figures}),
+        figures=_embed([[chart.key, chart.figure] for chart in figures]),
         scripts=scripts,
         policy=_policy(scripts),
-        style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        style=_text("page.css"),
         status_order=STATUSES,
     )
 
@@ -115,9 +143,14 @@ class _Charts:
     stages: Chart | None
     memory: tuple[Chart | None, ...]
     benchmarks: tuple[tuple[Chart, ...], ...]
+    rooflines: tuple[Chart, ...]
+    sweeps: tuple[tuple[Chart, ...], ...]
+    traces: tuple[Chart, ...]
+    recordings: tuple[tuple[Chart, ...], ...]
 
     def every(self) -> list[Chart]:
-        found = [self.occupancy, self.stages, *self.memory, *(c for row in self.benchmarks for c in row)]
+        rows = (*self.benchmarks, *self.sweeps, *self.recordings, self.rooflines, self.traces)
+        found = [self.occupancy, self.stages, *self.memory, *(chart for row in rows for chart in row)]
         return [chart for chart in found if chart is not None]
 
 
@@ -129,6 +162,10 @@ def _charts(data: ReportData) -> _Charts:
             memory_chart(f"memory-{i}", p) if p.buffers else None for i, p in enumerate(data.memory)
         ),
         benchmarks=tuple(_bench_charts(i, result) for i, result in enumerate(data.benchmarks)),
+        rooflines=tuple(roofline_figure(f"roofline-{i}", c) for i, c in enumerate(data.rooflines)),
+        sweeps=tuple(tuple(sweep_charts(f"sweep-{i}", s)) for i, s in enumerate(data.sweeps)),
+        traces=tuple(trace_chart(f"trace-{i}", t) for i, t in enumerate(data.traces)),
+        recordings=tuple(tuple(recording_charts(f"nvml-{i}", r)) for i, r in enumerate(data.recordings)),
     )
 
 
@@ -158,9 +195,16 @@ def _view(key: str, block: Block) -> _View:
     if isinstance(block, Bars):
         return _View("chart", block, bars_chart(key, block))
     if isinstance(block, Table):
-        numeric = {i for row in block.rows for i, cell in enumerate(row) if isinstance(cell, (int, float))}
-        return _View("table", block, numeric=frozenset(numeric))
+        return _table_view(block)
     return _View("text" if isinstance(block, Text) else "facts", block)
+
+
+def _table_view(table: Table) -> _View:
+    return _View("table", table, numeric=_numeric(table))
+
+
+def _numeric(table: Table) -> frozenset[int]:
+    return frozenset(i for row in table.rows for i, cell in enumerate(row) if isinstance(cell, (int, float)))
 
 
 def _grouped(kernels: Sequence[KernelRow]) -> list[list[KernelRow]]:
@@ -175,7 +219,7 @@ def _environment() -> Environment:
         # 40 ms, for a report only.
         import jinja2
     except ImportError:
-        raise _missing("jinja2") from None
+        raise MissingDependencyError.extra("jinja2", "profile", needed_for="an HTML report") from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -187,14 +231,12 @@ def _environment() -> Environment:
         size=lambda value: NOT_KNOWN if value is None else format_bytes(value),
         number=_number,
         percent=lambda value: NOT_KNOWN if value is None else f"{100 * value:.0f} %",
-        seconds=_seconds,
+        duration=_duration,
+        plain=lambda value: NOT_KNOWN if value is None else str(value),
         fixed=_fixed,
+        numeric=_numeric,
     )
     return environment
-
-
-def _missing(package: str) -> MissingDependencyError:
-    return MissingDependencyError.extra(package, "profile", needed_for="an HTML report")
 
 
 def _number(value: Any) -> str:
@@ -212,19 +254,15 @@ def _fixed(value: float | None, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
-def _seconds(value: float) -> str:
+def _duration(value: float) -> str:
+    """Of seconds."""
     if value >= 1:
         return f"{value:.2f} s"
-    return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.0f} µs"
+    return f"{_fixed(value * 1e3)} ms" if value >= 1e-3 else f"{_fixed(value * 1e6)} µs"
 
 
-def _plotly_js() -> str:
-    try:
-        # 4.7 MB of script, which works offline.
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise _missing("plotly") from None
-    return str(get_plotlyjs())
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _embed(data: Any) -> Any:

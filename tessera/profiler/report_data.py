@@ -11,10 +11,10 @@ from tessera.profiler.report_runs import (
     ExecutionTrace,
     Origin,
     RecordedRun,
-    RooflineModel,
     SourceListing,
     TunedSweep,
 )
+from tessera.profiler.roof import RooflineChart
 from tessera.program.errors import ConfigError
 
 Cell = str | int | float | None
@@ -188,7 +188,7 @@ class ReportData:
     summary: tuple[Fact, ...] = ()
     """Figures at the top. Empty: taken from the sections below."""
     kernels: tuple[KernelRow, ...] = ()
-    rooflines: tuple[RooflineModel, ...] = ()
+    rooflines: tuple[RooflineChart, ...] = ()
     """One for each GPU."""
     sweeps: tuple[TunedSweep, ...] = ()
     sources: tuple[SourceListing, ...] = ()

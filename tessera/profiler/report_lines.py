@@ -91,9 +91,9 @@ def source_listings(
     sass = _sass_rows(code)
     counted = {(line.file, line.line): line for line in (counters.lines() if counters else ())}
     columns = [c for c in COLUMNS if counters is not None and c[2](counters)]
-    places = sorted({*ptx, *sass, *counted} - {_NOWHERE})
+    places = sorted({*ptx, *sass, *counted} - {NOWHERE})
     own: list[SourceListing] = []
-    for file in dict.fromkeys(file for file, _ in places):
+    for file in dict.fromkeys(file for file, _ in places) or ([""] if ptx or sass else []):
         numbers = [line for name, line in places if name == file]
         lines = []
         for number in _shown(files, file, numbers):
@@ -113,6 +113,16 @@ def source_listings(
                     sass=tuple(sass.get(place, ())),
                 )
             )
+        if not own and (NOWHERE in ptx or NOWHERE in sass):
+            words = "(code of no line)" if places else "(the code has no line information)"
+            rest = SourceLine(
+                0,
+                words,
+                ("",) * len(columns),
+                ptx=tuple(ptx.get(NOWHERE, ())),
+                sass=tuple(sass.get(NOWHERE, ())),
+            )
+            lines.append(rest)
         own.append(
             SourceListing(
                 program=program,
@@ -130,7 +140,8 @@ def source_listings(
     return tuple(own)
 
 
-_NOWHERE = ("", 0)
+NOWHERE = ("", 0)
+"""The place of code that has no line."""
 _Rows = dict[tuple[str, int], list[AssemblyRow]]
 
 
@@ -141,7 +152,7 @@ def _ptx_rows(code: LineCode, counters: Counters | None) -> _Rows:
     if counters is not None:
         for i in sorted(counters.instructions, key=lambda i: i.ptx_line):
             if 0 < i.ptx_line <= len(text):
-                place = (i.file, i.source_line) if i.source_line else _NOWHERE
+                place = (i.file, i.source_line) if i.source_line else NOWHERE
                 rows.setdefault(place, []).append(
                     AssemblyRow(i.ptx_line, text[i.ptx_line - 1].strip(), i.executed)
                 )
@@ -156,7 +167,7 @@ def _sass_rows(code: LineCode) -> _Rows:
     rows: _Rows = {}
     for instruction in code.sass:
         known = instruction.file is not None and bool(instruction.line)
-        place = (instruction.file or "", instruction.line or 0) if known else _NOWHERE
+        place = (instruction.file or "", instruction.line or 0) if known else NOWHERE
         rows.setdefault(place, []).append(AssemblyRow(instruction.offset, instruction.text))
     return rows
 

@@ -184,8 +184,8 @@ def _notes(
 ) -> Iterable[str]:
     if recording.duration_s > KEPT * recording.interval_s:
         yield (
-            f"Curves hold the least and the greatest sample of every {width_ns / 1e9:.3g} s, so that no peak is "
-            f"lost; least, mean and greatest in the table are of all {len(recording):,} samples."
+            f"Curves hold the least and the greatest sample of every {width_ns / 1e9:.3g} s, so that no peak "
+            f"is lost; least, mean and greatest in the table are of all {len(recording):,} samples."
         )
     shown = {one.figure for one in series}
     silent = [title for title in titles if title not in shown]

@@ -99,6 +99,8 @@ class TraceSpan:
     name: str
     start: float
     length: float
+    track: str = "steps"
+    """Row that it is drawn in: `host`, `device`."""
     detail: str = ""
 
 
@@ -148,32 +150,3 @@ class RecordedRun:
     throttling: tuple[tuple[str, str, float], ...] = ()
     """GPU, reason, share of the samples."""
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RooflinePoint:
-    """One kernel's place under the roof."""
-
-    kernel: str
-    low_intensity: float
-    """Operations per byte if every touched sector comes from memory."""
-    high_intensity: float
-    """If each input and output passes through memory once."""
-    tflops: float | None = None
-    """Reached; None where nothing was measured."""
-    origin: Origin = "emulated"
-    """Of the counts."""
-    precision: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RooflineModel:
-    """Ceilings of one GPU, and kernels under them."""
-
-    gpu: str
-    memory_tb_s: float
-    ceilings: tuple[tuple[str, float], ...]
-    """Name and TFLOP/s, the highest first."""
-    points: tuple[RooflinePoint, ...]
-    device: str = ""
-    """What counted the points."""

@@ -19,7 +19,9 @@ def sweeps_of(records: Iterable[Record]) -> tuple[TunedSweep, ...]:
 
 def _sweep(records: Sequence[Record]) -> TunedSweep:
     first = records[0]
-    ordered = sorted(records, key=lambda r: (r.trial is None, r.trial or 0, configuration_key(r.configuration)))
+    ordered = sorted(
+        records, key=lambda r: (r.trial is None, r.trial or 0, configuration_key(r.configuration))
+    )
     return TunedSweep(
         kernel=first.kernel,
         target=first.target,

@@ -37,7 +37,7 @@ _EXTRAS = {
     **dict.fromkeys(("textual", "tree_sitter"), "workbench"),
     **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
     "elftools": "debug",
-    **dict.fromkeys(("jinja2", "plotly", "pynvml"), "profile"),
+    **dict.fromkeys(("jinja2", "pynvml"), "profile"),
 }
 """Packages by their import names, and the extra that brings them."""
 

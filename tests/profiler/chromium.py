@@ -130,7 +130,8 @@ class Browser:
         self.evaluate(
             "new Promise(done => { const wait = () => "
             "document.readyState === 'complete' && location.protocol === 'file:' "
-            "? setTimeout(done, 300) : setTimeout(wait, 20); wait(); })"
+            "&& (!document.getElementById('figures') || document.documentElement.dataset.drawn) "
+            "? setTimeout(done, 100) : setTimeout(wait, 20); wait(); })"
         )
 
     def screenshot(self, path: Path) -> None:

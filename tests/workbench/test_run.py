@@ -188,7 +188,7 @@ def test_bench_measures_and_labels(tessera: Tessera, project: Path) -> None:
 
 
 def test_report_is_one_file(tessera: Tessera, project: Path) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     said = tessera("report", "kernels.py:saxpy", "--arch", "sm_80", "-o", "page.html", "--json")
     assert said.status == 0
     page = (project / "page.html").read_text()

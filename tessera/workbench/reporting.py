@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TUNING = Path("autotune_cache.json")
 """Where `tessera tune` keeps its records if nobody says otherwise."""
+RUNS = 5
+"""Executions that are measured for a trace, which shows the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +260,13 @@ def _rooflines(wanted: Wanted, base: ReportData, counted: Sequence[Counted]) -> 
 
 
 def _traces(wanted: Wanted, counted: Sequence[Counted]) -> Iterator[ExecutionTrace]:
+    from tessera.profiler.phases import Phases
     from tessera.profiler.report_trace import emulated_trace, measured_trace, timeline_trace
     from tessera.workbench.profiling import time_program
 
     if wanted.device:
         timed = time_program(
-            wanted.target, wanted.device, wanted.spec, None, (), wanted.sizes, wanted.seed, 5
+            wanted.target, wanted.device, wanted.spec, None, (), wanted.sizes, wanted.seed, RUNS, Phases()
         )
         name, where = timed.program.name, timed.description
         if timed.spans:

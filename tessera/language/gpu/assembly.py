@@ -13,6 +13,7 @@ from numba.cuda.core import errors
 from numba.cuda.core.targetconfig import ConfigStack
 from numba.cuda.extending import intrinsic
 
+from tessera.language.gpu.sections import section_of
 from tessera.program.errors import ArchitectureError
 
 U16, U32, I32, U64 = types.uint16, types.uint32, types.int32, types.uint64
@@ -189,7 +190,7 @@ def function(
         typed.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
         typed.__name__ = typed.__qualname__ = name
         typed.__module__ = home
-        typed.__doc__ = doc
+        typed.__doc__ = f'{doc}\n\nSource: PTX ISA 8.8, "{section_of(name)}".'
         return intrinsic(typed)
 
     return make

@@ -145,8 +145,8 @@ def architecture(_: Path) -> None:
 
 def fast_math(_: Path) -> None:
     plain, fast = texts(compiled(rows)), texts(compiled(rows, flagged("--use_fast_math")))
-    assert "fma.rn.ftz.f32" not in plain
-    assert "fma.rn.ftz.f32" in fast
+    assert ("div.rn.f32" in plain, "div.full" in plain) == (True, False)
+    assert ("div.rn.f32" in fast, "div.full.ftz.f32" in fast) == (False, True)
 
 
 def registers(_: Path) -> None:

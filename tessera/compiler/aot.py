@@ -294,8 +294,7 @@ def _notes(
     notes = [f"{unit.program.name}: {note}" for unit in units for note in unit.notes]
     if config.enable_autotuning and not any(unit.tuned for unit in units):
         notes.append(
-            "nothing was tuned: no kernel names values to tune; the compiler's own choice of tiles and "
-            "threads stands"
+            "nothing was tuned: no kernel names values to tune, and no step of a function has tiles to choose"
         )
     if builder.linkers - {""}:
         notes.append("CPU code was linked with " + ", ".join(sorted(builder.linkers - {""})))

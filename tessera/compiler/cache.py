@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -145,5 +145,9 @@ def toolchain() -> Mapping[str, str]:
 
 
 def entry_key(options: ToolOptions, parts: Mapping[str, Any]) -> str:
-    """The key of what `parts` (JSON data) become under `options` with this toolchain."""
+    """The key of what `parts` (JSON data) become under `options` with this toolchain.
+
+    Tilings show in the text of the kernels that they shape, which is among the parts: others are found again.
+    """
+    options = replace(options, tilings=())
     return digest({"options": asdict(options), "tools": dict(toolchain()), "parts": dict(parts)})

@@ -16,10 +16,13 @@ from tessera.compiler.lower_attention import attention_cuda
 from tessera.compiler.lower_lines import LINES
 from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
 from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
-from tessera.compiler.lower_rows import rows_kernel
+from tessera.compiler.lower_rows import fold_of, rows_kernel
 from tessera.compiler.lower_transpose import brings_axis_last, transpose_cuda
 from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.operators import LEAVES, VIEWS
+from tessera.compiler.teams import BLOCK_TEAM, WARP_TEAM
+from tessera.compiler.tiling import Values, label_of, make_tile_space, tilings_of, whole
+from tessera.language.tuning import Space, Value
 from tessera.program.dim import Dim
 from tessera.program.dtype import DType
 from tessera.program.errors import SourceLocation
@@ -131,19 +134,59 @@ def _library_calls(body: str, kind: Literal["cuda", "cpu"]) -> str:
     return re.sub(rf"\b(exp|log|tanh|erf)_f{kept}\(", r"math.\1(", body)
 
 
-def lower_group(graph: Graph, group: Group, grouping: Grouping, kind: Literal["cuda", "cpu"]) -> LoweredGroup:
+def lower_group(
+    graph: Graph,
+    group: Group,
+    grouping: Grouping,
+    kind: Literal["cuda", "cpu"],
+    tiling: Values | None = None,
+) -> LoweredGroup:
     """The kernel of a group that is not left to a BLAS.
+
+    Args:
+        graph: The graph.
+        group: What the kernel computes.
+        grouping: All groups.
+        kind: Kind of target.
+        tiling: What was tuned, for the templates of `plain_space`.
 
     Raises:
         CompileError: The group holds something that no kernel computes.
     """
     body = Body(graph, frozenset(group.members), grouping.owner)
-    geometry = _write(body, group, kind)
+    geometry = _write(body, group, kind, tiling)
     if kind == "cpu" and group.core is None and body.writer.divisions:
         body = Body(graph, frozenset(group.members), grouping.owner)
         geometry = pointwise_cpu_rows(body, group.root)
     pointers = [graph.nodes[node].dtype for node in body.reads]
-    return _lowered(body, group, kind, geometry, [*pointers, graph.nodes[group.root].dtype])
+    lowered = _lowered(body, group, kind, geometry, [*pointers, graph.nodes[group.root].dtype])
+    return lowered if tiling is None else replace(lowered, label=label_of(tiling))
+
+
+def plain_space(graph: Graph, group: Group) -> Space | None:
+    """What a GPU kernel of elements or rows may be tuned over; None where its template has one shape."""
+    if group.core is None:
+        if brings_axis_last(graph, group.root):
+            return None
+        return make_tile_space(POINTWISE_TILINGS, tilings_of(POINTWISE_TILINGS))
+    node = graph.nodes[group.core]
+    if node.op in ("matmul", "attention") or (node.op, "cuda") in LINES:
+        return None
+    if fold_of(node, graph.nodes[node.inputs[0]].shape).inner != 1:
+        return None
+    return make_tile_space(ROW_TILINGS, tilings_of(ROW_TILINGS))
+
+
+POINTWISE_TILINGS: dict[str, tuple[Value, ...]] = {
+    "THREADS": (64, 128, 256, 512, 1024),
+    "PER_THREAD": (1, 2, 4, 8),
+}
+"""Threads of a block; elements of a thread."""
+ROW_TILINGS: dict[str, tuple[Value, ...]] = {
+    "TEAM": (WARP_TEAM, BLOCK_TEAM),
+    "THREADS": (32, 64, 128, 256, 512, 1024),
+}
+"""Who folds a row; threads of a block."""
 
 
 def lower_with(
@@ -202,9 +245,12 @@ def _lowered(
     )
 
 
-def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"]) -> Geometry:
+def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"], tiling: Values | None = None) -> Geometry:
     if group.core is None and kind == "cuda" and brings_axis_last(body.graph, group.root):
         return transpose_cuda(body, group.root)
+    if group.core is None and tiling is not None:
+        threads, each = whole(tiling, "THREADS"), whole(tiling, "PER_THREAD")
+        return pointwise_cuda(body, group.root, threads=threads, per_thread=each)
     if group.core is None:
         return (pointwise_cuda if kind == "cuda" else pointwise_cpu)(body, group.root)
     if body.graph.nodes[group.core].op == "matmul":
@@ -214,18 +260,37 @@ def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"]) -> Geometry:
     template = LINES.get((body.graph.nodes[group.core].op, kind))
     if template is not None:
         return template(body, group.root, group.core)
-    return rows_kernel(body, group.root, group.core, kind)
+    return rows_kernel(body, group.root, group.core, kind, tiling)
+
+
+def step_name(step: int, ops: tuple[str, ...]) -> str:
+    """What a step is called in tuning records, whatever its program is called: `0_matmul_add_relu`."""
+    name = str(step)
+    for word in _words(ops):
+        if len(name) + 1 + len(word) > _MAX_NAME:
+            break
+        name = f"{name}_{word}"
+    return name
+
+
+def kernel_stem(program: str, step: int) -> str:
+    """What the names of a step's kernels begin with."""
+    stem = re.sub(r"\W", "_", program, flags=re.ASCII) or "program"
+    if stem[0].isdigit():
+        stem = f"_{stem}"
+    return f"{stem}_{step}"
+
+
+def _words(ops: tuple[str, ...]) -> list[str]:
+    telling = [op for op in ops if op not in VIEWS | LEAVES | {"cast"}] or list(ops)
+    return [op for i, op in enumerate(telling) if i == 0 or op != telling[i - 1]]
 
 
 def kernel_name(program: str, step: int, ops: tuple[str, ...]) -> str:
     """A C identifier that says what the kernel does: `forward_0_matmul_add_relu`."""
-    telling = [op for op in ops if op not in VIEWS | LEAVES | {"cast"}] or list(ops)
-    words = [op for i, op in enumerate(telling) if i == 0 or op != telling[i - 1]]
-    stem = re.sub(r"\W", "_", program, flags=re.ASCII) or "program"
-    if stem[0].isdigit():
-        stem = f"_{stem}"
-    name = f"{stem}_{step}"
-    for word in words:
+    name = kernel_stem(program, step)
+    stem = name[: -1 - len(str(step))]
+    for word in _words(ops):
         if len(name) + 1 + len(word) > max(_MAX_NAME, len(stem) + 24):
             break
         name = f"{name}_{word}"

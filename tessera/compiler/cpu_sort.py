@@ -12,7 +12,7 @@ from tessera.compiler.codegen import lower_group, lower_with
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_lines import Lines
-from tessera.compiler.matmul_variants import Variant
+from tessera.compiler.variant import Variant
 from tessera.compiler.writer import Name
 from tessera.program.dim import product
 from tessera.program.dtype import DType, bool_, i64

@@ -17,9 +17,10 @@ from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.matrix_units import MatrixUnits, units_of
 from tessera.compiler.native import CpuKernel
 from tessera.compiler.numba_adapter import Function
-from tessera.compiler.options import AOTConfig, ToolOptions
+from tessera.compiler.options import AOTConfig, ToolOptions, shared_limit
 from tessera.compiler.ptx import CudaKernel, virtual_file
 from tessera.compiler.source import parsed_module
+from tessera.compiler.tiling import Tilings
 from tessera.compiler.unit import Unit
 from tessera.language.builder import UNNAMED
 from tessera.program.graph import Graph
@@ -85,13 +86,13 @@ def lower_graph(
     plans: list[Plan] = []
     kernels: list[tuple[KernelSource, tuple[str, ...]]] = []
     notes: list[str] = []
-    for units, group in _by_units(gpu, config).items():
-        plan, sources = _plan(graph, "cuda", group, config, units)
+    for (units, tilings), group in _by_units(gpu, config).items():
+        plan, sources = _plan(graph, "cuda", group, config, units, tilings)
         plans.append(plan)
         kernels += [(source, tuple(t.target for t in group)) for source in sources]
         notes += _notes(sources, group)
     if cpu:
-        plan, sources = _plan(graph, "cpu", cpu, config, None)
+        plan, sources = _plan(graph, "cpu", cpu, config, None, Tilings())
         plans.append(plan)
         kernels += [(source, tuple(t.target for t in cpu)) for source in sources]
     program = program_of(graph, tuple(plans))
@@ -149,11 +150,13 @@ def own_constants(
 
 def _by_units(
     targets: Sequence[ToolOptions], config: AOTConfig
-) -> dict[MatrixUnits | None, list[ToolOptions]]:
-    """GPU targets by what their products may use: those that can share a plan."""
-    found: dict[MatrixUnits | None, list[ToolOptions]] = {}
+) -> dict[tuple[MatrixUnits | None, Tilings], list[ToolOptions]]:
+    """GPU targets by what their products may use and what was tuned: those that can share a plan."""
+    found: dict[tuple[MatrixUnits | None, Tilings], list[ToolOptions]] = {}
     for options in targets:
-        found.setdefault(units_of(options, config.max_shared_memory_per_block), []).append(options)
+        cap = config.max_shared_memory_per_block
+        most = shared_limit(options.target, cap) if options.tilings else 0
+        found.setdefault((units_of(options, cap), Tilings(options.tilings, most)), []).append(options)
     return found
 
 
@@ -176,6 +179,7 @@ def _plan(
     targets: Sequence[ToolOptions],
     config: AOTConfig,
     units: MatrixUnits | None,
+    tilings: Tilings,
 ) -> tuple[Plan, tuple[KernelSource, ...]]:
     from tessera.compiler.plan import plan_graph
 
@@ -186,6 +190,7 @@ def _plan(
         enable_graph_optimization=config.enable_graph_optimization,
         enable_kernel_fusion=config.enable_kernel_fusion,
         units=units,
+        tilings=tilings,
     )
 
 

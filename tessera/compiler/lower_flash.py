@@ -91,6 +91,11 @@ def choose_flash_tile(heads: Heads, shared_bytes: int, *, masked: bool) -> Flash
     return tile if slots >= 2 and tile.shared_bytes <= shared_bytes else None
 
 
+def tile_of(heads: Heads, fragments: int, keys: int, slots: int) -> FlashTile:
+    """The tile of a shape, for heads of a size."""
+    return FlashTile(fragments, keys, slots, padded(heads.depth), padded(heads.width))
+
+
 def flash_kernel(body: Body, root: int, heads: Heads, tile: FlashTile) -> Geometry:
     """A kernel of `mma.sync` for attention.
 

@@ -10,10 +10,10 @@ from tessera.compiler.codegen import lower_with
 from tessera.compiler.geometry import WARP, Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_rows import Fold, Row, fold_of
-from tessera.compiler.matmul_variants import Variant
 from tessera.compiler.operators import POSITIONS, REDUCTIONS
 from tessera.compiler.scalar_math import combine, compute_type
 from tessera.compiler.teams import Block, Columns
+from tessera.compiler.variant import Variant
 from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv, minimum
 from tessera.program.dtype import DType, f32, f64, i64

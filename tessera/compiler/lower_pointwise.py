@@ -11,21 +11,30 @@ from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv, product
 from tessera.program.graph import attr_ints
 
-_PER_THREAD = 4
+PER_THREAD = 4
 """Elements of one GPU thread: enough loads in flight to hide their latency."""
 
 
-def pointwise_cuda(body: Body, root: int) -> Geometry:
-    """One thread for every `_PER_THREAD` elements, a block's width apart."""
+def pointwise_cuda(
+    body: Body, root: int, *, threads: int = THREADS, per_thread: int = PER_THREAD
+) -> Geometry:
+    """One thread for every `per_thread` elements, a block's width apart.
+
+    Args:
+        body: Takes the text.
+        root: The node that is written.
+        threads: Of a block.
+        per_thread: Elements of a thread.
+    """
     writer, shape = body.writer, body.graph.nodes[root].shape
     total = product(shape)
-    block = THREADS * _PER_THREAD
+    block = threads * per_thread
     writer.line(f"base = int64(cuda.blockIdx.x) * {block} + cuda.threadIdx.x")
-    with writer.block(f"for step in range({_PER_THREAD})"):
-        writer.line(f"i = base + step * {THREADS}")
+    with writer.block(f"for step in range({per_thread})"):
+        writer.line(f"i = base + step * {threads}")
         with writer.block(f"if i < {writer.size(total)}"):
             body.store(root, Index.flat(writer, shape, Name("i", writer.depth)))
-    return Geometry((ceildiv(total, block), 1, 1), THREADS)
+    return Geometry((ceildiv(total, block), 1, 1), threads)
 
 
 def pointwise_cpu(body: Body, root: int) -> Geometry:

@@ -19,6 +19,7 @@ from tessera.compiler.geometry import Geometry
 from tessera.compiler.index import Index
 from tessera.compiler.operators import GATHERS, POSITIONS, REDUCTIONS
 from tessera.compiler.teams import Loop, Team, choose_team
+from tessera.compiler.tiling import Values
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, ceildiv, product
 from tessera.program.dtype import DType
@@ -115,7 +116,9 @@ def fold_of(node: Node, shape: tuple[Dim, ...]) -> Fold:
     return Fold(shape, tuple(sorted(attr_ints(node, "axes"))))
 
 
-def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]) -> Geometry:
+def rows_kernel(
+    body: Body, root: int, core: int, target: Literal["cuda", "cpu"], tiling: Values | None = None
+) -> Geometry:
     """A team folds each row; then one result a row is written, or the whole row again."""
     node = body.graph.nodes[core]
     fold = fold_of(node, body.graph.nodes[node.inputs[0]].shape)
@@ -123,7 +126,7 @@ def rows_kernel(body: Body, root: int, core: int, target: Literal["cuda", "cpu"]
         return _reduce_columns_cpu(body, root, core, fold)
     if target == "cpu" and fold.inner != 1:
         return _rewrite_columns_cpu(body, root, core, fold)
-    team = choose_team(target, body, fold.outer, fold.length, fold.inner)
+    team = choose_team(target, body, fold.outer, fold.length, fold.inner, tiling)
     row = Row(body, root, core, fold, team)
     with team.rows():
         if node.op in POSITIONS:

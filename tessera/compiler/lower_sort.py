@@ -13,7 +13,7 @@ from tessera.compiler.codegen import LoweredGroup, lower_group, lower_with
 from tessera.compiler.geometry import THREADS, Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_lines import Lines, precedes
-from tessera.compiler.matmul_variants import Variant
+from tessera.compiler.variant import Variant
 from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv
 from tessera.program.dtype import i32

@@ -10,14 +10,19 @@ from tessera.compiler.codegen import LoweredGroup, lower_with
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.groups import Group, Grouping
 from tessera.compiler.lower_mma import LARGE, SMALL, Tile, mma_kernel
-from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, multiplies_boxes, tma_kernel
-from tessera.compiler.lower_wgmma import WarpgroupTile, choose_tile, multiplies, wgmma_kernel
+from tessera.compiler.lower_tma import Ring, choose_ring, find_maps, multiplies_boxes
+from tessera.compiler.lower_wgmma import ROWS, WarpgroupTile, choose_tile, multiplies
+from tessera.compiler.matmul_makers import SPLIT_TILES, Maker, TmaMaker, WarpgroupMaker
 from tessera.compiler.matmul_operand import CHUNK_BYTES, WORD_BYTES, Matrices, find_matrices
+from tessera.compiler.matmul_tilings import WARPGROUPS, matmul_space, mma_tile
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.packed_operands import LEAST_DEPTH, LEAST_LINES, Packed, pack_kernel, packings
-from tessera.compiler.split_depth import sum_parts
-from tessera.program.dim import Dim, Expr, ceildiv, minimum, product
+from tessera.compiler.tiling import Values, check_shared_bytes, pair, whole
+from tessera.compiler.variant import Variant
+from tessera.language.tuning import Space
+from tessera.program.dim import Dim, Expr, ceildiv, product
 from tessera.program.dtype import DType, f8e4m3, f8e5m2, f32, i32
+from tessera.program.errors import CompileError
 from tessera.program.graph import Graph
 from tessera.program.program import Compare
 
@@ -26,8 +31,6 @@ FULL_TILES = 96
 BOX_TILES = {256: 96, 128: 80, 64: 32}
 """The same for tiles that bulk tensor copies bring, by their columns (measured on an H200): narrow ones beat
 small tiles of `mma.sync` long before they fill the GPU."""
-SPLIT_TILES = 64
-"""Up to this many small tiles, most multiprocessors would be idle: the depth is cut."""
 SPLIT_DEPTH = 1024
 """From this depth on, cutting it is worth a second kernel."""
 WIDTHS = (256, 128, 64)
@@ -37,154 +40,70 @@ SPLITS = 8
 """Parts of a depth that is cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way to compute a group, and when."""
-
-    kernels: tuple[LoweredGroup, ...]
-    """In the order they run; all but the last write the workspace."""
-    guard: tuple[Compare, ...] = ()
-    """What must hold of the sizes."""
-    workspace_bytes: Dim = 0
-    """Memory between the kernels."""
-    text: str = ""
-    """What it is, in words."""
-    second_bytes: Dim = 0
-    """More memory between them, for kernels that read the one and write the other."""
-
-
 def matmul_variants(
-    graph: Graph, group: Group, grouping: Grouping, units: MatrixUnits
+    graph: Graph,
+    group: Group,
+    grouping: Grouping,
+    units: MatrixUnits,
+    tiling: Values | None = None,
+    shared_bytes: int = 0,
 ) -> tuple[Variant, ...]:
     """Kernels for a group with a product as its core, the first whose guard holds to be taken.
 
     Nothing where tensor cores cannot multiply the operands' types.
+
+    Args:
+        graph: The graph.
+        group: What the kernels compute.
+        grouping: All groups.
+        units: What the targets have.
+        tiling: What was tuned; None for the compiler's own choice.
+        shared_bytes: Most shared memory of a block that was tuned.
+
+    Raises:
+        CompileError: The tiling does not fit.
     """
     assert group.core is not None  # noqa: S101 - the caller looked
     matrices = find_matrices(graph, group.core, frozenset(group.members).__contains__, units)
     if matrices is None or units.shared_bytes < SMALL.shared_bytes:
         return ()
-    return _applicable(_Family(graph, group, grouping, units, matrices).candidates())
+    family = Family(graph, group, grouping, units, matrices)
+    return _applicable(family.candidates() if tiling is None else family.tuned(tiling, shared_bytes))
+
+
+def product_space(graph: Graph, group: Group, units: MatrixUnits) -> Space | None:
+    """What a product may be tuned over; None where tensor cores do not compute it."""
+    assert group.core is not None  # noqa: S101 - the caller looked
+    matrices = find_matrices(graph, group.core, frozenset(group.members).__contains__, units)
+    if matrices is None or units.shared_bytes < SMALL.shared_bytes:
+        return None
+    return matmul_space(matrices, units, _ways(matrices)[0][0])
+
+
+def _ways(matrices: Matrices) -> list[tuple[int, tuple[Compare, ...]]]:
+    """Bytes that operands may be copied by, 0 for loads by element, and what must hold of open sizes."""
+    found: list[tuple[int, tuple[Compare, ...]]] = []
+    for copied in (CHUNK_BYTES, WORD_BYTES, 0):
+        conditions = matrices.conditions_of(copied) if copied else ()
+        # Windows are gathered 16 bytes at a time, or element by element.
+        if conditions is None or (copied == WORD_BYTES and matrices.patches is not None):
+            continue
+        if all(_decided(condition) is not False for condition in conditions):
+            found.append((copied, conditions))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     guard: tuple[Compare, ...]
     """What must hold of the sizes."""
-    make: _Maker | _WarpgroupMaker | _TmaMaker
+    make: Maker | WarpgroupMaker | TmaMaker
 
 
 @dataclass(frozen=True, slots=True)
-class _WarpgroupMaker:
-    """Makes the variant of `wgmma` once it is known to be needed."""
+class Family:
+    """The kernels that one product may have."""
 
-    family: _Family
-    tile: WarpgroupTile
-
-    def variant(self, guard: tuple[Compare, ...]) -> Variant:
-        """The kernel."""
-        family, tile = self.family, self.tile
-        kernel = lower_with(
-            family.graph,
-            family.group,
-            family.grouping,
-            lambda body: wgmma_kernel(body, family.group.root, family.matrices, tile),
-            label=f"wgmma{tile.rows}x{tile.columns}",
-            least_cc=(9, 0, "a"),
-        )
-        kind = family.matrices.product
-        depth = 32 // kind.dtype.itemsize
-        text = (
-            f"tensor cores (wgmma.m64n{tile.columns}k{depth}.{kind.name}), tiles of {tile.rows} × "
-            f"{tile.columns}, {tile.stages} stages, asynchronous copies"
-        )
-        return Variant((kernel,), guard, text=text)
-
-
-@dataclass(frozen=True, slots=True)
-class _TmaMaker:
-    """The same with bulk tensor copies."""
-
-    family: _Family
-    ring: Ring
-    packed: Packed | None = None
-
-    def variant(self, guard: tuple[Compare, ...]) -> Variant:
-        """The kernel, after those that pack operands."""
-        family, ring, packed = self.family, self.ring, self.packed
-        matrices = family.matrices if packed is None else packed.matrices
-        # Where B had to be packed across the depth, the result's rows are no multiples of 16 bytes either.
-        across = packed is not None and 1 in packed.positions and not matrices.along_depth[1]
-        any_columns = "_any" if across else ""
-        kernel = lower_with(
-            family.graph,
-            family.group,
-            family.grouping,
-            lambda body: tma_kernel(body, family.group.root, matrices, ring),
-            label=f"tma{ring.rows}x{ring.columns}{any_columns}",
-            least_cc=(9, 0, "a"),
-        )
-        kind = family.matrices.product
-        depth = 32 // kind.dtype.itemsize
-        text = (
-            f"tensor cores (wgmma.m64n{ring.columns}k{depth}.{kind.name}), tiles of {ring.rows} × "
-            f"{ring.columns}, {ring.stages} stages, bulk tensor copies by a warpgroup of their own"
-        )
-        if packed is None:
-            return Variant((kernel,), guard, text=text)
-        kernels = tuple(family.pack(packed, position) for position in packed.positions)
-        return Variant((*kernels, kernel), guard, packed.bytes[0], text, packed.bytes[1])
-
-
-_COPIES = {
-    CHUNK_BYTES: ("asynchronous copies", ""),
-    WORD_BYTES: ("asynchronous copies of 4 bytes", "_words"),
-    0: ("loads by element", "_any"),
-}
-"""How operands come, in words and in the kernel's name, by the bytes that are copied at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Maker:
-    """Makes a variant once it is known to be needed."""
-
-    family: _Family
-    tile: Tile
-    copied: int = CHUNK_BYTES
-    """Bytes that are copied at a time; 0 for loads by element."""
-    splits: int = 1
-
-    def variant(self, guard: tuple[Compare, ...]) -> Variant:
-        """The kernels."""
-        family, tile = self.family, self.tile
-        matrices = family.matrices
-        stages = tile.stages if self.copied else 2
-        text = (
-            f"tensor cores ({matrices.product.mma.replace('_', '.')}), tiles of {tile.rows} × "
-            f"{tile.columns}, {stages} stages, " + _COPIES[self.copied][0]
-        )
-        label = f"mma{tile.rows}x{tile.columns}{_COPIES[self.copied][1]}"
-        if self.splits == 1:
-            return Variant((family.lower(self, label),), guard, text=text)
-        last = lower_with(
-            family.graph,
-            family.group,
-            family.grouping,
-            lambda body: sum_parts(body, family.group.root, matrices.core, self.splits),
-            label="sum",
-            workspace=family.sums,
-        )
-        size = minimum(family.elements, SPLIT_TILES * tile.rows * tile.columns)
-        return Variant(
-            (family.lower(self, f"{label}_split{self.splits}"), last),
-            guard,
-            size * self.splits * 4,
-            f"{text}, depth in {self.splits} parts",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
     graph: Graph
     group: Group
     grouping: Grouping
@@ -201,7 +120,7 @@ class _Family:
         """Type of sums in memory."""
         return f32 if self.matrices.product.sums == "f32" else i32
 
-    def lower(self, maker: _Maker, label: str) -> LoweredGroup:
+    def lower(self, maker: Maker, label: str) -> LoweredGroup:
         """The kernel of `mma.sync`."""
 
         def write(body: Body) -> Geometry:
@@ -240,19 +159,59 @@ class _Family:
         warpgroups = [] if aligned is None else self._warpgroup_tiles()
         if aligned is not None:
             if not self.group.at_load:
-                found.append(_Candidate((*aligned, *self._split()), _Maker(self, SMALL, splits=SPLITS)))
+                found.append(_Candidate((*aligned, *self._split()), Maker(self, SMALL, splits=SPLITS)))
             found += [self._warpgroups(aligned, tile) for tile in warpgroups]
         found += self._packed()
         if aligned is not None:
             if not warpgroups and self._large_fits:
                 full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(LARGE))
-                found.append(_Candidate((*aligned, full), _Maker(self, LARGE)))
-            found.append(_Candidate(aligned, _Maker(self, SMALL)))
+                found.append(_Candidate((*aligned, full), Maker(self, LARGE)))
+            found.append(_Candidate(aligned, Maker(self, SMALL)))
         words = self.matrices.conditions_of(WORD_BYTES)
         if words is not None and self.matrices.patches is None:
-            found.append(_Candidate(words, _Maker(self, SMALL, copied=WORD_BYTES)))
-        found.append(_Candidate((), _Maker(self, SMALL, copied=0)))
+            found.append(_Candidate(words, Maker(self, SMALL, copied=WORD_BYTES)))
+        found.append(_Candidate((), Maker(self, SMALL, copied=0)))
         return found
+
+    def tuned(self, tiling: Values, shared_bytes: int) -> list[_Candidate]:
+        """The tuned tile, where operands come as fast as they can; behind it what takes every size.
+
+        Raises:
+            CompileError: It does not fit.
+        """
+        ways = _ways(self.matrices)
+        if tiling["UNIT"] == WARPGROUPS:
+            found, rest = [self._tuned_warpgroups(tiling, shared_bytes)], ways
+        else:
+            (copied, conditions), *rest = ways
+            tile = mma_tile(tiling)
+            check_shared_bytes(f"tiles of {tile.rows} × {tile.columns}", tile.shared_bytes, shared_bytes)
+            suffix = f"_{tiling['WARPS']}_s{tiling['STAGES']}"
+            maker = Maker(self, tile, copied, whole(tiling, "SPLITS"), suffix)
+            found = [_Candidate(conditions, maker)]
+        return found + [_Candidate(conditions, Maker(self, SMALL, copied)) for copied, conditions in rest]
+
+    def _tuned_warpgroups(self, tiling: Values, shared_bytes: int) -> _Candidate:
+        columns, stages = pair(tiling, "TILE")[1], whole(tiling, "STAGES")
+        aligned = self.matrices.conditions
+        ring = Ring(ROWS, columns, stages)
+        left, right = (self.graph.nodes[operand].shape for operand in self.matrices.operands)
+        suffix = f"_s{stages}"
+        if aligned is None or not multiplies_boxes(self.matrices):
+            raise CompileError(
+                f"wgmma cannot take {self.matrices.product.name} operands that lie so",
+                hint="UNIT=mma takes them",
+            )
+        what = f"tiles of {ring.rows} × {columns} in {stages} stages"
+        if find_maps((left, right), self.matrices, ring):
+            check_shared_bytes(what, ring.shared_bytes, shared_bytes)
+            some = Compare(lhs=1, op="<=", rhs=self._depth)
+            return _Candidate((*aligned, some), TmaMaker(self, ring, suffix=suffix))
+        if not multiplies(self.matrices):
+            raise CompileError(f"wgmma cannot take {self.matrices.product.name} operands without tensor maps")
+        tile = WarpgroupTile(ROWS, columns, stages)
+        check_shared_bytes(what, tile.shared_bytes, shared_bytes)
+        return _Candidate(aligned, WarpgroupMaker(self, tile, suffix))
 
     @property
     def _large_fits(self) -> bool:
@@ -268,11 +227,11 @@ class _Family:
         """Warpgroup products of operands as they lie."""
         if not isinstance(tile, Ring):
             full = Compare(lhs=FULL_TILES, op="<=", rhs=self._tiles(tile))
-            return _Candidate((*aligned, full), _WarpgroupMaker(self, tile))
+            return _Candidate((*aligned, full), WarpgroupMaker(self, tile))
         full = Compare(lhs=BOX_TILES[tile.columns], op="<=", rhs=self._tiles(tile))
         # A tensor map has no size of 0.
         some = Compare(lhs=1, op="<=", rhs=self._depth)
-        return _Candidate((*aligned, full, some), _TmaMaker(self, tile))
+        return _Candidate((*aligned, full, some), TmaMaker(self, tile))
 
     def _packed(self) -> list[_Candidate]:
         """Warpgroup products of operands that are packed first."""
@@ -290,7 +249,7 @@ class _Family:
                 ring = self._ring(width, packed.matrices)
                 if ring is not None:
                     full = Compare(lhs=BOX_TILES[width], op="<=", rhs=self._tiles(ring))
-                    found.append(_Candidate((*packed.guard, *large, full), _TmaMaker(self, ring, packed)))
+                    found.append(_Candidate((*packed.guard, *large, full), TmaMaker(self, ring, packed)))
         return found
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tessera.compiler.tiling import StepTilings
 from tessera.program.arch import SM_LIMITS, is_cpu, parse_arch, resolve_target
 from tessera.program.errors import OptionError
 
@@ -41,6 +42,8 @@ class ToolOptions:
     """Whether generated matrix products may use tensor cores."""
     wgmma: tuple[int, int, int] | None = None
     """Shape (m, n, k) wanted for warpgroup products on sm_90a; None leaves it to the compiler."""
+    tilings: StepTilings = ()
+    """Tiles, stages and threads of the steps of a tensor function that were tuned, by step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,30 +4,62 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tessera.compiler.attention_variants import attention_variants
+from tessera.compiler.attention_variants import attention_space, attention_variants
 from tessera.compiler.body import SECOND_WORKSPACE, WORKSPACE
-from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group
+from tessera.compiler.codegen import LoweredGroup, kernel_name, lower_group, plain_space, step_name
 from tessera.compiler.cpu_sort import digit_sort_variants
+from tessera.compiler.fingerprint import digest
 from tessera.compiler.groups import Group, Grouping, blas_operand, group_nodes
 from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.lower_long_rows import long_row_variants
 from tessera.compiler.lower_matmul import blas_sizes
 from tessera.compiler.lower_sort import sort_variants
-from tessera.compiler.matmul_variants import Variant, matmul_variants
+from tessera.compiler.matmul_variants import matmul_variants, product_space
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.memory_plan import ALIGNMENT_BYTES, Lifetime, plan_memory
 from tessera.compiler.operators import ORDERS
 from tessera.compiler.passes import optimize_graph
-from tessera.program.dim import Dim, align, maximum, product
+from tessera.compiler.tiling import Tilings, Values, is_own
+from tessera.compiler.variant import Variant
+from tessera.language.tuning import Space
+from tessera.program.dim import Dim, align, maximum, product, symbol
 from tessera.program.dtype import f32, f64
 from tessera.program.graph import Graph
-from tessera.program.program import Arg, Buffer, Choice, Extent, Gemm, Launch, Option, Plan, Pointer, Step
+from tessera.program.program import (
+    Arg,
+    Buffer,
+    Choice,
+    Compare,
+    Extent,
+    Gemm,
+    Launch,
+    Option,
+    Plan,
+    Pointer,
+    Step,
+)
 
 _VARIANTS = {"matmul": matmul_variants, "attention": attention_variants}
 """What tensor cores compute, by operator."""
+_SPACES = {"matmul": product_space, "attention": attention_space}
+"""What that may be tuned over."""
+NO_TILINGS = Tilings()
+"""Everything as the compiler chooses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunableStep:
+    """A step whose kernels have a shape to choose."""
+
+    name: str
+    number: int
+    """In the names of its kernels."""
+    space: Space
+    identity: str
+    """Digest of its kernels as the compiler chooses them, with what is fused into them and their sizes."""
 
 
 def plan_graph(
@@ -38,6 +70,7 @@ def plan_graph(
     enable_graph_optimization: bool = True,
     enable_kernel_fusion: bool = True,
     units: MatrixUnits | None = None,
+    tilings: Tilings = NO_TILINGS,
 ) -> tuple[Plan, tuple[KernelSource, ...]]:
     """What to launch, in order, to compute `graph`, and the kernels for it.
 
@@ -48,13 +81,34 @@ def plan_graph(
         enable_graph_optimization: Whether to simplify, and to compute at load what depends on weights alone.
         enable_kernel_fusion: Whether operators may share a kernel.
         units: What matrix products may use on the targets; None for no tensor cores.
+        tilings: What was tuned.
 
     Raises:
-        CompileError: An operator cannot be lowered; the message names it, its line and a remedy.
+        CompileError: An operator cannot be lowered; the message names it, its line and a remedy. Or a tiling
+            does not fit.
     """
     ready = optimize_graph(graph, kind=kind, enable_graph_optimization=enable_graph_optimization, units=units)
     grouping = group_nodes(ready, kind=kind, fuse=enable_kernel_fusion, hoist=enable_graph_optimization)
-    return _Planner(ready, grouping, kind, units).plan(targets)
+    return _Planner(ready, grouping, kind, units, tilings).plan(targets)
+
+
+def tunable_steps(
+    graph: Graph,
+    *,
+    enable_graph_optimization: bool = True,
+    enable_kernel_fusion: bool = True,
+    units: MatrixUnits | None = None,
+) -> tuple[TunableStep, ...]:
+    """The steps of a GPU plan whose kernels have a shape to choose, each once.
+
+    Raises:
+        CompileError: As for `plan_graph`.
+    """
+    ready = optimize_graph(
+        graph, kind="cuda", enable_graph_optimization=enable_graph_optimization, units=units
+    )
+    grouping = group_nodes(ready, kind="cuda", fuse=enable_kernel_fusion, hoist=enable_graph_optimization)
+    return _Planner(ready, grouping, "cuda", units, NO_TILINGS).steps_to_tune()
 
 
 @dataclass(slots=True)
@@ -63,6 +117,7 @@ class _Planner:
     grouping: Grouping
     kind: Literal["cuda", "cpu"]
     units: MatrixUnits | None
+    tilings: Tilings
     steps: dict[bool, list[Step]] = field(default_factory=lambda: {False: [], True: []})
     """Steps of an execution, and (True) those at load."""
     kernels: dict[object, KernelSource] = field(default_factory=dict)
@@ -131,6 +186,7 @@ class _Planner:
         variants = self._variants(group)
         # Groups are counted, so that those without variants have the same names in every target's plan.
         number = self.numbers.setdefault(variants[0].kernels[0].key, len(self.numbers))
+        variants = self._tuned(group, number, variants)
         options: list[Option] = []
         # One of the variants runs: they share the memory between their kernels.
         between = {
@@ -147,10 +203,48 @@ class _Planner:
             return options[0].steps[0]
         return Choice(options=tuple(options))
 
-    def _variants(self, group: Group) -> tuple[Variant, ...]:
+    def steps_to_tune(self) -> tuple[TunableStep, ...]:
+        """Steps that have a space of tilings."""
+        found: dict[str, TunableStep] = {}
+        for group in self.grouping.groups:
+            if group.blas:
+                continue
+            variants = self._variants(group)
+            kernel = variants[0].kernels[0]
+            number = self.numbers.setdefault(kernel.key, len(self.numbers))
+            space = None if group.at_load else self._space(group, variants)
+            if space is not None:
+                name = step_name(number, kernel.ops)
+                identity = [[repr(k.key), str(k.geometry.grid)] for v in variants for k in v.kernels]
+                found.setdefault(name, TunableStep(name, number, space, digest(identity)))
+        return tuple(found.values())
+
+    def _space(self, group: Group, variants: tuple[Variant, ...]) -> Space | None:
+        op = None if group.core is None else self.graph.nodes[group.core].op
+        if self.units is not None and op in _SPACES:
+            return _SPACES[op](self.graph, group, self.units)
+        # Sorts and long rows have kernels of their own; only where plain ones may run is there a choice.
+        plain = op not in ORDERS and (variants[-1].guard == () and len(variants[-1].kernels) == 1)
+        return plain_space(self.graph, group) if plain else None
+
+    def _tuned(self, group: Group, number: int, own: tuple[Variant, ...]) -> tuple[Variant, ...]:
+        """The kernels of every tiling that the step has, each for sizes of its bucket."""
+        tilings = self.tilings.of(step_name(number, own[0].kernels[0].ops))
+        if group.at_load or not tilings:
+            return own
+        found: list[Variant] = []
+        for tiling in tilings:
+            values, last = dict(tiling.values), tiling is tilings[-1]
+            guard = [Compare(lhs=symbol(name), op="<=", rhs=size) for name, size in tiling.bucket]
+            ways = own if is_own(values) else self._variants(group, values)
+            found += [replace(way, guard=(*(() if last else guard), *way.guard)) for way in ways]
+        return tuple(found)
+
+    def _variants(self, group: Group, tiling: Values | None = None) -> tuple[Variant, ...]:
         op = None if group.core is None else self.graph.nodes[group.core].op
         if self.units is not None and op in _VARIANTS:
-            found = _VARIANTS[op](self.graph, group, self.grouping, self.units)
+            limit = self.tilings.shared_bytes
+            found = _VARIANTS[op](self.graph, group, self.grouping, self.units, tiling, limit)
             if found:
                 return found
         if op in ORDERS:
@@ -163,7 +257,7 @@ class _Planner:
             split = long_row_variants(self.graph, group, self.grouping)
             if split and not split[-1].guard:
                 return split
-        return (*split, Variant((lower_group(self.graph, group, self.grouping, self.kind),)))
+        return (*split, Variant((lower_group(self.graph, group, self.grouping, self.kind, tiling),)))
 
     def _workspace(self, name: str, sizes: Iterable[Dim]) -> Pointer:
         """Memory between the kernels of one variant, enough for any of them."""

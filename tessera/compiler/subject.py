@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import isfunction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tessera.compiler.gpu_code import Timings
-from tessera.compiler.options import AOTConfig
+from tessera.compiler.options import AOTConfig, ToolOptions
 from tessera.compiler.unit import Unit
 from tessera.program.errors import CompileError
+from tessera.program.graph import Graph
 from tessera.program.spec import TensorSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tessera.compiler.graph_file import SavedGraph
 
 Specs = Sequence[TensorSpec] | TensorSpec | None
@@ -62,12 +65,33 @@ def make_unit(
         if specs is not None:
             raise _has_shapes(fn.name)
         return lowered_unit(narrowed(fn, [options.target for options in targets], name), targets)
-    saved = timings.timed("graph", lambda: graph_of(fn, specs, name))
+    saved = timings.timed("graph", lambda: graph_of(fn, specs, None))
+    # Records are of the function, whatever its program is called.
+    targets, notes = tuned_targets(saved.graph, saved.constants, config)
+    saved = graph_of(saved, None, name)
     graph, constants = saved.graph, saved.constants
     if batched:
         graph, constants = own_constants(graph, constants)
     lowered = timings.timed("kernels", lambda: lower_graph(graph, constants, targets, config))
-    return lowered_unit(lowered, targets)
+    unit = lowered_unit(lowered, targets)
+    return replace(unit, notes=(*unit.notes, *notes), tuned=bool(notes))
+
+
+def tuned_targets(
+    graph: Graph, constants: Mapping[str, np.ndarray[Any, Any]], config: AOTConfig
+) -> tuple[tuple[ToolOptions, ...], list[str]]:
+    """The targets of a configuration, with the tiles that were tuned for a function's steps; notes about each.
+
+    Raises:
+        ConfigError: A lock file has nothing for a step as it is, or a file cannot be read.
+    """
+    targets = config.tool_options()
+    if not (config.enable_autotuning or config.autotune_lock):
+        return targets, []
+    from tessera.compiler.tuning.choice import choose_tilings
+
+    tilings, notes = choose_tilings(graph, constants, config)
+    return tuple(replace(t, tilings=tilings.get(t.target, ())) for t in targets), notes
 
 
 def graph_of(fn: object, specs: list[TensorSpec] | None, name: str | None) -> SavedGraph:

@@ -10,10 +10,13 @@ from typing import Literal
 from tessera.compiler import scalar_math
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import THREADS, WARP, Geometry
+from tessera.compiler.tiling import Values, whole
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim, ceildiv
 
 _WARPS = THREADS // WARP
+WARP_TEAM, BLOCK_TEAM = "warp", "block"
+"""Teams that may be tuned, for rows whose elements lie side by side."""
 _SHORT_ROW = 512
 """Up to here a warp folds a row faster than a block, which must meet at barriers."""
 
@@ -33,8 +36,9 @@ class Team(ABC):
     part: Name = ZERO
     """Which of its parts of the row the team folds."""
 
-    def __init__(self, body: Body, outer: Dim, length: Dim, inner: Dim) -> None:
+    def __init__(self, body: Body, outer: Dim, length: Dim, inner: Dim, *, threads: int = THREADS) -> None:
         self.body = body
+        self.threads = threads
         self.sizes = (outer, length, inner)
         self.parts: Dim = 1
         """Parts that a row is cut into, a team for each."""
@@ -128,18 +132,18 @@ class Loop(Team):
 
 
 class Warp(Team):
-    """A warp a row, eight rows a block; no barrier."""
+    """A warp a row, eight rows a block where nothing else was tuned; no barrier."""
 
     @property
     def geometry(self) -> Geometry:
         """Rows over warps."""
-        return Geometry((ceildiv(self.sizes[0], _WARPS), 1, 1), THREADS)
+        return Geometry((ceildiv(self.sizes[0], self.threads // WARP), 1, 1), self.threads)
 
     @contextmanager
     def rows(self) -> Iterator[None]:
         """The warp's row; every lane of a warp has the same, so shuffles inside see all lanes."""
         writer = self.body.writer
-        writer.line(f"item = int64(cuda.blockIdx.x) * {_WARPS} + (cuda.threadIdx.x >> 5)")
+        writer.line(f"item = int64(cuda.blockIdx.x) * {self.threads // WARP} + (cuda.threadIdx.x >> 5)")
         writer.line("lane = int64(cuda.threadIdx.x & 31)")
         with writer.block(f"if item < {writer.size(self.sizes[0])}"):
             self.outer = Name("item", writer.depth)
@@ -168,20 +172,20 @@ class Block(Team):
     @property
     def geometry(self) -> Geometry:
         """Rows over blocks."""
-        return Geometry((self.sizes[0] * self.parts, 1, 1), THREADS)
+        return Geometry((self.sizes[0] * self.parts, 1, 1), self.threads)
 
     @contextmanager
     def rows(self) -> Iterator[None]:
         """The block's row."""
         row = self._row_of_block()
-        self.body.writer.line("lane = int64(cuda.threadIdx.x & 255)")
+        self.body.writer.line(f"lane = int64(cuda.threadIdx.x & {self.threads - 1})")
         self.outer = row
         yield
 
     @contextmanager
     def elements(self) -> Iterator[Name]:
-        """Every 256th, neighbours by neighbouring threads."""
-        with self._strided("lane", THREADS) as r:
+        """One of as many as there are threads, neighbours by neighbouring threads."""
+        with self._strided("lane", self.threads) as r:
             yield r
 
     def share(self, op: str, total: Name, kind: str) -> None:
@@ -189,12 +193,12 @@ class Block(Team):
         writer = self.body.writer
         self._shuffle(op, total, kind)
         # Each fold has an array of its own, so that no barrier is needed before the next.
-        shared = self.body.shared((_WARPS,), kind)
+        shared = self.body.shared((self.threads // WARP,), kind)
         with writer.block("if (lane & 31) == 0"):
             writer.line(f"{shared}[lane >> 5] = {total}")
         writer.line("cuda.syncthreads()")
         writer.line(f"{total} = {shared}[0]")
-        for warp in range(1, _WARPS):
+        for warp in range(1, self.threads // WARP):
             other = writer.let("t", f"{shared}[{warp}]")
             writer.line(f"{total} = {scalar_math.combine(op, total, other, kind)}")
 
@@ -253,11 +257,21 @@ class Columns(Team):
             yield
 
 
-def choose_team(target: Literal["cuda", "cpu"], body: Body, outer: Dim, length: Dim, inner: Dim) -> Team:
-    """Who folds rows of `length` elements, `inner` apart."""
+def choose_team(
+    target: Literal["cuda", "cpu"],
+    body: Body,
+    outer: Dim,
+    length: Dim,
+    inner: Dim,
+    tiling: Values | None = None,
+) -> Team:
+    """Who folds rows of `length` elements, `inner` apart: as tuned, or as their length suggests."""
     if target == "cpu":
         return Loop(body, outer, length, inner)
     if inner != 1:
         return Columns(body, outer, length, inner)
+    if tiling is not None:
+        tuned = Warp if tiling["TEAM"] == WARP_TEAM else Block
+        return tuned(body, outer, length, inner, threads=whole(tiling, "THREADS"))
     short = isinstance(length, int) and length <= _SHORT_ROW
     return (Warp if short else Block)(body, outer, length, inner)

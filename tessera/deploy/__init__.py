@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tessera.compiler.aot import AOTCompiler, BatchCompiler, CompiledKernel, CompiledPackage
     from tessera.compiler.options import AOTConfig, CompilationTarget, ToolOptions
     from tessera.compiler.stages import Stage, emit_stage, load_program, resume_stage
+    from tessera.compiler.tuning.function_step import FunctionStep
     from tessera.compiler.tuning.record import Record
     from tessera.compiler.tuning.record_file import RecordFile
     from tessera.deploy.export import ModelExporter
@@ -95,7 +96,7 @@ _HOMES = {
 }
 
 
-def _tune(kernel: Kernel, options: ToolOptions, records: RecordFile | None) -> list[Record]:
+def _tune(kernel: Kernel | FunctionStep, options: ToolOptions, records: RecordFile | None) -> list[Record]:
     from tessera.profiler.tuning.sweep import tune_for_compiler
 
     return tune_for_compiler(kernel, options, records)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tessera.compiler.tuning.record import Record
     from tessera.workbench.tuning import Tuned
 
+OWN = "the compiler's own"
+"""Tiles and threads of a tensor function as they are where nothing was tuned."""
 _FAILED = {"pruned": "not run", "compile": "no code", "runtime": "failed", "wrong": "wrong"}
 
 
@@ -74,8 +76,11 @@ def print_sweep(tuned: Tuned, cache: Path) -> None:
 
 def _text(record: Record, tuned: Tuned) -> str:
     """A configuration, its names in the order in which the kernel gives them."""
+    from tessera.compiler.tiling import is_own
     from tessera.language.tuning import configuration_text
 
+    if is_own(record.configuration):
+        return OWN
     return configuration_text({name: record.configuration[name] for name in tuned.reference})
 
 
@@ -83,7 +88,7 @@ def _cells(record: Record, own: float | None, tuned: Tuned) -> tuple[str, ...]:
     text = _text(record, tuned)
     faster = own / record.cost_ms if own and record.cost_ms else None
     return (
-        f"{text} (own)" if record.configuration == tuned.reference else text,
+        f"{text} (own)" if record.configuration == tuned.reference and text != OWN else text,
         _cost(record),
         "-" if faster is None else f"{faster:.2f}×",
         number_text(record.registers),

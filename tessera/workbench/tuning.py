@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from tessera.compiler.options import ToolOptions
     from tessera.compiler.tuning.record import Record
     from tessera.compiler.tuning.record_file import RecordFile
-    from tessera.language.kernel import Kernel
     from tessera.profiler.tuning.subject import Subject
     from tessera.profiler.tuning.trial import Meter
+    from tessera.workbench.source import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Wanted:
     target: str
     arch: tuple[str, ...]
     device: str
-    strategy: str
+    strategy: str | None
     budget: int | None
     seed: int
     sizes: dict[str, int]
@@ -39,7 +39,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """Records of one kernel, for one target, GPU and shape bucket."""
+    """Records of one kernel, or step of a function, for one target, GPU and shape bucket."""
 
     name: str
     target: str
@@ -53,7 +53,7 @@ class Tuned:
 
 
 def tune_target(wanted: Wanted) -> list[Tuned]:
-    """Tune every kernel that a target names, for every architecture.
+    """Tune everything that a target names, for every architecture: kernels, and steps of tensor functions.
 
     Raises:
         UsageError: Nothing in the file can be tuned, or options contradict each other.
@@ -62,42 +62,64 @@ def tune_target(wanted: Wanted) -> list[Tuned]:
     from tessera.compiler.tuning.record_file import RecordFile
 
     file = RecordFile(wanted.cache)
-    kernels = _kernels(wanted)
+    subjects = _subjects(wanted)
     found: list[Tuned] = []
-    for kernel in kernels:
-        for options in _targets(wanted):
-            if wanted.take is not None:
-                _import(wanted, kernel, options, file)
-            found += _shown(kernel, options, file) if wanted.show else [_swept(wanted, kernel, options, file)]
+    for subject in subjects:
+        if wanted.take is not None:
+            _import(wanted, subject, file)
+        found += _shown(subject, file) if wanted.show else [_swept(wanted, subject, file)]
     if wanted.show and not found:
+        names = ", ".join(dict.fromkeys(s.name for s in subjects))
         raise UsageError(
-            f"{wanted.cache} has no records of {', '.join(k.name for k in kernels)} as it is now",
-            hint=f"tessera tune {wanted.target}",
+            f"{wanted.cache} has no records of {names} as it is now", hint=f"tessera tune {wanted.target}"
         )
     if wanted.lock is not None:
-        _lock(wanted, kernels, file)
+        _lock(wanted.lock, subjects, file)
     if wanted.export is not None:
         _export(wanted.export, [record for tuned in found for record in tuned.records])
     return found
 
 
-def _kernels(wanted: Wanted) -> list[Kernel]:
+def _subjects(wanted: Wanted) -> list[Subject]:
+    """What there is to tune, for every architecture."""
+    entries = _entries(wanted)
+    if wanted.inputs and len(entries) > 1:
+        raise UsageError(
+            f"--input: {wanted.target} has {len(entries)} kernels to tune",
+            hint=f"name one: {wanted.target}:{entries[0].name}",
+        )
+    targets = _targets(wanted)
+    found = [subject for entry in entries for options in targets for subject in _of(entry, options)]
+    if not found:
+        raise UsageError(
+            f"{wanted.target}: no kernel names values to tune, and no step of a function has tiles to choose",
+            hint='@ts.kernel(tune={"BLOCK": [64, 128, 256]}, block=lambda BLOCK: BLOCK, …)',
+        )
+    return found
+
+
+def _entries(wanted: Wanted) -> list[Entry]:
+    """Kernels that name values to tune, or else functions and models."""
     from tessera.language.kernel import Kernel
     from tessera.workbench.source import load_entries
 
     entries = load_entries(wanted.target)
-    found = [e.subject for e in entries if isinstance(e.subject, Kernel) and e.subject.space is not None]
-    if not found:
-        raise UsageError(
-            f"{wanted.target}: no kernel names values to tune",
-            hint='@ts.kernel(tune={"BLOCK": [64, 128, 256]}, block=lambda BLOCK: BLOCK, …)',
-        )
-    if wanted.inputs and len(found) > 1:
-        raise UsageError(
-            f"--input: {wanted.target} has {len(found)} kernels to tune",
-            hint=f"name one: {wanted.target}:{found[0].name}",
-        )
-    return found
+    kernels = [e for e in entries if isinstance(e.subject, Kernel) and e.subject.space is not None]
+    return kernels or [e for e in entries if not isinstance(e.subject, Kernel)]
+
+
+def _of(entry: Entry, options: ToolOptions) -> list[Subject]:
+    from tessera.compiler.options import AOTConfig
+    from tessera.compiler.tuning.function_step import function_steps
+    from tessera.language.kernel import Kernel
+    from tessera.profiler.tuning.subject import kernel_subject, step_subject
+
+    if isinstance(entry.subject, Kernel):
+        return [kernel_subject(entry.subject, options)]
+    traced = entry.subject.trace(entry.input_specs({}))
+    config = AOTConfig(targets=(options.target,))
+    steps = function_steps(traced.graph, traced.constants, options, config)
+    return [step_subject(step) for step in steps]
 
 
 def _targets(wanted: Wanted) -> list[ToolOptions]:
@@ -136,13 +158,13 @@ def _gpu(device: str) -> tuple[str, str, str]:
     return gpu.name, state.driver or "N/A", architecture_for(gpu.capability)
 
 
-def _meter(wanted: Wanted, options: ToolOptions) -> Meter:
+def _meter(wanted: Wanted, target: str) -> Meter:
     from tessera.profiler.tuning.trial import DeviceMeter, EmulatorMeter
     from tessera.runtime.devices import parse_device
 
     kind = parse_device(wanted.device).kind
     if kind == "emulator":
-        return EmulatorMeter(options.target)
+        return EmulatorMeter(target)
     if kind == "cuda":
         name, driver, _ = _gpu(wanted.device)
         return DeviceMeter(wanted.device, name, driver)
@@ -151,92 +173,82 @@ def _meter(wanted: Wanted, options: ToolOptions) -> Meter:
     )
 
 
-def _swept(wanted: Wanted, kernel: Kernel, options: ToolOptions, file: RecordFile) -> Tuned:
+def _swept(wanted: Wanted, subject: Subject, file: RecordFile) -> Tuned:
     from tessera.language.tuning import configuration_text
-    from tessera.profiler.tuning.sweep import DEFAULT_BUDGET, tune_kernel
+    from tessera.profiler.tuning.sweep import DEFAULT_BUDGET, tune_subject
     from tessera.workbench.output import progress
 
-    total = _total(kernel)
+    total = _total(subject)
     budget = min(wanted.budget or DEFAULT_BUDGET, total)
     with progress(budget) as advance:
-        sweep = tune_kernel(
-            kernel,
-            options,
+        sweep = tune_subject(
+            subject,
             sizes=wanted.sizes,
-            inputs=_inputs(wanted, kernel, options),
-            meter=_meter(wanted, options),
+            inputs=_inputs(wanted, subject),
+            meter=_meter(wanted, subject.target),
             strategy=wanted.strategy,
             budget=budget,
             seed=wanted.seed,
             file=file,
-            progress=lambda done, last: advance(done, f"tried {configuration_text(last.configuration)}"),
+            progress=lambda done, last: advance(
+                done, f"tried {subject.name} {configuration_text(last.configuration)}"
+            ),
         )
-    reference = sweep.subject.reference
-    return Tuned(kernel.name, options.target, reference, sweep.records, sweep.recalled, total)
+    return Tuned(subject.name, subject.target, subject.reference, sweep.records, sweep.recalled, total)
 
 
-def _inputs(wanted: Wanted, kernel: Kernel, options: ToolOptions) -> dict[str, Any] | None:
+def _inputs(wanted: Wanted, subject: Subject) -> dict[str, Any] | None:
     if not wanted.inputs:
         return None
     from tessera.workbench.draw import complete, read_files
 
-    program = _subject(kernel, options).compile(kernel.configuration).programs[0]
+    program = subject.compile(subject.reference).programs[0]
     return complete(program, read_files(program, wanted.inputs), wanted.sizes, wanted.seed).values
 
 
-def _subject(kernel: Kernel, options: ToolOptions) -> Subject:
-    from tessera.profiler.tuning.subject import kernel_subject
-
-    return kernel_subject(kernel, options)
+def _total(subject: Subject) -> int:
+    return sum(1 for _ in subject.space.configurations())
 
 
-def _total(kernel: Kernel) -> int:
-    return 0 if kernel.space is None else sum(1 for _ in kernel.space.configurations())
-
-
-def _own(kernel: Kernel, options: ToolOptions, file: RecordFile) -> list[Record]:
-    identity = _subject(kernel, options).identity
-    wanted = (kernel.name, identity, options.target)
+def _own(subject: Subject, file: RecordFile) -> list[Record]:
+    wanted = (subject.name, subject.identity, subject.target)
     return [r for r in file.read() if (r.kernel, r.kernel_hash, r.target) == wanted]
 
 
-def _shown(kernel: Kernel, options: ToolOptions, file: RecordFile) -> list[Tuned]:
+def _shown(subject: Subject, file: RecordFile) -> list[Tuned]:
     by_sweep: dict[str, list[Record]] = {}
-    for record in _own(kernel, options, file):
+    for record in _own(subject, file):
         by_sweep.setdefault(record.sweep, []).append(record)
     return [
-        Tuned(kernel.name, options.target, kernel.configuration, tuple(records), None, _total(kernel))
+        Tuned(subject.name, subject.target, subject.reference, tuple(records), None, _total(subject))
         for records in by_sweep.values()
     ]
 
 
-def _lock(wanted: Wanted, kernels: Sequence[Kernel], file: RecordFile) -> None:
+def _lock(path: Path, subjects: Sequence[Subject], file: RecordFile) -> None:
     from tessera.compiler.tuning.lock_file import LockedPick, write_lock
     from tessera.compiler.tuning.record import picks
     from tessera.workbench.output import note
 
     found = []
-    for kernel in kernels:
-        for options in _targets(wanted):
-            identity = _subject(kernel, options).identity
-            own = {"kernel": kernel.name, "kernel_hash": identity, "target": options.target}
-            found += [
-                LockedPick(**own, bucket=dict(p.bucket), configuration=dict(p.configuration), kind=p.kind)
-                for p in picks(file.read(), **own)
-            ]
-    assert wanted.lock is not None  # noqa: S101 - the caller looked
-    write_lock(wanted.lock, found)
-    use = f"AOTConfig(autotune_lock={str(wanted.lock)!r})"
-    note(f"choices written to {wanted.lock}: {len(found)}; compile with {use}")
+    records = file.read()
+    for subject in subjects:
+        own = {"kernel": subject.name, "kernel_hash": subject.identity, "target": subject.target}
+        found += [
+            LockedPick(**own, bucket=dict(p.bucket), configuration=dict(p.configuration), kind=p.kind)
+            for p in picks(records, **own, own=subject.usual)
+        ]
+    write_lock(path, found)
+    use = f"AOTConfig(autotune_lock={str(path)!r})"
+    note(f"choices written to {path}: {len(found)}; compile with {use}")
 
 
-def _import(wanted: Wanted, kernel: Kernel, options: ToolOptions, file: RecordFile) -> None:
+def _import(wanted: Wanted, subject: Subject, file: RecordFile) -> None:
     from tessera.compiler.tuning.t4 import from_t4
     from tessera.profiler.tuning.sweep import default_inputs
     from tessera.profiler.tuning.trial import DeviceMeter, Trials
     from tessera.workbench.output import note
 
-    subject = _subject(kernel, options)
     program = subject.compile(subject.reference).programs[0]
     inputs, sizes = default_inputs(program, wanted.sizes, wanted.seed)
     meter = DeviceMeter("", "imported", "N/A")
@@ -244,7 +256,7 @@ def _import(wanted: Wanted, kernel: Kernel, options: ToolOptions, file: RecordFi
     assert wanted.take is not None  # noqa: S101 - the caller looked
     records = [r for r in from_t4(wanted.take, template) if subject.space.holds(r.configuration)]
     file.add(records)
-    note(f"{len(records)} results of {wanted.take} are configurations of {kernel.name}")
+    note(f"{len(records)} results of {wanted.take} are configurations of {subject.name}")
 
 
 def _export(path: Path, records: Sequence[Record]) -> None:

@@ -19,7 +19,7 @@ from tessera.deploy import AOTCompiler, AOTConfig, open_artifact
 from tessera.profiler.tuning.subject import kernel_subject
 from tessera.profiler.tuning.sweep import default_inputs, run_sweep, tune_kernel
 from tessera.profiler.tuning.trial import DeviceMeter, EmulatorMeter, Trials, difference
-from tessera.program.errors import ConfigError, KernelError, OptionError
+from tessera.program.errors import ConfigError, KernelError, OptionError, ResourceError
 from tessera.program.program import Choice
 
 SM80 = ToolOptions("sm_80")
@@ -330,18 +330,28 @@ def random_space(chance):
     }
 
 
+def random_subject(chance):
+    """A kernel of a random space, whose own configuration works: without that nothing is tuned."""
+    while True:
+        kernel = ts.kernel(
+            tune=random_space(chance),
+            grid=lambda n, BLOCK, UNROLL: ts.cdiv(n, BLOCK * UNROLL),
+            block=lambda BLOCK: BLOCK,
+            max_registers=lambda LIMIT: LIMIT,
+        )(spread)
+        subject = kernel_subject(kernel, ToolOptions(chance.choice(["sm_80", "sm_90"])))
+        try:
+            return subject, subject.compile(subject.reference).programs[0]
+        except ResourceError:
+            continue
+
+
 def best_costs(seed):
     """Of a random space: with and without pruning, and how many were pruned."""
     chance = random.Random(seed)
-    kernel = ts.kernel(
-        tune=random_space(chance),
-        grid=lambda n, BLOCK, UNROLL: ts.cdiv(n, BLOCK * UNROLL),
-        block=lambda BLOCK: BLOCK,
-        max_registers=lambda LIMIT: LIMIT,
-    )(spread)
-    subject = kernel_subject(kernel, ToolOptions(chance.choice(["sm_80", "sm_90"])))
+    subject, program = random_subject(chance)
     everything = list(subject.space.configurations())
-    inputs, sizes = default_inputs(kernel_program(subject), {"n": chance.choice([2000, 20000])}, seed)
+    inputs, sizes = default_inputs(program, {"n": chance.choice([2000, 20000])}, seed)
     meter = EmulatorMeter(subject.target)
     found = []
     for prune in (True, False):
@@ -351,10 +361,6 @@ def best_costs(seed):
         if prune:
             pruned = sum(r.status == "pruned" for r in records)
     return (*found, pruned)
-
-
-def kernel_program(subject):
-    return subject.compile(subject.reference).programs[0]
 
 
 def spaces_where_pruning_lost(seeds):
@@ -372,5 +378,6 @@ def test_pruning_keeps_the_best_of_some_random_spaces():
 @pytest.mark.soak
 def test_pruning_keeps_the_best_of_99_in_100_random_spaces():
     lost, pruned = spaces_where_pruning_lost(range(200))
+    print(f"{len(lost)} of 200 lost their best, {pruned} configurations pruned")
     assert len(lost) <= 2, lost
     assert pruned > 100

@@ -22,7 +22,7 @@ def kernel_hash(kernel: Kernel, options: ToolOptions) -> str:
     Raises:
         CompileError: It reads something that has no lasting description.
     """
-    flags = {k: v for k, v in asdict(options).items() if k not in ("target", "lineinfo")}
+    flags = {k: v for k, v in asdict(options).items() if k not in ("target", "lineinfo", "tilings")}
     try:
         parts = _cpp_parts(kernel) if isinstance(kernel, CudaKernel) else _numba_parts(kernel)
         rules = [_rule(kernel, rule) for rule in kernel.rules]

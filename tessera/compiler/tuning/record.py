@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
+PREDICTED_GAIN = 1.1
+"""How many times cheaper a prediction must be to displace tiles that the compiler chooses by measured rules:
+predictions rank, and close ranks mean little."""
 Value = int | float | bool | str
 Status = Literal["ok", "pruned", "compile", "runtime", "wrong"]
 """`ok`: it has a cost; `pruned`: not run, for a reason known before; `compile`, `runtime`: it failed there;
@@ -91,15 +94,29 @@ def configuration_key(configuration: Mapping[str, Value]) -> str:
     return _text(dict(configuration))
 
 
-def picks(records: Iterable[Record], *, kernel: str, kernel_hash: str, target: str) -> tuple[Pick, ...]:
+def picks(
+    records: Iterable[Record],
+    *,
+    kernel: str,
+    kernel_hash: str,
+    target: str,
+    own: Mapping[str, Value] | None = None,
+) -> tuple[Pick, ...]:
     """What to compile for a target, smallest bucket first: the best of each, measurements before predictions.
 
     Of several GPUs of one architecture the one with the most records counts; the last pick is for all sizes.
+
+    Args:
+        records: Of any kernels.
+        kernel: Name of the one.
+        kernel_hash: What it is.
+        target: Full name of an architecture.
+        own: A configuration that only a prediction `PREDICTED_GAIN` times cheaper displaces.
     """
-    own = [r for r in records if (r.kernel, r.kernel_hash, r.target) == (kernel, kernel_hash, target)]
-    own = [r for r in own if r.kind == "measured"] or own
+    these = [r for r in records if (r.kernel, r.kernel_hash, r.target) == (kernel, kernel_hash, target)]
+    these = [r for r in these if r.kind == "measured"] or these
     by_gpu: dict[tuple[str, str], list[Record]] = {}
-    for record in own:
+    for record in these:
         by_gpu.setdefault((record.gpu, record.driver), []).append(record)
     if not by_gpu:
         return ()
@@ -107,7 +124,7 @@ def picks(records: Iterable[Record], *, kernel: str, kernel_hash: str, target: s
     by_bucket: dict[str, list[Record]] = {}
     for record in chosen:
         by_bucket.setdefault(_text(record.bucket), []).append(record)
-    winners = [w for w in map(best, by_bucket.values()) if w is not None]
+    winners = [w for w in (_winner(found, own) for found in by_bucket.values()) if w is not None]
     winners.sort(key=lambda r: (_volume(r.bucket), _text(r.bucket)))
     found: list[Pick] = []
     for winner in winners:
@@ -118,6 +135,18 @@ def picks(records: Iterable[Record], *, kernel: str, kernel_hash: str, target: s
         else:
             found.append(pick)
     return tuple(found)
+
+
+def _winner(records: Sequence[Record], own: Mapping[str, Value] | None) -> Record | None:
+    found = best(records)
+    usual = next(
+        (r for r in records if own is not None and r.configuration == own and r.status == "ok"), None
+    )
+    if found is None or usual is None or found.kind == "measured":
+        return found
+    assert found.cost_ms is not None  # noqa: S101 - the best has a cost
+    assert usual.cost_ms is not None  # noqa: S101 - so has what works
+    return found if found.cost_ms * PREDICTED_GAIN <= usual.cost_ms else usual
 
 
 def _volume(bucket: Mapping[str, int]) -> int:

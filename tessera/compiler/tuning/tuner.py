@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from tessera.compiler.options import ToolOptions
+    from tessera.compiler.tuning.function_step import FunctionStep
     from tessera.compiler.tuning.record import Record
     from tessera.compiler.tuning.record_file import RecordFile
     from tessera.language.kernel import Kernel
 
 
 class Tuner(Protocol):
-    """Tries configurations of a kernel for one target, keeps their records and gives them."""
+    """Tries configurations of a kernel, or of a step of a tensor function, and keeps their records."""
 
-    def __call__(self, kernel: Kernel, options: ToolOptions, records: RecordFile | None) -> list[Record]:
-        """Records of the configurations that were tried."""
+    def __call__(
+        self, kernel: Kernel | FunctionStep, options: ToolOptions, records: RecordFile | None
+    ) -> list[Record]:
+        """Records of the configurations that were tried; none if trying them would take too long."""
 
 
 _tuner: list[Tuner] = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tessera.program.arch import FEWEST_MULTIPROCESSORS, MULTIPROCESSORS, parse_arch
 from tessera.program.artifact import Artifact
 from tessera.program.dim import evaluate
 from tessera.program.occupancy import Occupancy, occupancy
-from tessera.program.program import Choice, Launch, Plan
+from tessera.program.program import Choice, Compare, Launch, Step
+from tessera.runtime.schedule import COMPARISONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +28,24 @@ class StaticKernel:
     """Whether there are more blocks than a whole GPU holds at once: only then does occupancy limit it."""
 
 
-def static_kernels(artifact: Artifact, target: str, sizes: dict[str, int]) -> tuple[StaticKernel, ...]:
+def static_kernels(
+    artifact: Artifact, target: str, sizes: dict[str, int], prefix: str = ""
+) -> tuple[StaticKernel, ...]:
     """The GPU kernels of an artifact's only program, launched with these sizes.
 
     Args:
         artifact: With machine code for `target`.
         target: Full name of an architecture.
         sizes: Values of the symbols.
+        prefix: What the names of those that count begin with.
     """
     plan = artifact.programs[0].plan_for(target)
     binaries = {b.name: b for b in artifact.binaries if b.format == "cubin" and b.target == target}
     found = []
-    for launch in _launches(plan) if plan else ():
+    launches = (
+        [each for each in _launches(plan.steps, sizes) if each.kernel.startswith(prefix)] if plan else []
+    )
+    for launch in launches:
         resources = binaries[launch.kernel].resources
         registers = (resources.registers if resources else None) or 0
         shared = ((resources.shared_bytes if resources else None) or 0) + evaluate(launch.shared_bytes, sizes)
@@ -51,9 +59,17 @@ def static_kernels(artifact: Artifact, target: str, sizes: dict[str, int]) -> tu
     return tuple(found)
 
 
-def _launches(plan: Plan) -> list[Launch]:
+def _launches(steps: Sequence[Step], sizes: dict[str, int]) -> list[Launch]:
+    """What runs with these sizes."""
     found: list[Launch] = []
-    for step in plan.steps:
-        steps = [s for o in step.options for s in o.steps] if isinstance(step, Choice) else [step]
-        found += [s for s in steps if isinstance(s, Launch)]
+    for step in steps:
+        if isinstance(step, Choice):
+            holds = (o for o in step.options if all(_holds(guard, sizes) for guard in o.guard))
+            found += _launches(next(holds).steps, sizes)
+        elif isinstance(step, Launch):
+            found.append(step)
     return found
+
+
+def _holds(guard: Compare, sizes: dict[str, int]) -> bool:
+    return COMPARISONS[guard.op](evaluate(guard.lhs, sizes), evaluate(guard.rhs, sizes))

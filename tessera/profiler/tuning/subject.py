@@ -9,6 +9,7 @@ from tessera.compiler.aot import build_artifact
 from tessera.compiler.cache import CompileCache
 from tessera.compiler.options import AOTConfig, ToolOptions
 from tessera.compiler.raw_kernel import kernel_unit
+from tessera.compiler.tuning.function_step import FunctionStep
 from tessera.compiler.tuning.identity import kernel_hash
 from tessera.compiler.tuning.record import Value
 from tessera.compiler.tuning.strategy import Configuration
@@ -20,7 +21,7 @@ from tessera.program.errors import KernelError
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A kernel with values to tune, for one target."""
+    """A kernel with values to tune, or a step of a tensor function with tiles, for one target."""
 
     name: str
     identity: str
@@ -36,6 +37,10 @@ class Subject:
     Raises:
         TesseraError: It does not compile.
     """
+    kernels: str = ""
+    """What the names of the kernels begin with whose time counts; of a tensor function a step's alone."""
+    usual: dict[str, Value] | None = None
+    """What the compiler chooses by itself: only a clearly cheaper prediction displaces it."""
 
 
 def kernel_subject(kernel: Kernel, options: ToolOptions, cache: CompileCache | None = None) -> Subject:
@@ -65,4 +70,19 @@ def kernel_subject(kernel: Kernel, options: ToolOptions, cache: CompileCache | N
         kernel.space,
         kernel.configuration,
         compile_one,
+    )
+
+
+def step_subject(step: FunctionStep, cache: CompileCache | None = None) -> Subject:
+    """A step of a tensor function as something to tune; the reference is the compiler's own choice."""
+    store = cache or CompileCache.default()
+    return Subject(
+        step.name,
+        step.identity,
+        step.options.target,
+        step.step.space,
+        step.own,
+        lambda configuration: build_artifact([step.unit(configuration)], step.config, store),
+        step.kernels,
+        step.own,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,25 @@ from typing import Any
 import msgspec
 
 from tessera.compiler.options import ToolOptions
+from tessera.compiler.tuning.function_step import FunctionStep
 from tessera.compiler.tuning.record import Record, best
 from tessera.compiler.tuning.record_file import RecordFile
 from tessera.compiler.tuning.strategy import Strategy, make_strategy
 from tessera.language.kernel import Kernel
+from tessera.language.tuning import Space
+from tessera.profiler.cost import program_cost
 from tessera.profiler.sizes import choose_sizes, random_inputs
-from tessera.profiler.tuning.subject import Subject, kernel_subject
+from tessera.profiler.tuning.subject import Subject, kernel_subject, step_subject
 from tessera.profiler.tuning.trial import EmulatorMeter, Meter, Trials
 from tessera.program.bind import bind_symbols
 from tessera.program.program import Program
 
 DEFAULT_BUDGET = 64
 """Configurations that are tried where nobody says how many."""
+COMPILER_BUDGET = 24
+"""The same for a step of a tensor function that a compilation finds no records of."""
+COMPILER_FLOPS, COMPILER_BYTES = 5e7, 1 << 24
+"""Larger functions are left to `tessera tune`: each configuration is one more run in the emulator."""
 _VECTOR = 1 << 16
 """Elements of vectors where nobody says otherwise, as `tessera profile` takes."""
 
@@ -124,7 +132,7 @@ def tune_kernel(
     sizes: Mapping[str, int] | None = None,
     inputs: Mapping[str, Any] | None = None,
     meter: Meter | None = None,
-    strategy: str = "grid",
+    strategy: str | None = None,
     budget: int | None = None,
     seed: int = 0,
     file: RecordFile | None = None,
@@ -138,7 +146,7 @@ def tune_kernel(
         sizes: Values of symbols; others are chosen.
         inputs: By name, instead of those drawn at random.
         meter: What finds costs; by default predictions by the emulator.
-        strategy: One of `STRATEGIES`.
+        strategy: One of `STRATEGIES`; by default what `usual_strategy` says.
         budget: How many to try; by default `DEFAULT_BUDGET`.
         seed: Of inputs and of strategies that draw.
         file: Where records are read and kept.
@@ -148,7 +156,36 @@ def tune_kernel(
         KernelError: It names nothing to tune.
         TesseraError: Its own configuration does not compile or run.
     """
-    subject = kernel_subject(kernel, options)
+    return tune_subject(
+        kernel_subject(kernel, options),
+        sizes=sizes,
+        inputs=inputs,
+        meter=meter,
+        strategy=strategy,
+        budget=budget,
+        seed=seed,
+        file=file,
+        progress=progress,
+    )
+
+
+def tune_subject(
+    subject: Subject,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    meter: Meter | None = None,
+    strategy: str | None = None,
+    budget: int | None = None,
+    seed: int = 0,
+    file: RecordFile | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Try configurations of a kernel, or tiles of a tensor function's step: arguments as for `tune_kernel`.
+
+    Raises:
+        TesseraError: Its own configuration does not compile or run.
+    """
     program = subject.compile(subject.reference).programs[0]
     if inputs is None:
         inputs, known = default_inputs(program, sizes or {}, seed)
@@ -159,11 +196,35 @@ def tune_kernel(
         }
         known = bind_symbols(program, shapes, scalars)
     count = DEFAULT_BUDGET if budget is None else budget
-    trials = Trials(subject, meter or EmulatorMeter(options.target), inputs, known)
-    chosen = make_strategy(strategy, subject.space, seed=seed, budget=count)
+    trials = Trials(subject, meter or EmulatorMeter(subject.target), inputs, known)
+    name = strategy or usual_strategy(subject.space, count)
+    chosen = make_strategy(name, subject.space, seed=seed, budget=count)
     return run_sweep(trials, chosen, budget=count, file=file, progress=progress)
 
 
-def tune_for_compiler(kernel: Kernel, options: ToolOptions, records: RecordFile | None) -> list[Record]:
-    """What a compilation with `enable_autotuning` calls for a kernel that is not on record."""
-    return list(tune_kernel(kernel, options, file=records).records)
+def usual_strategy(space: Space, budget: int) -> str:
+    """All in order where the budget holds them; else at random, not the first corner of them."""
+    count = sum(1 for _ in itertools.islice(space.configurations(), budget + 1))
+    return "grid" if count <= budget else "random"
+
+
+def tune_for_compiler(
+    kernel: Kernel | FunctionStep, options: ToolOptions, records: RecordFile | None
+) -> list[Record]:
+    """What a compilation with `enable_autotuning` calls for what is not on record.
+
+    Of a tensor function that is too large to emulate many times, nothing is tried.
+    """
+    if not isinstance(kernel, FunctionStep):
+        return list(tune_kernel(kernel, options, file=records).records)
+    subject = step_subject(kernel)
+    program = subject.compile(subject.reference).programs[0]
+    inputs, sizes = default_inputs(program, {}, 0)
+    work = program_cost(program, sizes)
+    if (work.flops or 0) > COMPILER_FLOPS or work.bytes > COMPILER_BYTES:
+        return []
+    meter = EmulatorMeter(options.target)
+    sweep = tune_subject(
+        subject, sizes=sizes, inputs=inputs, meter=meter, budget=COMPILER_BUDGET, file=records
+    )
+    return list(sweep.records)

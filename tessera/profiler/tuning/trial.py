@@ -53,7 +53,7 @@ class Meter(Protocol):
         """Version of what they were found with."""
 
     def run(self, artifact: Artifact, kernels: Sequence[StaticKernel], inputs: Mapping[str, Any]) -> Run:
-        """Run the only program of an artifact.
+        """Run the only program of an artifact; only the time of `kernels` counts.
 
         Raises:
             DeviceError: It failed.
@@ -87,6 +87,8 @@ class EmulatorMeter:
         work = []
         for launch in (each for kernel in profile.kernels for each in kernel.launches):
             x, y, z = launch.block
+            if launch.kernel not in static:
+                continue
             known, grid = static[launch.kernel], launch.grid
             held = occupancy(
                 self._arch, threads=x * y * z, registers=known.registers, shared_bytes=known.shared_bytes
@@ -118,7 +120,7 @@ class DeviceMeter:
 
         from tessera.runtime import open_artifact
 
-        del kernels
+        own = {k.name for k in kernels}
         program = artifact.programs[0]
         with open_artifact(artifact, self._device, strict_device=True, enable_profiling=True) as runtime:
             result = runtime.execute(dict(inputs))
@@ -131,7 +133,8 @@ class DeviceMeter:
                 runtime.reset_profile()
                 runtime.execute(dict(inputs))
                 profile = runtime.profile
-                times.append(sum(step.total_ms for step in profile.steps) if profile else 0.0)
+                steps = profile.steps if profile else ()
+                times.append(sum(step.total_ms for step in steps if step.name in own))
         return Run(outputs, statistics.median(times))
 
 
@@ -157,7 +160,7 @@ class Trials:
         """
         if self._reference is None:
             artifact = self.subject.compile(self.subject.reference)
-            self._static = static_kernels(artifact, self.subject.target, dict(self.sizes))
+            self._static = self._kernels(artifact)
             run = self.meter.run(artifact, self._static, self.inputs)
             self._outputs = run.outputs
             self._reference = self.record(
@@ -174,7 +177,7 @@ class Trials:
             artifact = self.subject.compile(configuration)
         except (CompileError, KernelError) as error:
             return self.record(configuration, "compile", reason=error.message)
-        kernels = static_kernels(artifact, self.subject.target, dict(self.sizes))
+        kernels = self._kernels(artifact)
         reason = why_pruned(kernels, self._static or ()) if self.prune else None
         if reason is not None:
             return self.record(configuration, "pruned", reason=reason, kernels=kernels)
@@ -186,6 +189,10 @@ class Trials:
         if wrong is not None:
             return self.record(configuration, "wrong", reason=wrong, kernels=kernels)
         return self.record(configuration, "ok", cost_ms=run.cost_ms, kernels=kernels)
+
+    def _kernels(self, artifact: Artifact) -> tuple[StaticKernel, ...]:
+        subject = self.subject
+        return static_kernels(artifact, subject.target, dict(self.sizes), subject.kernels)
 
     def record(
         self,

@@ -17,8 +17,13 @@ CACHE = Path("autotune_cache.json")
 def tune(
     target: Annotated[str, typer.Argument(metavar="FILE[:NAME]", show_default=False)],
     strategy: Annotated[
-        str, typer.Option("--strategy", metavar="NAME", help="grid, random, bayesian or genetic.")
-    ] = "grid",
+        str | None,
+        typer.Option(
+            "--strategy",
+            metavar="NAME",
+            help="grid, random, bayesian or genetic; grid if the budget holds all.",
+        ),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option("--budget", min=1, help="Configurations to try; 64 if not given.")
     ] = None,
@@ -45,7 +50,7 @@ def tune(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Try configurations of a kernel: predicted without a GPU, measured on one."""
+    """Try configurations of kernels, tiles of functions: predicted without a GPU, measured on one."""
     from tessera.workbench.output import emit
     from tessera.workbench.specs import parse_sizes
     from tessera.workbench.tune_table import print_sweep, sweep_data

@@ -12,7 +12,7 @@ from tessera.compiler.build import Builder, Pending, Progress
 from tessera.compiler.cache import CompileCache, toolchain
 from tessera.compiler.fingerprint import digest
 from tessera.compiler.gpu_code import Timings
-from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig
+from tessera.compiler.options import DEFAULT_ARCHITECTURES, AOTConfig, ToolOptions
 from tessera.compiler.subject import Specs, make_unit, name_of, spec_list
 from tessera.compiler.unit import Unit
 from tessera.program.artifact import Artifact, KernelBinary
@@ -276,16 +276,25 @@ def _merged_constants(units: Sequence[Unit]) -> Mapping[str, np.ndarray[Any, Any
 
 def _provenance(units: Sequence[Unit], config: AOTConfig) -> Mapping[str, Any]:
     """Versions, options and digests of sources; no folder and no time, so that builds can be compared."""
+    tuned = {
+        unit.program.name: {t.target: asdict(t)["tilings"] for t in unit.gpu if t.tilings} for unit in units
+    }
     return {
         "sources": {unit.program.name: digest([job.parts for job in unit.jobs]) for unit in units},
         "toolchain": {k: v for k, v in toolchain().items() if k != "tessera"},
         "tessera_digest": toolchain()["tessera"],
-        "targets": [asdict(options) for options in config.tool_options()],
+        "targets": [_plain(options) for options in config.tool_options()],
+        **({"tilings": tuned} if any(tuned.values()) else {}),
         "graph": {
             "enable_graph_optimization": config.enable_graph_optimization,
             "enable_kernel_fusion": config.enable_kernel_fusion,
         },
     }
+
+
+def _plain(options: ToolOptions) -> dict[str, Any]:
+    """A target's settings; what was tuned belongs to programs."""
+    return {name: value for name, value in asdict(options).items() if name != "tilings"}
 
 
 def _notes(

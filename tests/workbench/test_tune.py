@@ -87,6 +87,42 @@ def test_a_lock_holds_the_choice(tessera: Tessera, file: str, project: Path) -> 
     assert (project / "tessera.lock").read_bytes() == data
 
 
+LAYERS = """\
+import tessera as ts
+
+
+@ts.jit
+def scaled(x: ts.Tensor[ts.f32, "n"]):
+    return ts.exp(x) * 2
+
+
+@ts.jit
+def squared(x: ts.Tensor[ts.f32, 8, 8]):
+    return ts.matmul(x, x)
+"""
+
+
+def test_a_function_is_tuned_over_its_tiles(tessera: Tessera, project: Path) -> None:
+    (project / "layers.py").write_text(LAYERS)
+    words = ("layers.py:scaled", "--size", "n=5000", "--budget", "5")
+    said = tessera("tune", *words, "--lock", "tessera.lock")
+    assert said.status == 0
+    assert said.out.splitlines()[0].startswith("scaled.0_exp_mul for sm_80, n=5000: predicted for A100")
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert "the compiler's own" in said.out
+    assert "THREADS=" in said.out
+    assert "5 of 21 configurations, 0 of them on record before" in said.err
+    sweep = tessera("tune", *words, "--json").json["sweeps"][0]
+    assert sweep["recalled"] == 5
+    assert sweep["reference"] == {"THREADS": "auto", "PER_THREAD": "auto"}
+    (pick,) = json.loads((project / "tessera.lock").read_bytes())["picks"]
+    assert (pick["kernel"], pick["bucket"]) == ("scaled.0_exp_mul", {"n": 8192})
+    assert tessera("tune", "layers.py", "--show").out == said.out
+    nothing = tessera("tune", "layers.py:squared")
+    assert nothing.status == 2
+    assert "no step of a function has tiles to choose" in " ".join(nothing.err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -12,6 +12,7 @@ from tessera.compiler.cache import CompileCache
 from tessera.compiler.graph_unit import graph_unit, replace_name
 from tessera.compiler.options import AOTConfig
 from tessera.compiler.quantize import Quantized, quantize
+from tessera.compiler.subject import tuned_targets
 from tessera.program.artifact import Artifact
 from tessera.program.errors import CompileError, TesseraError
 from tessera.program.graph import Graph
@@ -70,7 +71,10 @@ def export_artifact(
         done = quantize(graph, constants, quantization)
         notes += _quantization_notes(graph, constants, done, examples)
         graph, constants = done.graph, done.constants
-    unit = graph_unit(graph, constants, config.tool_options(), config)
+    # Records are of the function, whatever its program is called.
+    targets, tuned = tuned_targets(replace_name(graph, traced.graph.name), constants, config)
+    unit = graph_unit(graph, constants, targets, config)
+    unit = replace(unit, notes=(*unit.notes, *tuned), tuned=bool(tuned))
     artifact = build_artifact([unit], config, cache, progress)
     return replace(artifact, notes=(*notes, *artifact.notes))
 

@@ -212,7 +212,7 @@ def _program(fn: object, until: str, config: AOTConfig, input_specs: Specs, name
     from tessera.compiler.graph_file import graph_to_json
     from tessera.compiler.graph_unit import Lowered, lower_graph
     from tessera.compiler.kernels_file import kernels_to_json
-    from tessera.compiler.subject import graph_of, spec_list
+    from tessera.compiler.subject import graph_of, spec_list, tuned_targets
     from tessera.language.kernel import Kernel
 
     if isinstance(fn, Kernel):
@@ -228,7 +228,7 @@ def _program(fn: object, until: str, config: AOTConfig, input_specs: Specs, name
     saved = timings.timed("graph", lambda: graph_of(fn, spec_list(input_specs), name))
     if until == "graph":
         return Stage(until, (), "", graph_to_json(saved), None, _spent(timings), saved.name)
-    targets = config.tool_options()
+    targets, _ = tuned_targets(saved.graph, saved.constants, config)
     lowered = timings.timed("kernels", lambda: lower_graph(saved.graph, saved.constants, targets, config))
     names = dict.fromkeys(source.name for source, _ in lowered.kernels)
     return Stage(until, tuple(names), "", kernels_to_json(lowered), None, _spent(timings), saved.name)

@@ -80,7 +80,7 @@ def make_unit(
 def tuned_targets(
     graph: Graph, constants: Mapping[str, np.ndarray[Any, Any]], config: AOTConfig
 ) -> tuple[tuple[ToolOptions, ...], list[str]]:
-    """The targets of a configuration, with the tiles that were tuned for a function's steps; notes about each.
+    """The targets of a configuration, with the tiles that were tuned for a function; notes about each step.
 
     Raises:
         ConfigError: A lock file has nothing for a step as it is, or a file cannot be read.

@@ -100,25 +100,27 @@ def _subjects(wanted: Wanted) -> list[Subject]:
 
 def _entries(wanted: Wanted) -> list[Entry]:
     """Kernels that name values to tune, or else functions and models."""
+    from tessera.compiler.graph_unit import Lowered
     from tessera.language.kernel import Kernel
     from tessera.workbench.source import load_entries
 
     entries = load_entries(wanted.target)
     kernels = [e for e in entries if isinstance(e.subject, Kernel) and e.subject.space is not None]
-    return kernels or [e for e in entries if not isinstance(e.subject, Kernel)]
+    return kernels or [e for e in entries if not isinstance(e.subject, (Kernel, Lowered))]
 
 
 def _of(entry: Entry, options: ToolOptions) -> list[Subject]:
     from tessera.compiler.options import AOTConfig
+    from tessera.compiler.subject import graph_of
     from tessera.compiler.tuning.function_step import function_steps
     from tessera.language.kernel import Kernel
     from tessera.profiler.tuning.subject import kernel_subject, step_subject
 
     if isinstance(entry.subject, Kernel):
         return [kernel_subject(entry.subject, options)]
-    traced = entry.subject.trace(entry.input_specs({}))
+    saved = graph_of(entry.subject, entry.input_specs({}), None)
     config = AOTConfig(targets=(options.target,))
-    steps = function_steps(traced.graph, traced.constants, options, config)
+    steps = function_steps(saved.graph, saved.constants, options, config)
     return [step_subject(step) for step in steps]
 
 

@@ -129,7 +129,7 @@ def test_a_function_is_tuned_over_its_tiles(tessera: Tessera, project: Path) -> 
         (["kernels.py"], 2, "no kernel names values to tune"),
         (["tuned.py", "--strategy", "annealing"], 2, "no strategy 'annealing'"),
         (["tuned.py", "--arch", "cpu"], 2, "tuned for a GPU"),
-        (["tuned.py", "--arch", "sm_100"], 2, "no datasheet"),
+        (["tuned.py", "--arch", "sm_87"], 2, "no datasheet"),
         (["tuned.py", "--device", "cpu"], 2, "emulator or cuda:N"),
         (["tuned.py", "--device", "cuda:0"], 1, "cuda:0: "),
         (["tuned.py", "--show"], 2, "no records of scale"),

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tessera.profiler.advice import Advice, advise
+    from tessera.profiler.advice import Advice, advise, advise_profile
     from tessera.profiler.bench import bench_target
     from tessera.profiler.bench_compare import Change, Comparison, compare
     from tessera.profiler.bench_export import export
@@ -84,6 +84,7 @@ _HOMES: dict[str, str] = {
     "Trace": "tessera.profiler.trace",
     "Work": "tessera.profiler.work",
     "advise": "tessera.profiler.advice",
+    "advise_profile": "tessera.profiler.advice",
     "bench_target": "tessera.profiler.bench",
     "ceilings": "tessera.profiler.roof",
     "compare": "tessera.profiler.bench_compare",
@@ -143,6 +144,7 @@ __all__ = [
     "Trace",
     "Work",
     "advise",
+    "advise_profile",
     "bench_target",
     "ceilings",
     "compare",

@@ -77,6 +77,7 @@ def profile_emulated(
     *,
     step_budget: int | None = None,
     recorder: Recorder | None = None,
+    trace: bool = False,
 ) -> EmulatedProfile:
     """Run a program once in the emulator and count what its kernels do.
 
@@ -87,6 +88,7 @@ def profile_emulated(
         step_budget: Jumps backwards that a block of threads may make before its kernel counts as endless;
             None: 2^30.
         recorder: Takes the host's time of each emulated launch.
+        trace: Also trace one block of each kernel, for rules about single threads.
 
     Raises:
         DeviceError: It has no PTX, or a kernel does what no kernel may or does not end.
@@ -103,7 +105,7 @@ def profile_emulated(
             hint="compile it for a GPU too, such as --arch sm_80; or measure it: --device cpu",
         )
     values = InputReader(program).read([inputs])
-    engine = CountingEngine(found[1].values(), step_budget)
+    engine = CountingEngine(found[1].values(), step_budget, trace=trace)
     loaded = EmulatorDevice(engine=engine).load(program, source)
     # What is computed once when a program is loaded belongs to no execution.
     engine.launches.clear()

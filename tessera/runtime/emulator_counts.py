@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tessera.program.errors import CompileError
-from tessera.runtime.emulator_engine import CompiledEngine, Engine, has_llvm
+from tessera.runtime.emulator_engine import CompiledEngine, has_llvm
 from tessera.runtime.executable import Array
 
 if TYPE_CHECKING:
+    from tessera.emulator.block_trace import BlockTrace
     from tessera.emulator.counters import Counters
+    from tessera.emulator.interpreter import Interpreter
+    from tessera.emulator.ptx import Module
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,10 @@ class CountedLaunch:
     shared_bytes: int
     """Dynamic shared memory per block."""
     counters: Counters
+    module: Module
+    """Its code, parsed."""
+    trace: BlockTrace | None = None
+    """One of its blocks, access by access, if that was asked for: of the first launch of a kernel."""
 
 
 class CountingEngine:
@@ -34,10 +41,14 @@ class CountingEngine:
     Args:
         texts: PTX of everything that will be loaded.
         step_budget: What a block may do before a kernel counts as endless; None: the engine's own limit.
+        trace: Also trace one block of the first launch of each kernel.
     """
 
-    def __init__(self, texts: Iterable[str], step_budget: int | None = None) -> None:
+    def __init__(
+        self, texts: Iterable[str], step_budget: int | None = None, *, trace: bool = False
+    ) -> None:
         self._engine = _engine_for(texts, step_budget)
+        self._trace = trace
         self.launches: list[CountedLaunch] = []
         """In the order in which they were made."""
 
@@ -83,15 +94,23 @@ class CountingEngine:
         Raises:
             DeviceError: A bad access, a deadlock, or a kernel that does not end.
         """
+        trace = None
+        if self._trace and all(each.kernel != entry for each in self.launches):
+            from tessera.emulator.block_trace import trace_block
+
+            trace = trace_block(loaded, self._engine.memory, entry, grid, block, params, shared_bytes)
         counters = self._engine.launch_params(loaded, entry, grid, block, params, shared_bytes)
-        self.launches.append(CountedLaunch(entry, grid, block, shared_bytes, counters))
+        assert counters is not None  # noqa: S101 - both engines were made to count
+        self.launches.append(
+            CountedLaunch(entry, grid, block, shared_bytes, counters, loaded.module, trace)
+        )
 
     def take_printed(self, loaded: Any) -> str:
         """What kernels have printed since the last call."""
         return self._engine.take_printed(loaded)
 
 
-def _engine_for(texts: Iterable[str], step_budget: int | None) -> Engine:
+def _engine_for(texts: Iterable[str], step_budget: int | None) -> CompiledEngine | Interpreter:
     if has_llvm():
         compiled = CompiledEngine(count=True, step_budget=step_budget)
         try:
@@ -101,6 +120,6 @@ def _engine_for(texts: Iterable[str], step_budget: int | None) -> Engine:
             pass
         else:
             return compiled
-    from tessera.emulator.interpreter import Interpreter
+    from tessera.emulator import interpreter
 
-    return Interpreter(count=True, step_budget=step_budget)
+    return interpreter.Interpreter(count=True, step_budget=step_budget)

@@ -12,6 +12,7 @@ from tessera.runtime.executable import Array
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters
+    from tessera.emulator.memory import Memory
     from tessera.emulator.sanitizer import Sanitizer
 
 
@@ -68,6 +69,11 @@ class CompiledEngine:
         from tessera.emulator.engine import Emulator
 
         self._emulator = Emulator(count=count, step_budget=step_budget)
+
+    @property
+    def memory(self) -> Memory:
+        """The device's."""
+        return self._emulator.memory
 
     def alloc(self, size: int) -> int:
         """Address of `size` fresh bytes."""

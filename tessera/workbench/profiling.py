@@ -123,7 +123,7 @@ def count_program(
     `steps` is what a block of threads may do before its kernel counts as endless; None: the emulator's own
     limit.
     """
-    from tessera.profiler.advice import advise
+    from tessera.profiler.advice import advise_profile
     from tessera.profiler.cost import program_cost
     from tessera.profiler.emulated import profile_emulated
     from tessera.profiler.prediction import predict
@@ -132,16 +132,17 @@ def count_program(
 
     inputs = complete(program, read_files(program, given), sizes, seed, assume=larger_sizes(program))
     timeline = Timeline()
-    profile = profile_emulated(program, source, inputs.values, step_budget=steps, recorder=timeline)
+    profile = profile_emulated(
+        program, source, inputs.values, step_budget=steps, recorder=timeline, trace=True
+    )
     scalars = {p.name: int(inputs.values[p.name]) for p in program.inputs
                if p.kind == "scalar" and not p.dtype.is_float}  # fmt: skip
     tensors = {p.name: inputs.values[p.name].shape for p in program.inputs if p.kind == "tensor"}
     bound = bind_symbols(program, tensors, scalars)
     once = program_cost(program, bound).bytes
-    advice = [a for k in profile.kernels for a in advise(k.counters, files)]
-    advice.sort(key=lambda a: -a.cost)
+    advice = advise_profile(profile, files)
     predicted = predict(profile.counters, once)
-    return Counted(profile, inputs, bound, tuple(advice), predicted, files, timeline.spans)
+    return Counted(profile, inputs, bound, advice, predicted, files, timeline.spans)
 
 
 def larger_sizes(program: Program) -> dict[str, int]:

@@ -1,36 +1,119 @@
-"""What rules read, from the emulator's counters."""
+"""What rules read, from the emulator: counters, the code, the trace of a block, the assembler's figures."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tessera.profiler.rules.subject import VOCABULARY, KernelMetrics, LineMetrics
 
 if TYPE_CHECKING:
-    from tessera.emulator.counters import Counters, LineCounts, Operation, Sums
+    from tessera.emulator.counters import Counters, Operation, Sums
+    from tessera.profiler.emulated import KernelProfile, StaticOccupancy
     from tessera.profiler.source_lines import SourceFiles
 
+Values = dict[tuple[str, int], dict[str, float]]
 _OPERATIONS: dict[str, tuple[Operation, ...]] = {"ld": ("ld",), "st": ("st",), "atom": ("atom", "red")}
-COUNTED = frozenset(name for name, meaning in VOCABULARY.items() if not meaning.traced)
+_LAUNCH = frozenset({"block_threads", "blocks", "warps"})
+_STATIC = frozenset({"multiprocessors", "occupancy", "resident_blocks", "spill_bytes"})
+_CODE = frozenset(name for name, meaning in VOCABULARY.items() if meaning.code) | {
+    "tensor_instructions", "shuffles", "asynchronous_copies",
+}  # fmt: skip
+_TRACE = frozenset(name for name, meaning in VOCABULARY.items() if meaning.traced) | {"shared_bytes"}
+COUNTED = frozenset(VOCABULARY) - _LAUNCH - _STATIC - _CODE - _TRACE
 """Names that counters alone are enough for."""
+_DEFINITION = re.compile(r"^\s*(async\s+)?def\s|__global__")
 
 
-def kernel_metrics(counters: Counters, files: SourceFiles) -> KernelMetrics:
-    """The numbers of one kernel.
+def counters_metrics(counters: Counters, files: SourceFiles) -> KernelMetrics:
+    """The numbers of a kernel of which nothing but counters is known.
 
     Args:
         counters: Of all of its launches.
         files: Where the source is read.
     """
+    return _metrics(counters, files, COUNTED, {}, {})
+
+
+def profiled_metrics(
+    profile: KernelProfile, files: SourceFiles, held: StaticOccupancy | None = None
+) -> KernelMetrics:
+    """The numbers of a kernel that ran in the emulator.
+
+    Args:
+        profile: All of its launches.
+        files: Where the source is read.
+        held: How many of its blocks a multiprocessor holds, if that is known.
+    """
+    from tessera.profiler.rules.code import code_values
+    from tessera.profiler.rules.traced import traced_values
+
+    known = COUNTED | _LAUNCH | _CODE
+    lines, kernel = code_values(profile.launches[0].module, profile.counters)
+    largest = max(profile.launches, key=lambda each: each.grid[0] * each.grid[1] * each.grid[2])
+    x, y, z = largest.block
+    kernel |= {
+        "block_threads": float(x * y * z),
+        "blocks": float(largest.grid[0] * largest.grid[1] * largest.grid[2]),
+        "warps": float(profile.counters.warps),
+    }
+    trace = next((each.trace for each in profile.launches if each.trace is not None), None)
+    if trace is not None:
+        known |= _TRACE
+        found, of_kernel = traced_values(trace)
+        kernel |= of_kernel
+        for key, values in found.items():
+            lines.setdefault(key, {}).update(values)
+    if held is not None:
+        known |= _STATIC if held.spill_bytes is not None else _STATIC - {"spill_bytes"}
+        kernel |= _static(held)
+    arch, limiter = ("", "") if held is None else (held.target, held.occupancy.limiter)
+    return _metrics(profile.counters, files, known, lines, kernel, arch, limiter)
+
+
+def _static(held: StaticOccupancy) -> dict[str, float]:
+    from tessera.program.arch import FEWEST_MULTIPROCESSORS, MULTIPROCESSORS, parse_arch
+
+    return {
+        "multiprocessors": float(MULTIPROCESSORS.get(parse_arch(held.target).cc, FEWEST_MULTIPROCESSORS)),
+        "occupancy": held.occupancy.ratio,
+        "resident_blocks": float(held.occupancy.blocks),
+        "spill_bytes": float(held.spill_bytes or 0),
+    }
+
+
+def _metrics(
+    counters: Counters, files: SourceFiles, known: frozenset[str], lines: Values,
+    kernel: Mapping[str, float], arch: str = "", limiter: str = "",
+) -> KernelMetrics:  # fmt: skip
     from tessera.emulator.counters import LABEL
 
-    lines = tuple(
-        LineMetrics(line.file, line.line, line_values(line), files.line(line.file, line.line))
-        for line in counters.lines()
-    )
-    name = ", ".join(counters.kernels)
-    return KernelMetrics(name, LABEL, COUNTED, lines, sums_values(counters))
+    found = []
+    for line in counters.lines():
+        values = sums_values(line) | lines.get((line.file, line.line), {})
+        kept = {name: value for name, value in values.items() if value}
+        found.append(LineMetrics(line.file, line.line, kept, files.line(line.file, line.line)))
+    file, number = _definition(counters, files)
+    return KernelMetrics(
+        kernel=", ".join(counters.kernels), label=LABEL, known=known, lines=tuple(found),
+        values={**sums_values(counters), **kernel}, file=file, line=number, limiter=limiter, arch=arch,
+    )  # fmt: skip
+
+
+def _definition(counters: Counters, files: SourceFiles) -> tuple[str, int]:
+    """Where a kernel begins: the head of the function that its first line of code is in."""
+    own = [i for i in counters.instructions if i.source_line and i.function in counters.kernels]
+    if not own:
+        return "", 0
+    # What is inlined from another file comes with that file's name.
+    weight: dict[str, int] = {}
+    for i in own:
+        weight[i.file] = weight.get(i.file, 0) + 1
+    file = max(weight, key=lambda name: weight[name])
+    last = max(i.source_line for i in own if i.file == file)
+    heads = [n for n, text in files.lines(file, 1, last) if _DEFINITION.search(text)]
+    return file, heads[-1] if heads else min(i.source_line for i in own if i.file == file)
 
 
 def sums_values(sums: Sums) -> dict[str, float]:
@@ -58,16 +141,3 @@ def sums_values(sums: Sums) -> dict[str, float]:
         }
     local = sums.memory("local")
     return found | {"local_requests": local.requests, "local_sectors": local.passes}
-
-
-def line_values(line: LineCounts) -> Mapping[str, float]:
-    """The numbers of a line; what did not happen is left out."""
-    found = sums_values(line) | {"fp64_of_fp32": _doubles(line)}
-    return {name: value for name, value in found.items() if value}
-
-
-def _doubles(line: LineCounts) -> int:
-    """Float64 arithmetic of a line that begins and ends with float32."""
-    widens = any(i.mnemonic.startswith("cvt") and i.mnemonic.endswith(".f64.f32") for i in line.instructions)
-    narrows = any(i.mnemonic.startswith("cvt") and i.mnemonic.endswith(".f32.f64") for i in line.instructions)
-    return line.count("fp64") if widens and narrows else 0

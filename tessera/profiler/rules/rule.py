@@ -28,6 +28,7 @@ WAVEFRONTS = Resource("wavefronts of shared memory", 1.0)
 INSTRUCTIONS = Resource("instructions of warps", 0.25)
 """Four schedulers issue one a cycle each. Source: Kernel Profiling Guide, "Compute Model"."""
 ATOMICS = Resource("turns of atomics", 2.0)
+STORES = Resource("stores of threads", 0.1)
 TIME = Resource("time", 1.0)
 
 
@@ -162,4 +163,13 @@ def _advice(rule: Rule, kernel: KernelMetrics, file: str, line: int, hit: Hit) -
         cost=hit.saved * rule.resource.cycles,
         source=rule.source,
         label=kernel.label,
+    )
+
+
+def cycles(kernel: KernelMetrics) -> float:
+    """What a kernel takes of a multiprocessor, roughly: its busiest resource alone."""
+    sectors = sum(kernel.total(f"global_{op}_sectors") for op in ("ld", "st", "atom"))
+    wavefronts = sum(kernel.total(f"shared_{op}_wavefronts") for op in ("ld", "st", "atom"))
+    return max(
+        sectors * SECTORS.cycles, wavefronts * WAVEFRONTS.cycles, kernel["instructions"] * INSTRUCTIONS.cycles
     )

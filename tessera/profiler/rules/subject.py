@@ -22,6 +22,8 @@ class Meaning:
     ncu: str = ""
     """Nsight Compute's metric; of several, they are added up. `(LDG)`: of such instructions alone. Empty: it
     has none."""
+    code: bool = False
+    """Whether it takes the code besides counts: its loops, where branches meet."""
     traced: bool = False
     """Whether it follows from what single threads of one block did, one access after the other."""
 
@@ -112,11 +114,73 @@ VOCABULARY: dict[str, Meaning] = {
             ("threads", "accesses of threads", "thread_inst_executed_true"),
         )
     },
-    "fp64_of_fp32": Meaning(
-        "float64 arithmetic of lines that widen float32, and narrow the result or have a constant, "
-        "instructions of warps"
-    ),
     "local_requests": Meaning("requests to local memory", "inst_executed (LDL STL)"),
     "local_sectors": Meaning("sectors of local memory", "memory_l2_theoretical_sectors_local"),
+    # Kernels.
+    "block_threads": Meaning("threads of a block", "launch__block_size"),
+    "blocks": Meaning("blocks of the largest launch", "launch__grid_size"),
+    "warps": Meaning("warps of all launches", "sm__warps_launched.sum"),
+    "multiprocessors": Meaning(
+        "of a GPU of the architecture", "device__attribute_multiprocessor_count"
+    ),
+    "occupancy": Meaning(
+        "warps that a multiprocessor holds, over the most that it could, 0 to 1",
+        "sm__maximum_warps_per_active_cycle_pct / 100",
+    ),
+    "resident_blocks": Meaning("blocks that a multiprocessor holds", "launch__occupancy_limit_* (the least)"),
+    "spill_bytes": Meaning("bytes of registers that a thread spills", "launch__local_mem_spill (compiler)"),
+    "shared_bytes": Meaning("shared memory of a block, static and dynamic", "launch__shared_mem_per_block"),
+    "tensor_instructions": Meaning("products of matrices", "sm__inst_executed_pipe_tensor.sum"),
+    "shuffles": Meaning("shuffles and votes, instructions of warps", "inst_executed (SHFL VOTE)"),
+    "asynchronous_copies": Meaning("instructions that copy to shared memory", "inst_executed (LDGSTS)"),
+    # Of the code: loops, what a branch decides about, where values come from.
+    "divergence_idle": Meaning("places of threads unused behind branches that divide warps", code=True),
+    "divergence_instructions": Meaning("instructions of warps behind such branches", code=True),
+    "divergence_threads": Meaning("instructions of threads behind such branches", code=True),
+    "divisions": Meaning("divisions of integers by what the compiler does not know", code=True),
+    "float_divisions": Meaning("precise divisions of float32, instructions of warps", code=True),
+    "half_products": Meaning("multiply-adds of 16-bit floats, instructions of warps", code=True),
+    "direct_copies": Meaning("loads that only go on to shared memory, in loops with barriers", code=True),
+    "fp64_by_accident": Meaning(
+        "float64 arithmetic of lines that widen float32, and narrow the result or have a constant", code=True
+    ),
+    # Of the trace of one block.
+    **{name: Meaning(text, traced=True) for name, text in {
+        "global_ld_traced": "loads of global memory",
+        "global_st_traced": "stores",
+        "global_atom_traced": "atomics",
+        "global_ld_again": "loads of what the thread had loaded shortly before, and nobody had written",
+        "global_ld_own": "loads of what the thread had stored shortly before",
+        "global_st_overwritten": "stores that the thread overwrites before anybody loads them",
+        "global_ld_executions": "loads of warps",
+        "global_ld_warps": "warps that load",
+        "global_ld_request_places": "different addresses of each request, added up",
+        "global_ld_places": "different addresses of all requests",
+        "global_ld_common": "loads of places that several threads load",
+        "global_st_places": "different addresses of each request, added up",
+        "global_atom_places": "different addresses of each request, added up",
+        "global_atom_block_places": "different addresses of all requests",
+        "vector_ld_members": "loads of neighbours that one thread takes one by one",
+        "vector_ld_heads": "the first loads of such neighbours",
+        "vector_ld_bytes": "how wide they are together",
+        "vector_st_members": "stores of neighbours that one thread takes one by one",
+        "vector_st_heads": "the first stores of such neighbours",
+        "vector_st_bytes": "how wide they are together",
+        "run_ld_places": "different addresses that each thread loads, added up",
+        "run_ld_followers": "those that follow another of the thread's without a gap",
+        "run_st_places": "different addresses that each thread stores, added up",
+        "run_st_followers": "those that follow another of the thread's without a gap",
+        "shared_atom_traced": "atomics of shared memory",
+        "shared_atom_places": "different addresses of each request, added up",
+        "shared_ld_shapes": "loads of whole warps",
+        "shared_ld_alike": "those whose addresses differ as the first one's do",
+        "shared_st_shapes": "stores of whole warps",
+        "shared_st_alike": "those whose addresses differ as the first one's do",
+        "shared_tree_steps": "steps of 16 threads, 8, 4, 2 and 1 that a reduction ends with",
+        "shared_untouched_bytes": "shared memory that the block does not touch",
+        "barriers_traced": "barriers of the block",
+        "barriers_idle": "those before which no thread touches what another writes behind, nor reverse",
+        "operand_reuse": "loads, over the different places of global memory that they are of",
+    }.items()},
 }  # fmt: skip
-"""Every name that a rule may read. Nsight Compute's names are those of its source page."""
+"""Every name that a rule may read. Nsight Compute's names are those of its source page and its tables."""

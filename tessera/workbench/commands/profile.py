@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tessera.workbench.commands.compile import Arch, Spec
-from tessera.workbench.commands.run import Size, Steps, Target
+from tessera.workbench.commands.run import Size, Steps
 from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def profile(
-    target: Target,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE[:NAME]|PKG", help="Source, .tsc, .tsp or .tsd.", show_default=False),
+    ] = None,
     device: Annotated[
         str, typer.Option("--device", "-d", help="emulator (counts); cpu or cuda:0 (times).")
     ] = "emulator",
@@ -52,6 +55,7 @@ def profile(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="One row per line of source (or step) on stdout.")
     ] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="List what is looked for, with sources.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Count what kernels do, line by line; or measure their steps."""
@@ -60,12 +64,18 @@ def profile(
     from tessera.profiler.phases import Phases
     from tessera.runtime.nvtx import nvtx_ranges
     from tessera.workbench import profile_flame, profile_trace
+    from tessera.workbench.failure import UsageError
     from tessera.workbench.profile_ncu import count_with_ncu
     from tessera.workbench.profile_output import show_counted, show_timed
     from tessera.workbench.profiling import check_files, check_options, one_form, time_program
     from tessera.workbench.specs import parse_sizes
 
     form = one_form(as_json, as_csv)
+    if rules:
+        _list_rules(target, as_csv=as_csv, as_json=as_json)
+        return
+    if target is None:
+        raise UsageError("Missing argument 'FILE[:NAME]|PKG'", hint="tessera profile kernels.py:saxpy")
     check_options(device, {"--steps": steps, "--arch": arch}, {"--ncu": ncu, "--nvtx": nvtx})
     check_files({"--flame": flame, "--trace": trace})
     sizes, phases = parse_sizes(size or ()), Phases()
@@ -85,6 +95,21 @@ def profile(
     if trace is not None:
         profile_trace.write_timed(trace, timed, phases, found)
     show_timed(timed, found, form, seed)
+
+
+def _list_rules(target: str | None, *, as_csv: bool, as_json: bool) -> None:
+    from tessera.workbench.failure import UsageError
+    from tessera.workbench.output import emit
+    from tessera.workbench.rule_table import print_rules, rules_data
+
+    if target is not None:
+        raise UsageError(f"--rules profiles nothing, {target} neither", hint="tessera profile --rules")
+    if as_csv:
+        raise UsageError("--rules has no form as CSV", hint="--json")
+    if as_json:
+        emit(rules_data())
+    else:
+        print_rules()
 
 
 def _counted(

@@ -44,9 +44,7 @@ class CountingEngine:
         trace: Also trace one block of the first launch of each kernel.
     """
 
-    def __init__(
-        self, texts: Iterable[str], step_budget: int | None = None, *, trace: bool = False
-    ) -> None:
+    def __init__(self, texts: Iterable[str], step_budget: int | None = None, *, trace: bool = False) -> None:
         self._engine = _engine_for(texts, step_budget)
         self._trace = trace
         self.launches: list[CountedLaunch] = []
@@ -101,9 +99,7 @@ class CountingEngine:
             trace = trace_block(loaded, self._engine.memory, entry, grid, block, params, shared_bytes)
         counters = self._engine.launch_params(loaded, entry, grid, block, params, shared_bytes)
         assert counters is not None  # noqa: S101 - both engines were made to count
-        self.launches.append(
-            CountedLaunch(entry, grid, block, shared_bytes, counters, loaded.module, trace)
-        )
+        self.launches.append(CountedLaunch(entry, grid, block, shared_bytes, counters, loaded.module, trace))
 
     def take_printed(self, loaded: Any) -> str:
         """What kernels have printed since the last call."""

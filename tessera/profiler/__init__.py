@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tessera.profiler.bench_export import export
     from tessera.profiler.bench_history import History, SavedRun
     from tessera.profiler.bench_result import BatchResult, BenchResult, Load, Peaks
+    from tessera.profiler.bench_serving import bench_server
     from tessera.profiler.check import Check
     from tessera.profiler.checks import diagnose
     from tessera.profiler.cost import Cost, program_cost
@@ -85,6 +86,7 @@ _HOMES: dict[str, str] = {
     "Work": "tessera.profiler.work",
     "advise": "tessera.profiler.advice",
     "advise_profile": "tessera.profiler.advice",
+    "bench_server": "tessera.profiler.bench_serving",
     "bench_target": "tessera.profiler.bench",
     "ceilings": "tessera.profiler.roof",
     "compare": "tessera.profiler.bench_compare",
@@ -145,6 +147,7 @@ __all__ = [
     "Work",
     "advise",
     "advise_profile",
+    "bench_server",
     "bench_target",
     "ceilings",
     "compare",

@@ -33,9 +33,9 @@ class Load:
     seconds: float
     """How long that was."""
     per_second: float
-    """Such answers a second: the median of stretches of equal length."""
+    """Such answers a second."""
     per_second_low: float | None
-    """Lower end of the 95 % interval of that median; None for fewer than 6 stretches."""
+    """Lower end of the 95 % interval of the median rate of equal stretches; None for fewer than 6."""
     per_second_high: float | None
     """Upper end of it."""
     p99_ms: float

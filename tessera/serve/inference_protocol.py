@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from tessera import __version__
+from tessera.program.datatypes import DATATYPES
 from tessera.program.errors import InputError
 from tessera.program.program import Port, Program
 from tessera.serve.answer import Answer
@@ -23,26 +24,6 @@ from tessera.serve.endpoints import Call, Routes
 from tessera.serve.inputs import Arrays, as_array, describe
 from tessera.serve.request import Request, RequestError
 from tessera.serve.service import Service
-
-DATATYPES: dict[str, str] = {
-    "f64": "FP64",
-    "f32": "FP32",
-    "tf32": "FP32",
-    "f16": "FP16",
-    "bf16": "BF16",
-    "f8e4m3": "FP8_E4M3",
-    "f8e5m2": "FP8_E5M2",
-    "i64": "INT64",
-    "i32": "INT32",
-    "i16": "INT16",
-    "i8": "INT8",
-    "u64": "UINT64",
-    "u32": "UINT32",
-    "u16": "UINT16",
-    "u8": "UINT8",
-    "bool": "BOOL",
-}
-"""The protocol's name of each dtype. It has none for fp8; those two are ours."""
 
 
 class TensorIn(msgspec.Struct, frozen=True):

@@ -45,6 +45,9 @@ def measured_data(measured: Measured) -> dict[str, Any]:
 def print_result(result: BenchResult) -> None:
     """One table, and what is to be known about it."""
     print(visible(f"{result.target} on {result.device} ({result.hardware}), {result.kind}"))
+    if any(row.load for row in result.batches):
+        _print_server(result)
+        return
     tables = [{**TIMES, **RATES}] if terminal_width() >= _WIDE else [TIMES, RATES]
     for table in tables:
         titles = ["Batch", *table]
@@ -57,6 +60,21 @@ def print_result(result: BenchResult) -> None:
         _say(text)
     for text in result.notes:
         note(text, "warning" if text.startswith("Outputs differ") else "note")
+
+
+def _print_server(result: BenchResult) -> None:
+    titles = ("Batch", *SERVER)
+    cells = {"Batch": _batch, **SERVER}
+    print_table(
+        [Column(title, right=True) for title in titles],
+        [[cells[title](result, row) for title in titles] for row in result.batches],
+    )
+    _say(
+        "latency of whole requests on kept connections, where each client waits for its answer; ±: half the "
+        "95 % interval of the median rate of 20 stretches"
+    )
+    for text in result.notes:
+        note(text, "warning" if "failed" in text else "note")
 
 
 def _say(text: str) -> None:
@@ -121,6 +139,28 @@ RATES: dict[str, Cell] = {
     "Roof": _share,
 }
 """By title, the cell of a row: how near it comes to what the device can do."""
+
+
+SERVER: dict[str, Cell] = {
+    "Clients": lambda _, row: number_text(row.load.concurrency if row.load else None),
+    "Req/s": lambda _, row: count_text(row.load.per_second) if row.load else "N/A",
+    "±": lambda _, row: _rate_interval(row),
+    "Median": TIMES["Median"],
+    "p5": TIMES["p5"],
+    "p95": TIMES["p95"],
+    "p99": lambda _, row: time_text(row.load.p99_ms if row.load else None),
+    "Failed": lambda _, row: f"{sum(row.load.failures.values()):,}" if row.load else "N/A",
+}
+"""By title, the cell of a row: what a server's clients met."""
+
+
+def _rate_interval(row: BatchResult) -> str:
+    """Half the 95 % interval of the requests a second, of their number."""
+    load = row.load
+    if load is None or load.per_second_low is None or load.per_second_high is None:
+        return "N/A"
+    half = (load.per_second_high - load.per_second_low) / 2 / load.per_second
+    return "over 100 %" if half > 1 else f"{100 * half:.2g} %"
 
 
 def _facts(result: BenchResult) -> list[str]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tessera.profiler.bench_result import BenchResult
 
 
+_RECENT = 100
+"""Saved runs that are looked through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What one call of `tessera bench` asks for."""
@@ -29,7 +33,12 @@ class Wanted:
     sizes: dict[str, int]
     program: str | None
     spec: tuple[str, ...]
-    baseline: str
+    baseline: str | None
+    """None: NumPy, for what has a graph."""
+    concurrency: tuple[int, ...] | None
+    """Numbers of clients, for servers."""
+    timeout: float
+    """Longest time to wait for a server's answer, in seconds."""
     name: str | None
     """What to save the run as."""
     keep: bool
@@ -85,6 +94,7 @@ def run_bench(wanted: Wanted) -> Measured:
     for path in wanted.exports:
         form_of(path)
     check_name(wanted.name)
+    _check_targets(wanted)
     history = open_history(wanted.database)
     before = None
     if wanted.against is not None:
@@ -118,34 +128,77 @@ def check_name(name: str | None) -> None:
 
 
 def target_label(target: str) -> str:
-    """What results call a target: the file's name, with what is in it."""
-    return Path(target).name
+    """What results call a target: the file's name, with what is in it, or the server's address."""
+    from tessera.profiler.bench_client import parse_address
+
+    return parse_address(target).origin if is_url(target) else Path(target).name
+
+
+def is_url(target: str) -> bool:
+    """Whether a target is the address of a server."""
+    return target.startswith(("http://", "https://"))
+
+
+def _check_targets(wanted: Wanted) -> None:
+    """Whether the options fit what is to be measured.
+
+    Raises:
+        UsageError: They do not.
+    """
+    servers = [target for target in wanted.targets if is_url(target)]
+    if servers and wanted.baseline not in (None, "none"):
+        raise UsageError(
+            f"--baseline {wanted.baseline}: {servers[0]} is a server, which has none",
+            hint="measure the package itself, or another server in a further TARGET",
+        )
+    if wanted.concurrency and not servers:
+        raise UsageError(
+            "--concurrency is for servers, and no TARGET is one", hint="tessera bench http://127.0.0.1:8080"
+        )
 
 
 def _results(wanted: Wanted) -> list[BenchResult]:
-    from tessera.profiler.bench import bench_target
-    from tessera.workbench.opening import benchable
     from tessera.workbench.output import progress
 
-    baseline = load_baseline(wanted.baseline)
+    baseline = load_baseline(wanted.baseline or "numpy")
     results = []
     with progress(len(wanted.targets)) as advance:
         for index, target in enumerate(wanted.targets):
             advance(index, f"measuring {target}")
-            results.append(
-                bench_target(
-                    benchable(target, wanted.device, wanted.spec),
-                    device=wanted.device,
-                    batch_sizes=wanted.batch,
-                    seconds=wanted.seconds,
-                    warmup_seconds=wanted.warmup,
-                    program=wanted.program,
-                    sizes=wanted.sizes,
-                    baseline=baseline,
-                    label=target_label(target),
-                )
-            )
+            results.append(_server(wanted, target) if is_url(target) else _local(wanted, target, baseline))
     return results
+
+
+def _server(wanted: Wanted, url: str) -> BenchResult:
+    from tessera.profiler.bench_serving import bench_server
+
+    return bench_server(
+        url,
+        model=wanted.program,
+        batch_sizes=wanted.batch,
+        concurrency=wanted.concurrency,
+        seconds=wanted.seconds,
+        warmup_seconds=wanted.warmup,
+        sizes=wanted.sizes,
+        timeout_s=wanted.timeout,
+    )
+
+
+def _local(wanted: Wanted, target: str, baseline: Baseline) -> BenchResult:
+    from tessera.profiler.bench import bench_target
+    from tessera.workbench.opening import benchable
+
+    return bench_target(
+        benchable(target, wanted.device, wanted.spec),
+        device=wanted.device,
+        batch_sizes=wanted.batch,
+        seconds=wanted.seconds,
+        warmup_seconds=wanted.warmup,
+        program=wanted.program,
+        sizes=wanted.sizes,
+        baseline=baseline,
+        label=target_label(target),
+    )
 
 
 def load_baseline(text: str) -> Baseline:
@@ -195,9 +248,20 @@ def _compared(
 ) -> Comparison:
     from tessera.profiler.bench_compare import compare
 
-    # Runs of one name are runs of the same code: how far apart they lie is noise.
-    earlier = history.runs(name=before.name, limit=20) if before.name else []
-    return compare(results, before, earlier=earlier, least_change=wanted.least_change / 100)
+    candidates = [before]
+    if wanted.against == "last":
+        # The newest that measured the same sizes, if the very newest did not.
+        labels = {target_label(target) for target in wanted.targets}
+        candidates = [r for r in history.runs(limit=_RECENT) if any(x.target in labels for x in r.results)]
+    problem: ConfigError | None = None
+    for candidate in candidates:
+        # Runs of one name are runs of the same code: how far apart they lie is noise.
+        earlier = history.runs(name=candidate.name, limit=_RECENT) if candidate.name else []
+        try:
+            return compare(results, candidate, earlier=earlier, least_change=wanted.least_change / 100)
+        except ConfigError as error:
+            problem = problem or error
+    raise problem or ConfigError("there is no saved run", hint="tessera bench --history")
 
 
 def _saved(wanted: Wanted, history: History, results: Sequence[BenchResult]) -> SavedRun | None:

@@ -227,6 +227,41 @@ def test_bench_compare_of_other_rows_shows_what_was_measured(tessera: Any) -> No
     assert "none of the rows" in said.err
 
 
+def test_bench_of_a_running_server(tessera: Any, project: Path) -> None:
+    from tessera.serve import ProductionServer
+
+    (project / "model.py").write_text(
+        'import tessera as ts\n\n\n@ts.jit\ndef double(x: ts.Tensor[ts.f32, "batch", 4]):\n    return x * 2\n'
+    )
+    assert tessera("package", "build", "model.py", "--arch", "cpu", "-o", "model.tsd").status == 0
+    with ProductionServer(project / "model.tsd", {"port": 0, "device": "reference"}) as server:
+        words = ("bench", server.url, "-c", "1", "-c", "2", "--seconds", "0.1", "--warmup", "0")
+        said = tessera(*words)
+        assert said.status == 0
+        assert all(len(line) <= 80 for line in said.out.splitlines())
+        assert "Clients" in said.out
+        assert "model double" in said.err
+        rows = tessera(*words, "--compare", "last", "--json").json["comparison"]["changes"]
+        assert [row["concurrency"] for row in rows] == [1, 2]
+        assert "server" in tessera("bench", "--history").out
+    said = tessera(*words)
+    assert said.status == 1
+    assert "connection refused" in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("http://127.0.0.1:1", "--baseline", "numpy"),
+        (LINEAR, "-c", "2"),
+    ],
+)
+def test_bench_options_that_do_not_fit_the_target_are_status_2(tessera: Any, words: tuple[str, ...]) -> None:
+    said = tessera("bench", *words)
+    assert said.status == 2
+    assert "server" in said.err
+
+
 def test_bench_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom tessera.workbench.cli import main\nmain(['bench', '--help'])\n"

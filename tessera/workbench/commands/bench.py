@@ -18,7 +18,9 @@ _SHOWN = 20
 def bench(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TARGET…", help="FILE:NAME or a package.", show_default=False),
+        typer.Argument(
+            metavar="TARGET…", help="FILE:NAME, a package, or the URL of a server.", show_default=False
+        ),
     ] = None,
     device: Device = "cpu",
     batch: Annotated[
@@ -34,9 +36,20 @@ def bench(
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     baseline: Annotated[
-        str,
-        typer.Option("--baseline", help="numpy, torch, cupy, onnxruntime, none, or FILE:NAME of a function."),
-    ] = "numpy",
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="NAME|FILE:NAME",
+            help="numpy (if not given), torch, cupy, onnxruntime, none, or a function.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        list[int] | None,
+        typer.Option("--concurrency", "-c", min=1, help="Clients of a server; may be repeated: 1, 4, 16."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="For an answer of a server.")
+    ] = 10.0,
     save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Give the run a name.")] = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Whether to save the run.")] = True,
     against: Annotated[
@@ -73,7 +86,8 @@ def bench(
     wanted = Wanted(
         targets=tuple(targets), device=device, batch=tuple(batch) if batch else None, seconds=seconds,
         warmup=warmup, sizes=parse_sizes(size or ()), program=program, spec=tuple(spec or ()),
-        baseline=baseline, name=save, keep=keep, against=against, least_change=least_change,
+        baseline=baseline, concurrency=tuple(concurrency) if concurrency else None, timeout=timeout,
+        name=save, keep=keep, against=against, least_change=least_change,
         database=database, exports=tuple(export or ()),
     )  # fmt: skip
     measured = run_bench(wanted)

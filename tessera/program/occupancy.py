@@ -19,6 +19,9 @@ from tessera.program.errors import OptionError
 _REGISTER_UNIT = 256
 _MAX_REGISTERS = 256
 _WARP = 32
+_CARVEOUTS_KB = (0, 8, 16, 32, 64, 100, 132, 164, 196, 228)
+"""Of the memory that L1 cache and shared memory divide, what may be shared: up to what there is."""
+_OLD_CARVEOUTS_KB = {(7, 0): (0, 8, 16, 32, 64, 96), (7, 2): (0, 8, 16, 32, 64, 96), (7, 5): (32, 64)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,38 +35,110 @@ class Occupancy:
     ratio: float
     """Resident warps over the most the multiprocessor holds, 0 to 1."""
     limiter: str
-    """What allows no more: `warps`, `blocks`, `registers`, `shared memory` or `block size`."""
+    """What allows no more: `warps`, `blocks`, `registers`, `shared memory`, `barriers` or `block size`."""
 
 
-def occupancy(arch: Architecture, *, threads: int, registers: int, shared_bytes: int) -> Occupancy:
+def occupancy(
+    arch: Architecture,
+    *,
+    threads: int,
+    registers: int,
+    shared_bytes: int,
+    barriers: int = 1,
+    carveout_percent: int | None = None,
+) -> Occupancy:
     """Occupancy of a kernel with `threads` per block, `registers` per thread and
     `shared_bytes` (static and dynamic) per block.
 
     A kernel that cannot be launched there has 0 blocks.
 
-    Raises:
-        OptionError: `threads` is not positive, or a size is negative.
+    Args:
+        arch: The architecture.
+        threads: Of a block.
+        registers: Of a thread.
+        shared_bytes: Of a block, static and dynamic.
+        barriers: Named barriers that a block uses.
+        carveout_percent: Part of the memory shared with the L1 cache that the kernel asks to have as shared
+            memory, 0 to 100; None for the most, which is what the driver chooses where nobody asks.
 
-    Source: NVIDIA's `cuda_occupancy.h`, with the largest shared-memory carve-out.
+    Raises:
+        OptionError: `threads` is not positive, a size is negative, or a percentage is none.
+
+    Source: NVIDIA's `cuda_occupancy.h`.
     """
-    if threads < 1 or registers < 0 or shared_bytes < 0:
-        raise OptionError(
-            f"occupancy of {threads} threads, {registers} registers, {shared_bytes} bytes of shared memory: "
-            "a block has at least 1 thread and no negative sizes"
-        )
-    sm = SM_LIMITS[arch.cc]
-    warps = -(-threads // _WARP)
-    max_warps = sm.threads // _WARP
-    limits = {
-        "block size": 0 if threads > MAX_BLOCK_THREADS else sm.threads,
-        "warps": max_warps // warps,
-        "blocks": sm.blocks,
-        "registers": _blocks_by_registers(registers, warps, sm.registers),
-        "shared memory": _blocks_by_shared(shared_bytes, arch),
-    }
+    limits = block_limits(
+        arch, threads=threads, registers=registers, shared_bytes=shared_bytes, barriers=barriers,
+        carveout_percent=carveout_percent,
+    )  # fmt: skip
+    warps, max_warps = -(-threads // _WARP), SM_LIMITS[arch.cc].threads // _WARP
     limiter = min(limits, key=lambda name: limits[name])
     blocks = limits[limiter]
     return Occupancy(blocks, blocks * warps, blocks * warps / max_warps, limiter)
+
+
+def block_limits(
+    arch: Architecture,
+    *,
+    threads: int,
+    registers: int,
+    shared_bytes: int,
+    barriers: int = 1,
+    carveout_percent: int | None = None,
+) -> dict[str, int]:
+    """Blocks that each resource of a multiprocessor allows, by the name it has as a limiter.
+
+    Takes what `occupancy` takes, and raises what it does.
+    """
+    if threads < 1 or registers < 0 or shared_bytes < 0 or barriers < 0:
+        raise OptionError(
+            f"occupancy of {threads} threads, {registers} registers, {shared_bytes} bytes of shared memory, "
+            f"{barriers} barriers: a block has at least 1 thread and no negative sizes"
+        )
+    if carveout_percent is not None and not 0 <= carveout_percent <= 100:
+        raise OptionError(
+            f"a carve-out of {carveout_percent} %: it is 0 to 100 % of a multiprocessor's memory"
+        )
+    sm = SM_LIMITS[arch.cc]
+    warps = -(-threads // _WARP)
+    limits = {
+        "block size": 0 if threads > MAX_BLOCK_THREADS else sm.threads,
+        "warps": sm.threads // _WARP // warps,
+        "blocks": sm.blocks,
+        "registers": _blocks_by_registers(registers, warps, sm.registers),
+        "shared memory": _blocks_by_shared(shared_bytes, arch, carveout_percent),
+    }
+    if arch.major >= 9 and barriers:
+        # The GeForce and RTX chips have one barrier for each block, the large ones two.
+        limits["barriers"] = sm.blocks * (1 if arch.major == 12 else 2) // barriers
+    return limits
+
+
+def best_block_size(
+    arch: Architecture, *, registers: int, shared_bytes: int, max_threads: int = MAX_BLOCK_THREADS
+) -> int:
+    """The largest block size with which most threads are resident; 0 where no block fits.
+
+    Args:
+        arch: The architecture.
+        registers: Of a thread.
+        shared_bytes: Of a block, whatever its size.
+        max_threads: Launch bound: the most threads that the kernel was compiled for.
+
+    Raises:
+        OptionError: A bound that is not positive, or a negative size.
+
+    Source: `cudaOccMaxPotentialOccupancyBlockSize` of NVIDIA's `cuda_occupancy.h`.
+    """
+    if max_threads < 1:
+        raise OptionError(f"a launch bound of {max_threads} threads: a block has at least 1")
+    bound = min(max_threads, MAX_BLOCK_THREADS)
+    best = most = 0
+    for aligned in range(-(-bound // _WARP) * _WARP, 0, -_WARP):
+        threads = min(bound, aligned)
+        held = occupancy(arch, threads=threads, registers=registers, shared_bytes=shared_bytes)
+        if held.blocks * threads > most:
+            best, most = threads, held.blocks * threads
+    return best
 
 
 def limiter_of(resources: Resources | None, target: str) -> str | None:
@@ -101,10 +176,22 @@ def _blocks_by_registers(registers: int, warps: int, available: int) -> int:
     return (available // 4 // per_warp) * 4 // warps
 
 
-def _blocks_by_shared(shared_bytes: int, arch: Architecture) -> int:
+def _blocks_by_shared(shared_bytes: int, arch: Architecture, carveout_percent: int | None) -> int:
     sm = SM_LIMITS[arch.cc]
     if shared_bytes > sm.shared_optin_bytes:
         return 0
     unit = sm.shared_granularity_bytes
     per_block = -(-(shared_bytes + sm.shared_reserved_bytes) // unit) * unit
-    return sm.shared_bytes // per_block if per_block else sm.blocks
+    percent = 100 if carveout_percent is None else carveout_percent
+    pool = _carveout(sm.shared_bytes * percent // 100, arch)
+    if pool < per_block:
+        # What is asked for is a preference: one block always gets what it needs.
+        pool = _carveout(per_block, arch)
+    return pool // per_block if per_block else sm.blocks
+
+
+def _carveout(wanted: int, arch: Architecture) -> int:
+    """Bytes of shared memory that a multiprocessor is set up with where so many are wanted."""
+    steps = (kb << 10 for kb in _OLD_CARVEOUTS_KB.get(arch.cc, _CARVEOUTS_KB))
+    most = SM_LIMITS[arch.cc].shared_bytes
+    return next((step for step in steps if wanted <= step <= most), most)

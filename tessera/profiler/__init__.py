@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tessera.profiler.live.recording import Recording
     from tessera.profiler.live.sampler import Sampler
     from tessera.profiler.ncu import NcuProfile, profile_ncu
+    from tessera.profiler.occupancy_tables import Needs, WhatIf, what_if
     from tessera.profiler.prediction import Prediction, predict
     from tessera.profiler.report import write_report
     from tessera.profiler.report_data import ReportData
@@ -67,6 +68,7 @@ _HOMES: dict[str, str] = {
     "History": "tessera.profiler.bench_history",
     "Load": "tessera.profiler.bench_result",
     "NcuProfile": "tessera.profiler.ncu",
+    "Needs": "tessera.profiler.occupancy_tables",
     "Occupancy": "tessera.program.occupancy",
     "Peaks": "tessera.profiler.bench_result",
     "Player": "tessera.profiler.live.player",
@@ -83,6 +85,7 @@ _HOMES: dict[str, str] = {
     "Timeline": "tessera.runtime.timeline",
     "Timing": "tessera.profiler.timing",
     "Trace": "tessera.profiler.trace",
+    "WhatIf": "tessera.profiler.occupancy_tables",
     "Work": "tessera.profiler.work",
     "advise": "tessera.profiler.advice",
     "advise_profile": "tessera.profiler.advice",
@@ -108,6 +111,7 @@ _HOMES: dict[str, str] = {
     "report_from_package": "tessera.profiler.report_source",
     "roofline": "tessera.profiler.roof",
     "roofline_chart": "tessera.profiler.roof",
+    "what_if": "tessera.profiler.occupancy_tables",
     "write_report": "tessera.profiler.report",
 }
 
@@ -128,6 +132,7 @@ __all__ = [
     "History",
     "Load",
     "NcuProfile",
+    "Needs",
     "Occupancy",
     "Peaks",
     "Player",
@@ -144,6 +149,7 @@ __all__ = [
     "Timeline",
     "Timing",
     "Trace",
+    "WhatIf",
     "Work",
     "advise",
     "advise_profile",
@@ -169,6 +175,7 @@ __all__ = [
     "report_from_package",
     "roofline",
     "roofline_chart",
+    "what_if",
     "write_report",
 ]
 

@@ -15,6 +15,8 @@ LAUNCH_S = LAUNCH_MS / 1e3
 """Of one kernel, even if it does nothing: an assumption."""
 HINDERED = 1.5
 """Times slower than at full rate from which too few blocks or warps are what limits."""
+NOTICED = 1.1
+"""Times slower than at full rate from which that is said."""
 UNCACHED = 2.0
 """Sectors touched over bytes needed from which the pattern of accesses is worth a word."""
 
@@ -111,8 +113,11 @@ class _Limits:
     @property
     def under_way_bytes(self) -> float | None:
         """Bytes that the resident warps have asked for at once; None where that is not known."""
-        warps, each = self.warps, self.work.request_bytes
-        return None if warps is None or not each else warps * LOADS_UNDER_WAY * each
+        work, warps = self.work, self.warps
+        if warps is None or not work.request_bytes or not work.threads:
+            return None
+        blocks = warps / -(-work.threads // 32)
+        return max(warps * LOADS_UNDER_WAY * work.request_bytes, blocks * (work.ring_bytes or 0.0))
 
     @property
     def needed_bytes(self) -> float:
@@ -166,7 +171,7 @@ def _latency(limits: _Limits) -> tuple[str, str]:
     work, sheet = limits.work, limits.sheet
     slowest = max(limits.hindered, key=lambda name: limits.hindered[name])
     times = f"{time_text(limits.body_s)} instead of {time_text(max(limits.full.values()))}"
-    if slowest != "DRAM" or limits.busy < 1:
+    if slowest != "DRAM" or limits.busy < limits.fed:
         blocks = work.blocks or 0
         idle = sheet.multiprocessors - min(blocks, sheet.multiprocessors)
         return (
@@ -196,6 +201,8 @@ def _memory(limits: _Limits) -> tuple[str, str]:
         f"memory-bound ({level}): {bytes_text(moved)} take {time_text(limits.full[level])} at "
         f"{rates[level]:.3g} TB/s{_arithmetic_text(limits)}"
     )
+    if limits.body_s > NOTICED * limits.full[level]:
+        verdict += f"; with the warps that it has {time_text(limits.body_s)}"
     return verdict, _memory_remedy(limits, level)
 
 
@@ -222,7 +229,7 @@ def _arithmetic_text(limits: _Limits) -> str:
     text = f", {pipe} {time_text(limits.full[pipe])}"
     if limits.work.bytes:
         ridge = rate / limits.sheet.memory_tb_s
-        text += f"; {count / limits.work.bytes:.3g} operations per byte, the ridge is at {ridge:.3g}"
+        text += f"; {ratio_text(count / limits.work.bytes)} operations per byte, the ridge is at {ridge:.3g}"
     return text
 
 
@@ -235,9 +242,8 @@ def _compute(limits: _Limits) -> tuple[str, str]:
         f"{rate:.4g} {'TOP/s' if pipe == 'i8 tensor' else 'TFLOP/s'}, DRAM {time_text(limits.full['DRAM'])}"
     )
     if work.bytes:
-        verdict += (
-            f"; {count / work.bytes:.3g} operations per byte, the ridge is at {rate / sheet.memory_tb_s:.3g}"
-        )
+        verdict += f"; {ratio_text(count / work.bytes)} operations per byte"
+        verdict += f", the ridge is at {rate / sheet.memory_tb_s:.3g}"
     worst = work.worst_bytes / (sheet.memory_tb_s * 1e12)
     if worst > limits.full[pipe]:
         verdict += f"; if caches kept nothing, memory would take {time_text(worst)}"
@@ -252,7 +258,10 @@ def _compute_remedy(sheet: Datasheet, pipe: str) -> str:
     best = [name for name, rate in faster.items() if rate is not None and rate > here * 1.1]
     if pipe == "f32" and best:
         rate = faster[best[0]] or here
-        return f"products of matrices on tensor cores ({best[0]}: {rate / here:.2g} times the rate)"
+        return (
+            f"if these are products of matrices, tensor cores ({best[0]}: {rate / here:.2g} times the rate); "
+            "else fewer operations"
+        )
     smaller = [name for name in best if name in ("f8", "i8")]
     if smaller and pipe != f"{smaller[-1]} tensor":
         rate = faster[smaller[0]] or here
@@ -265,6 +274,11 @@ _WORDS = {"launch": _launch, "latency": _latency, "memory": _memory, "compute": 
 
 def _plural(count: int, word: str) -> str:
     return word if count == 1 else f"{word}s"
+
+
+def ratio_text(value: float) -> str:
+    """`0.125`, `1,365`."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def time_text(seconds: float) -> str:

@@ -16,7 +16,7 @@ from tessera.program.program import BoxMap, Launch, Plan, Pointer, Port, Program
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters
-    from tessera.profiler.emulated import EmulatedProfile, KernelProfile
+    from tessera.profiler.emulated import EmulatedProfile, KernelProfile, StaticOccupancy
 
 WAVEFRONT_BYTES = 128
 """What shared memory of a multiprocessor moves in a clock."""
@@ -46,6 +46,8 @@ class Work:
     """That shared memory moves: wavefronts of 128 bytes."""
     request_bytes: float | None = None
     """That one request of a warp to global memory moves, on average."""
+    ring_bytes: float | None = None
+    """Shared memory of a block that asynchronous copies fill ahead; None where there are none."""
     resident: Occupancy | None = None
     """On a multiprocessor of the GPU in question."""
     measured_ms: float | None = None
@@ -77,6 +79,9 @@ def _kernel_work(
     counters = kernel.counters
     least, worst = _moved(counters, touched, len(kernel.launches))
     device = counters.memory("global")
+    held = _resident(profile, kernel.kernel, capability)
+    copies = any(i.mnemonic.startswith("cp.async") for i in counters.instructions)
+    known = device.requests and not _uncounted(counters)
     return Work(
         name=kernel.kernel,
         operations=tuple(sorted(operations(counters).items())),
@@ -87,13 +92,14 @@ def _kernel_work(
         blocks=round(counters.blocks / max(len(kernel.launches), 1)),
         threads=max((x * y * z for x, y, z in (each.block for each in kernel.launches)), default=None),
         shared_bytes=counters.memory("shared").passes * WAVEFRONT_BYTES,
-        request_bytes=device.moved_bytes / device.requests if device.requests else None,
-        resident=_resident(profile, kernel.kernel, capability),
+        request_bytes=device.moved_bytes / device.requests if known else None,
+        ring_bytes=held.shared_bytes if held and copies else None,
+        resident=held.occupancy if held else None,
     )
 
 
-def _resident(profile: EmulatedProfile, kernel: str, capability: tuple[int, int]) -> Occupancy | None:
-    own = {o.target: o.occupancy for o in profile.occupancy if o.kernel == kernel}
+def _resident(profile: EmulatedProfile, kernel: str, capability: tuple[int, int]) -> StaticOccupancy | None:
+    own = {o.target: o for o in profile.occupancy if o.kernel == kernel}
     match = best_match(own, capability)
     return own[match] if match else None
 
@@ -102,7 +108,7 @@ def _moved(counters: Counters, touched: tuple[float, float], launches: int) -> t
     """Bytes to and from memory: at the least, and of every sector."""
     read, written = (each * launches for each in touched)
     worst = float(counters.moved_bytes)
-    if any(i.mnemonic.startswith(_UNCOUNTED) for i in counters.instructions):
+    if _uncounted(counters):
         # Their sectors are not counted: what the arguments hold is all that is known.
         return read + written, max(read + written, worst)
     device = counters.memory("global")
@@ -110,6 +116,11 @@ def _moved(counters: Counters, touched: tuple[float, float], launches: int) -> t
     stored = counters.memory("global", "st").moved_bytes
     # Atomics read and write; what is never touched is never moved.
     return min(read, device.moved_bytes - stored) + min(written, device.moved_bytes - loaded), worst
+
+
+def _uncounted(counters: Counters) -> bool:
+    """Whether a kernel moves what the emulator does not count."""
+    return any(i.mnemonic.startswith(_UNCOUNTED) for i in counters.instructions)
 
 
 _UNCOUNTED = ("cp.async.bulk", "cp.reduce.async.bulk", "st.async")

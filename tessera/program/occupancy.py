@@ -22,6 +22,8 @@ _WARP = 32
 _CARVEOUTS_KB = (0, 8, 16, 32, 64, 100, 132, 164, 196, 228)
 """Of the memory that L1 cache and shared memory divide, what may be shared: up to what there is."""
 _OLD_CARVEOUTS_KB = {(7, 0): (0, 8, 16, 32, 64, 96), (7, 2): (0, 8, 16, 32, 64, 96), (7, 5): (32, 64)}
+_ONE_BARRIER = frozenset({(10, 1), (12, 0), (12, 1)})
+"""Multiprocessors with one barrier for each block that they hold; others, from Hopper on, have two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,7 @@ def block_limits(
         "shared memory": _blocks_by_shared(shared_bytes, arch, carveout_percent),
     }
     if arch.major >= 9 and barriers:
-        # The GeForce and RTX chips have one barrier for each block, the large ones two.
-        limits["barriers"] = sm.blocks * (1 if arch.major == 12 else 2) // barriers
+        limits["barriers"] = sm.blocks * (1 if arch.cc in _ONE_BARRIER else 2) // barriers
     return limits
 
 

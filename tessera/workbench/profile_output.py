@@ -13,17 +13,39 @@ if TYPE_CHECKING:
     from tessera.workbench.profiling import Counted, Form, Timed
 
 
-def show_counted(results: Sequence[Counted], form: Form, seed: int) -> None:
-    """Programs that were counted in the emulator."""
+def show_counted(results: Sequence[Counted], form: Form, seed: int, gpus: Sequence[str] = ()) -> None:
+    """Programs that were counted in the emulator, under the rooflines of GPU models.
+
+    Args:
+        results: What was counted.
+        form: Tables, CSV or JSON.
+        seed: Of inputs drawn at random.
+        gpus: Names of models; none for one of the counted architecture.
+    """
     from tessera.workbench.profile_tables import print_counted
+    from tessera.workbench.roofline_tables import (
+        charts,
+        charts_data,
+        default_gpus,
+        print_charts,
+        with_predictions,
+    )
 
     if form == "csv":
         profile_data.write_lines(results)
     elif form == "json":
-        emit({"programs": [profile_data.counted_data(result) for result in results]})
+        programs = [
+            {
+                **profile_data.counted_data(result),
+                "roofline": charts_data(charts(result, gpus or default_gpus(result))),
+            }
+            for result in results
+        ]
+        emit({"programs": programs})
     else:
         for result in results:
-            print_counted(result, seed)
+            print_counted(with_predictions(result, gpus), seed)
+            print_charts(charts(result, gpus or default_gpus(result)), whole=bool(gpus))
 
 
 def show_timed(timed: Timed, found: NcuProfile | None, form: Form, seed: int) -> None:

@@ -259,6 +259,7 @@ def check_options(device: str, emulated: Mapping[str, object], measured: Mapping
     reasons = {
         "--steps": "does not count them",
         "--arch": "runs code for what it is",
+        "--gpu": "measures, and judges nothing by datasheets",
         "--ncu": "has no hardware counters",
         "--nvtx": "has no launches to mark",
     }

@@ -167,7 +167,7 @@ def test_a_large_product_is_bound_by_tensor_cores() -> None:
     assert "8-bit operands (f8, i8): 2 times the rate" in point.remedy
     assert point.attainable == 989
     assert judge(replace(work, operations=(("f32", 2.0 * n**3),)), "H200").remedy.startswith(
-        "products of matrices on tensor cores (tf32"
+        "if these are products of matrices, tensor cores (tf32"
     )
 
 

@@ -34,18 +34,34 @@ def inspect(
         bool,
         typer.Option("--plan", help="Show what is launched, step by step, and where memory lies."),
     ] = False,
+    occupancy: Annotated[
+        bool,
+        typer.Option(
+            "--occupancy", help="Show resident blocks, what limits them, and what other sizes would give."
+        ),
+    ] = False,
+    kernel: Annotated[
+        str | None,
+        typer.Option("--kernel", help="With --occupancy: only kernels with this in their names."),
+    ] = None,
     arch: Arch = None,
     spec: Spec = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a source file or a package holds."""
     from tessera.workbench.compilation import stage_ending
+    from tessera.workbench.failure import UsageError
     from tessera.workbench.output import emit
     from tessera.workbench.source import is_package, load_entries
 
     if stage_ending(target):
         _stage(target, arch, sass=sass, ptx=ptx, as_json=as_json)
         return
+    if occupancy:
+        _occupancy(target, arch, spec, kernel, as_json=as_json, alone=not (ptx or sass or plan or graph))
+        return
+    if kernel is not None:
+        raise UsageError("--kernel chooses what --occupancy shows", hint="add --occupancy")
     if not (is_package(target) or ptx or sass or plan or graph):
         entries = load_entries(target)
         if as_json:
@@ -61,6 +77,24 @@ def inspect(
         _print(contents, ptx=ptx, graph=graph, plan=plan, target=target)
     if sass:
         _print_sass(contents, target)
+
+
+def _occupancy(
+    target: str, arch: list[str] | None, spec: list[str] | None, kernel: str | None, *,
+    as_json: bool, alone: bool,
+) -> None:  # fmt: skip
+    """Resident blocks of every kernel and architecture, and what would change them."""
+    from tessera.workbench.failure import UsageError
+    from tessera.workbench.occupancy_tables import occupancy_data, print_what_ifs, what_ifs
+    from tessera.workbench.output import emit
+
+    if not alone:
+        raise UsageError("--occupancy has a page of its own", hint="give the others in another call")
+    tables = what_ifs(_contents(target, arch, spec, lineinfo=False), kernel)
+    if as_json:
+        emit(occupancy_data(tables))
+    else:
+        print_what_ifs(tables, target)
 
 
 def _stage(target: str, arch: list[str] | None, *, sass: bool, ptx: bool, as_json: bool) -> None:

@@ -50,6 +50,10 @@ def profile(
     nvtx: Annotated[
         bool, typer.Option("--nvtx", help="Mark launches by NVTX ranges, for Nsight Systems (cuda).")
     ] = False,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", metavar="NAME", help="Roofline of a GPU model, such as H200; may be repeated."),
+    ] = None,
     program: Annotated[str | None, typer.Option("--program", help="Which program of a package.")] = None,
     spec: Spec = None,
     as_csv: Annotated[
@@ -68,6 +72,7 @@ def profile(
     from tessera.workbench.profile_ncu import count_with_ncu
     from tessera.workbench.profile_output import show_counted, show_timed
     from tessera.workbench.profiling import check_files, check_options, one_form, time_program
+    from tessera.workbench.roofline_tables import named_gpus
     from tessera.workbench.specs import parse_sizes
 
     form = one_form(as_json, as_csv)
@@ -76,7 +81,8 @@ def profile(
         return
     if target is None:
         raise UsageError("Missing argument 'FILE[:NAME]|PKG'", hint="tessera profile kernels.py:saxpy")
-    check_options(device, {"--steps": steps, "--arch": arch}, {"--ncu": ncu, "--nvtx": nvtx})
+    check_options(device, {"--steps": steps, "--arch": arch, "--gpu": gpu}, {"--ncu": ncu, "--nvtx": nvtx})
+    gpus = named_gpus(gpu or (), form)
     check_files({"--flame": flame, "--trace": trace})
     sizes, phases = parse_sizes(size or ()), Phases()
     if device == "emulator":
@@ -85,7 +91,7 @@ def profile(
             profile_flame.write_counted(flame, results)
         if trace is not None:
             profile_trace.write_counted(trace, results, phases)
-        show_counted(results, form, seed)
+        show_counted(results, form, seed, gpus)
         return
     with nvtx_ranges() if nvtx else nullcontext():
         timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat, phases)

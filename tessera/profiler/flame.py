@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tessera.emulator.counters import InstructionCounts
     from tessera.profiler.emulated import KernelProfile
-    from tessera.profiler.ncu_csv import NcuLine
+    from tessera.profiler.ncu_source import NcuLine
 
 NO_LINE = "no line known"
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera.profiler.check_health import COUNTERS_FIX
-from tessera.profiler.ncu_csv import NcuLaunch, NcuLine, read_launches, read_lines
+from tessera.profiler.ncu_csv import NcuLaunch, read_launches
 from tessera.profiler.ncu_launch import PREFIX
+from tessera.profiler.ncu_source import Lines, NcuInstruction, NcuLine, lines_of, located, read_instructions
 from tessera.program.errors import DeviceError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -77,10 +78,15 @@ class NcuProfile:
     """Of Nsight Compute."""
     launches: tuple[NcuLaunch, ...]
     """In order."""
-    lines: tuple[NcuLine, ...]
+    instructions: tuple[NcuInstruction, ...]
     """Empty where it has no source page."""
     unknown: tuple[str, ...] = ()
     """What was asked for and this version or GPU does not know."""
+
+    @property
+    def lines(self) -> tuple[NcuLine, ...]:
+        """By source line, where the code has lines."""
+        return tuple(lines_of(self.instructions))
 
 
 @dataclass(slots=True)
@@ -167,10 +173,11 @@ def profile_ncu(
         unknown = _collect(call, timeout_s)
         page = [called, "--import", str(call.report), "--csv", "--print-units", "base"]
         launches = read_launches(_run([*page, "--page", "raw"], timeout_s)[1])
-        lines = _lines(page, timeout_s) if call.section else []
+        tables = _tables(package, program, launches) if call.section else {}
+        instructions = _instructions(page, tables, timeout_s) if call.section else []
     if not launches:
         raise DeviceError("ncu saw no kernel of the program", hint="tessera run PKG --device cuda:0")
-    return NcuProfile(version, tuple(launches), tuple(lines), tuple(unknown))
+    return NcuProfile(version, tuple(launches), tuple(instructions), tuple(unknown))
 
 
 def _collect(call: _Call, timeout_s: float) -> list[str]:
@@ -201,13 +208,24 @@ def _collect(call: _Call, timeout_s: float) -> list[str]:
     )
 
 
-def _lines(page: Sequence[str], timeout_s: float) -> list[NcuLine]:
-    for view in (["--print-source", "cuda,sass"], []):
+def _tables(package: Path, program: str, launches: Sequence[NcuLaunch]) -> Mapping[str, Lines]:
+    from tessera.profiler.ncu_lines import line_tables
+
+    kernels = [launch.kernel for launch in launches]
+    return line_tables(package, program, kernels, launches[0].cc) if launches else {}
+
+
+def _instructions(page: Sequence[str], tables: Mapping[str, Lines], timeout_s: float) -> list[NcuInstruction]:
+    """Instructions with the lines that their code names; else with those that ncu finds."""
+    listing: list[NcuInstruction] = []
+    # Machine code is what older versions show unasked.
+    for view in ([], ["--print-source", "cuda,sass"]):
         status, out, _ = _run([*page, "--page", "source", *view], timeout_s)
-        found = read_lines(out) if status == 0 else []
-        if found:
+        found = located(read_instructions(out), tables) if status == 0 else []
+        if any(each.line for each in found):
             return found
-    return []
+        listing = listing or found
+    return listing
 
 
 def _version(ncu: str, timeout_s: float) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tessera.emulator.counters import Counters, LineCounts, Sums
     from tessera.profiler.device_times import DeviceTimes
     from tessera.profiler.emulated import KernelProfile
+    from tessera.profiler.rules import Advice
+    from tessera.profiler.source_lines import SourceFiles
     from tessera.workbench.profiling import Counted, Timed
 
 SPACES = ("global", "shared", "local")
@@ -32,12 +34,7 @@ def counted_data(result: Counted) -> dict[str, Any]:
         "drawn": list(result.inputs.drawn),
         "sizes": result.sizes,
         "kernels": [_kernel_data(kernel, result) for kernel in profile.kernels],
-        "advice": [
-            {"kind": a.kind, "kernel": a.kernel, "file": result.files.path(a.file), "line": a.line,
-             "what": a.what, "remedy": a.remedy, "gain": a.gain, "resource": a.resource, "cost": a.cost,
-             "label": a.label, "source": asdict(a.source)}
-            for a in result.advice
-        ],
+        "advice": advice_data(result.advice, result.files),
         "occupancy": [asdict(each) for each in profile.occupancy],
         "predicted": [
             {"gpu": p.gpu, "label": "predicted from the datasheet", "arithmetic_ms": p.arithmetic_ms,
@@ -45,6 +42,16 @@ def counted_data(result: Counted) -> dict[str, Any]:
             for p in result.predictions
         ],
     }  # fmt: skip
+
+
+def advice_data(found: Sequence[Advice], files: SourceFiles) -> list[dict[str, Any]]:
+    """What rules found."""
+    return [
+        {"kind": a.kind, "kernel": a.kernel, "file": files.path(a.file), "line": a.line, "what": a.what,
+         "remedy": a.remedy, "gain": a.gain, "resource": a.resource, "cost": a.cost, "label": a.label,
+         "source": asdict(a.source)}
+        for a in found
+    ]  # fmt: skip
 
 
 def _kernel_data(kernel: KernelProfile, result: Counted) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tessera.workbench.failure import short_path
 from tessera.workbench.output import Column, note, print_table, terminal_width
 
 if TYPE_CHECKING:
-    from tessera.profiler.ncu import NcuProfile
+    from tessera.workbench.profile_ncu import HardwareCounts
     from tessera.workbench.profiling import Counted, Timed
 
 SMALLEST = 0.005
@@ -73,16 +73,16 @@ def write_counted(path: Path, results: Sequence[Counted]) -> None:
     )
 
 
-def write_measured(path: Path, timed: Timed, counters: NcuProfile | None) -> None:
+def write_measured(path: Path, timed: Timed, counters: HardwareCounts | None) -> None:
     """Folded stacks of a measured program: Nsight Compute's samples by line, else nanoseconds by kernel.
 
     Raises:
         PackageError: The file cannot be written.
     """
-    stacks = [] if counters is None else ncu_stacks(counters.lines)[0]
+    stacks = [] if counters is None else ncu_stacks(counters.profile.lines)[0]
     if not stacks:
         stacks = [Stack((Site(s.name),), s.total_ms * 1e6) for s in timed.profile.steps]
-    files = SourceFiles()
+    files = SourceFiles() if counters is None else counters.files
     _write(path, folded([_named(stack, files) for stack in stacks], timed.program.name))
 
 

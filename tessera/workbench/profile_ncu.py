@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.profiler.ncu_rules import LABEL, advise_measured
+from tessera.profiler.source_lines import SourceFiles
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import TesseraError
 from tessera.workbench.failure import visible
 from tessera.workbench.output import Column, note, print_table
+from tessera.workbench.profile_data import advice_data
 from tessera.workbench.profile_flame import print_flame
-from tessera.workbench.profile_tables import milliseconds, print_wrapped, short
+from tessera.workbench.profile_tables import milliseconds, print_advice, print_wrapped, short
 
 if TYPE_CHECKING:
     from tessera.profiler.ncu import NcuProfile
     from tessera.profiler.ncu_csv import NcuLaunch
-    from tessera.profiler.source_lines import SourceFiles
+    from tessera.profiler.ncu_source import NcuLine
+    from tessera.profiler.rules import Advice
     from tessera.workbench.profiling import Timed
 
-LABEL = "counted by Nsight Compute"
 STALLS = 4
 """Reasons that are named for each kernel."""
 
 
+@dataclass(frozen=True, slots=True)
+class HardwareCounts:
+    """What Nsight Compute counted, and what it says of the source."""
+
+    profile: NcuProfile
+    files: SourceFiles
+    advice: tuple[Advice, ...]
+    """Of all kernels, the costliest first."""
+
+
 def count_with_ncu(
     target: str, device: str, spec: Sequence[str] | None, timed: Timed, wanted: bool | None
-) -> NcuProfile | None:
+) -> HardwareCounts | None:
     """The counters, where they are wanted: without a word for or against them, where there is an ncu.
 
     Raises:
@@ -40,8 +53,10 @@ def count_with_ncu(
         return None
     try:
         with tempfile.TemporaryDirectory(prefix="tessera-profile-") as folder:
-            package = _package(target, device, spec, Path(folder))
-            return profile_ncu(package, timed.program.name, timed.inputs.values, device)
+            package, files = _package(target, device, spec, Path(folder))
+            found = profile_ncu(package, timed.program.name, timed.inputs.values, device)
+            label = f"{LABEL} on {timed.description}"
+            return HardwareCounts(found, files, advise_measured(found.instructions, files, label))
     except TesseraError as error:
         if wanted:
             raise
@@ -49,23 +64,29 @@ def count_with_ncu(
         return None
 
 
-def _package(target: str, device: str, spec: Sequence[str] | None, folder: Path) -> Path:
-    """A package of the target, with source lines where it is compiled here."""
+def _package(target: str, device: str, spec: Sequence[str] | None, folder: Path) -> tuple[Path, SourceFiles]:
+    """A package of the target, with source lines where it is compiled here, and where the source is."""
     from tessera.runtime import parse_device
+    from tessera.workbench.checking import path_of
     from tessera.workbench.compilation import compile_request, make_request
     from tessera.workbench.opening import arch_for, package_path
     from tessera.workbench.source import is_package
 
     if is_package(target):
-        return package_path(target)
+        return package_path(target), SourceFiles()
     name = parse_device(device)
     request = make_request(target, [arch_for(name.kind, name.index)], spec, lineinfo=True)
-    return Path(compile_request(request, single=True).kernels[0].save(folder / "profiled.tsc"))
+    compiled = compile_request(request, single=True)
+    entry = compiled.entries[0]
+    package = Path(compiled.kernels[0].save(folder / "profiled.tsc"))
+    return package, SourceFiles(lambda name: path_of(name, entry, target))
 
 
-def print_counters(found: NcuProfile, files: SourceFiles) -> None:
-    """Counters of each launch, where the samples are by line, and what warps waited for."""
+def print_counters(counts: HardwareCounts) -> None:
+    """Counters of each launch, what stands out, where the samples are by line, what warps waited for."""
     from tessera.profiler.flame import ncu_stacks
+
+    found, lines = counts.profile, counts.profile.lines
 
     print(visible(f"\n{LABEL} {found.version}, clocks as they are, one execution"))
     rows = [
@@ -74,43 +95,56 @@ def print_counters(found: NcuProfile, files: SourceFiles) -> None:
     ]
     columns = [Column("Launch", right=True), Column("Kernel"), *(Column(t, right=True) for t, _ in COLUMNS)]
     print_table(columns, rows)
-    if found.lines:
-        stacks, weight = ncu_stacks(found.lines)
-        print_flame(stacks, weight, files)
-        _print_stalls(found)
+    if lines:
+        # Where a version lacks columns, nothing found does not mean that nothing is there.
+        if counts.advice:
+            print_advice(counts.advice, counts.files, several=len({line.kernel for line in lines}) > 1)
+            print()
+        stacks, weight = ncu_stacks(lines)
+        print_flame(stacks, weight, counts.files)
+        _print_stalls(lines)
     else:
         print_wrapped("", "no figures by line: this version of ncu has no source page, or the code no lines")
     if found.unknown:
         print_wrapped("", f"not known to this version or GPU: {', '.join(found.unknown)}")
 
 
-def _print_stalls(found: NcuProfile) -> None:
+def _print_stalls(lines: Sequence[NcuLine]) -> None:
     """What the warps of each kernel waited for, by samples."""
-    for kernel in dict.fromkeys(line.kernel for line in found.lines):
+    for kernel in dict.fromkeys(line.kernel for line in lines):
         sums: dict[str, float] = {}
-        for line in found.lines:
+        for line in lines:
             for reason, samples in line.stalls.items() if line.kernel == kernel else ():
                 sums[reason] = sums.get(reason, 0.0) + samples
-        whole = sum(line.samples for line in found.lines if line.kernel == kernel)
+        whole = sum(line.samples for line in lines if line.kernel == kernel)
         worst = sorted(sums.items(), key=lambda item: -item[1])[:STALLS]
         if whole and worst:
             said = ", ".join(f"{reason} {100 * samples / whole:.0f} %" for reason, samples in worst)
             print_wrapped("", f"{kernel}: of {short(whole)} samples warps waited for {said}")
 
 
-def counters_data(found: NcuProfile | None) -> dict[str, Any] | None:
+def counters_data(counts: HardwareCounts | None) -> dict[str, Any] | None:
     """What was counted, for `--json`."""
-    if found is None:
+    if counts is None:
         return None
+    found, files = counts.profile, counts.files
     return {
         "label": LABEL,
         "version": found.version,
         "unknown": list(found.unknown),
         "launches": [asdict(launch) for launch in found.launches],
         "lines": [
-            {**asdict(line), "samples": line.samples, "executed": line.executed, "stalls": dict(line.stalls)}
+            {
+                **asdict(line),
+                "file": files.path(line.file),
+                "source": files.line(line.file, line.line) or line.source,
+                "samples": line.samples,
+                "executed": line.executed,
+                "stalls": dict(line.stalls),
+            }
             for line in found.lines
         ],
+        "advice": advice_data(counts.advice, files),
     }
 
 

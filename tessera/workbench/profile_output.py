@@ -9,7 +9,7 @@ from tessera.workbench import profile_data
 from tessera.workbench.output import emit
 
 if TYPE_CHECKING:
-    from tessera.profiler.ncu import NcuProfile
+    from tessera.workbench.profile_ncu import HardwareCounts
     from tessera.workbench.profiling import Counted, Form, Timed
 
 
@@ -48,9 +48,8 @@ def show_counted(results: Sequence[Counted], form: Form, seed: int, gpus: Sequen
             print_charts(charts(result, gpus or default_gpus(result)), whole=bool(gpus))
 
 
-def show_timed(timed: Timed, found: NcuProfile | None, form: Form, seed: int) -> None:
+def show_timed(timed: Timed, found: HardwareCounts | None, form: Form, seed: int) -> None:
     """A program that was measured, with what Nsight Compute counted."""
-    from tessera.profiler.source_lines import SourceFiles
     from tessera.workbench.profile_ncu import counters_data, print_counters
     from tessera.workbench.profile_times import print_timed
 
@@ -61,4 +60,4 @@ def show_timed(timed: Timed, found: NcuProfile | None, form: Form, seed: int) ->
     else:
         print_timed(timed, seed)
         if found is not None:
-            print_counters(found, SourceFiles())
+            print_counters(found)

@@ -15,6 +15,8 @@ from tessera.workbench.output import Column, number_text, print_table, terminal_
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters, LineCounts
     from tessera.profiler.emulated import KernelProfile
+    from tessera.profiler.rules import Advice
+    from tessera.profiler.source_lines import SourceFiles
     from tessera.workbench.profiling import Counted
 
 SHOWN = 8
@@ -52,11 +54,16 @@ def print_counted(result: Counted, seed: int) -> None:
 
 def _print_advice(result: Counted) -> None:
     print()
-    advice = [a for a in result.advice if not result.files.generated(a.file)]
-    hidden = len(result.advice) - len(advice)
+    print_advice(result.advice, result.files, several=len(result.profile.kernels) > 1)
+
+
+def print_advice(found: Sequence[Advice], files: SourceFiles, *, several: bool) -> None:
+    """What rules found, the costliest first; `several` is whether there is more than one kernel."""
+    advice = [a for a in found if not files.generated(a.file)]
+    hidden = len(found) - len(advice)
     if not advice:
-        print("no line stands out: accesses side by side, banks free of conflicts, warps together")
-    several = len(result.profile.kernels) > 1
+        said = "no line stands out: accesses side by side, banks free of conflicts, warps together"
+        print_wrapped("", said)
     for number, each_one in enumerate(advice[:SHOWN], 1):
         where = f"{each_one.kernel}, line {each_one.line}" if several else f"line {each_one.line}"
         print_wrapped(f"{number}. ", f"{where}: {each_one.what}", "yellow")

@@ -11,14 +11,14 @@ from tessera.workbench.output import note
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters
-    from tessera.profiler.ncu import NcuProfile
     from tessera.profiler.phases import Phases
     from tessera.runtime import Span
     from tessera.runtime.emulator_counts import CountedLaunch
+    from tessera.workbench.profile_ncu import HardwareCounts
     from tessera.workbench.profiling import Counted, Timed
 
 
-def write_timed(path: Path, timed: Timed, phases: Phases, counters: NcuProfile | None) -> None:
+def write_timed(path: Path, timed: Timed, phases: Phases, counters: HardwareCounts | None) -> None:
     """The trace of a measured program: the host's work, and the GPU's by its own clock.
 
     Raises:
@@ -37,11 +37,11 @@ def write_timed(path: Path, timed: Timed, phases: Phases, counters: NcuProfile |
     _write(trace, path)
 
 
-def _with_counters(slices: Sequence[Slice], counters: NcuProfile | None) -> Iterator[Slice]:
+def _with_counters(slices: Sequence[Slice], counters: HardwareCounts | None) -> Iterator[Slice]:
     """Kernels of the first execution with what Nsight Compute counted in one of its own."""
     from dataclasses import replace
 
-    launches = {} if counters is None else {launch.index: launch for launch in counters.launches}
+    launches = {} if counters is None else {launch.index: launch for launch in counters.profile.launches}
     for piece in slices:
         launch = launches.get(piece.args.get("step", -1)) if piece.args.get("execution") == 0 else None
         if piece.category == "kernel" and launch is not None and launch.kernel == piece.name:

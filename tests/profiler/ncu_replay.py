@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 RECORDED = Path(__file__).parents[1] / "emulator" / "hardware" / "counters.json"
@@ -20,6 +20,13 @@ SOURCE_HEAD = (
     "Thread Instructions Executed", "Avg. Threads Executed", "L1 Wavefronts Shared",
     "L2 Theoretical Sectors Global", "stall_long_sb", "stall_wait", "stall_selected",
     "stall_long_sb (Not Issued)",
+)  # fmt: skip
+
+SASS_HEAD = (
+    "# Samples", "Instructions Executed", "Thread Instructions Executed",
+    "Predicated-On Thread Instructions Executed", "Divergent Branches", "L1 Tag Requests Global",
+    "L1 Wavefronts Shared", "L1 Wavefronts Shared Ideal", "L2 Theoretical Sectors Global",
+    "L2 Theoretical Sectors Global Ideal", "L2 Theoretical Sectors Local", "stall_long_sb",
 )  # fmt: skip
 
 SCRIPT = """\
@@ -39,9 +46,12 @@ elif arguments == ["--version"]:
     print("Version 2025.1.1.0 (build 35528883) (public-release)")
 elif "--import" in arguments:
     page = arguments[arguments.index("--page") + 1]
-    if page == "source" and (mode == "old" or "--print-source" not in arguments):
-        sys.exit("unrecognised option '--print-source'" if "--print-source" in arguments else 0)
-    sys.stdout.write((here / (page + ".csv")).read_text())
+    if page == "source" and "--print-source" not in arguments:
+        page = "sass"
+    elif page == "source" and mode == "old":
+        sys.exit("unrecognised option '--print-source'")
+    file = here / (page + ".csv")
+    sys.stdout.write(file.read_text() if file.exists() else "")
 else:
     print("==PROF== Connected to process 4711 (/usr/bin/python3.11)")
     asked = arguments[arguments.index("--metrics") + 1].split(",")
@@ -50,6 +60,8 @@ else:
               "Performance Counters on the target device 0. For instructions on enabling permissions and to "
               "get more information see https://developer.nvidia.com/ERR_NVGPUCTRPERM")
         sys.exit(1)
+    if mode == "no section" and "--section" in arguments:
+        sys.exit("==ERROR== Failed to find section: SourceCounters")
     if mode == "hang":
         time.sleep(600)
     if mode == "die":
@@ -72,11 +84,16 @@ else:
 """
 
 
-def install(folder: Path, launches: Mapping[str, str], source: str, *, comma: bool = False) -> Path:
-    """An `ncu` in a folder; it answers for kernels with the metrics that were recorded of others."""
+def install(
+    folder: Path, launches: Mapping[str, str], source: str, *, comma: bool = False, cc: str = "9.0"
+) -> Path:
+    """An `ncu` in a folder; it answers for kernels with the metrics that were recorded of others.
+
+    Machine code is what it shows of a file `sass.csv` in that folder, if there is one.
+    """
     folder.mkdir(exist_ok=True)
     recorded = json.loads(RECORDED.read_text())
-    text = raw_page({kernel: recorded[case] for kernel, case in launches.items()})
+    text = raw_page({kernel: recorded[case] for kernel, case in launches.items()}, cc)
     (folder / "raw.csv").write_text(foreign(text) if comma else text)
     (folder / "source.csv").write_text(foreign(source) if comma else source)
     program = folder / "ncu"
@@ -85,7 +102,21 @@ def install(folder: Path, launches: Mapping[str, str], source: str, *, comma: bo
     return program
 
 
-def raw_page(kernels: Mapping[str, Mapping[str, float]]) -> str:
+def sass_page(kernel: str, instructions: Iterable[tuple[int, str, Mapping[str, float]]]) -> str:
+    """`--page source --csv`, which shows machine code alone.
+
+    Args:
+        kernel: Its name.
+        instructions: Offset, text and numbers of each by the titles of `SASS_HEAD`.
+    """
+    rows = [["Kernel Name", f"{kernel}(float *, long)"], ["Address", "Source", *SASS_HEAD]]
+    for offset, text, numbers in instructions:
+        cells = [grouped(numbers.get(title, 0)) for title in SASS_HEAD]
+        rows.append([f"0x7fd3{0x1A000 + offset:08x}", f"      {text}", *cells])
+    return "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\n" for row in rows)
+
+
+def raw_page(kernels: Mapping[str, Mapping[str, float]], cc: str = "9.0") -> str:
     """`--page raw --csv`: a row of names, one of units, one per launch; what else is said stands before."""
     extra = {
         "gpu__time_duration.sum": ("ns", 2848),
@@ -100,7 +131,7 @@ def raw_page(kernels: Mapping[str, Mapping[str, float]]) -> str:
     ]
     for index, (kernel, own) in enumerate(kernels.items()):
         process = [str(index), "4711", "python3.11", "localhost"]
-        shape = ["1", "13", "(256, 1, 1)", "(256, 1, 1)", "0", "9.0"]
+        shape = ["1", "13", "(256, 1, 1)", "(256, 1, 1)", "0", cc]
         identity = [*process, f"{kernel}(float *, long, long)", *shape]
         values = [own.get(name, extra[name][1] if name in extra else None) for name in names]
         rows.append([*identity, *("" if v is None else grouped(v) for v in values)])

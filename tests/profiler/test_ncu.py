@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ncu_replay import RECORDED, foreign, grouped, install, raw_page, source_page
+from ncu_replay import RECORDED, foreign, grouped, install, raw_page, sass_page, source_page
 
 import tessera.profiler.ncu as ncu_module
 from tessera.profiler.flame import ncu_stacks
 from tessera.profiler.ncu import METRICS, find_ncu, profile_ncu
-from tessera.profiler.ncu_csv import decimal_comma, kernel_name, number, read_launches, read_lines
+from tessera.profiler.ncu_csv import decimal_comma, kernel_name, number, read_launches
+from tessera.profiler.ncu_rules import measured_metrics
+from tessera.profiler.ncu_source import lines_of, located, read_instructions, read_lines
+from tessera.profiler.rules import RULES, VOCABULARY, apply
+from tessera.profiler.source_lines import SourceFiles
 from tessera.program.errors import DeviceError, MissingDependencyError, RecordingError
 
 LINES = {
@@ -86,6 +90,63 @@ def test_machine_code_alone_has_no_lines_but_its_sum() -> None:
     )
     (line,) = read_lines(page)
     assert (line.kernel, line.file, line.line, line.samples, line.executed) == ("saxpy", "", 0, 4, 2048)
+
+
+def test_instructions_take_the_lines_that_their_code_names() -> None:
+    numbers = {"# Samples": 5, "Instructions Executed": 64}
+    code = [
+        (0, "MOV R1, c[0x0][0x28]", numbers),
+        (16, "@P0 LDG.E R2, [R4.64]", numbers),
+        (32, "EXIT", numbers),
+    ]
+    listed = read_instructions(sass_page("k", code) * 2)
+    assert [(i.offset, i.opcode, i.line) for i in listed] == [(0, "MOV", 0), (16, "LDG", 0), (32, "EXIT", 0)]
+    # Two launches, at the same addresses.
+    assert {i.metrics["# Samples"] for i in listed} == {10}
+    tables = {"k": {0: ("a.py", 7, "MOV"), 16: ("a.py", 9, "LDG"), 32: ("a.py", 9, "STG")}}
+    first, second, third = located(listed, tables)
+    assert (first.file, first.line, second.line) == ("a.py", 7, 9)
+    # Another instruction stands there: this is not the code that ran.
+    assert third.line == 0
+    assert [line.line for line in lines_of((first, second, third))] == [0, 7, 9]
+
+
+def test_rules_read_measured_numbers_by_opcode() -> None:
+    load = {"Instructions Executed": 64, "Predicated-On Thread Instructions Executed": 2048,
+            "L1 Tag Requests Global": 64, "L2 Theoretical Sectors Global": 2048,
+            "L2 Theoretical Sectors Global Ideal": 256, "Thread Instructions Executed": 2048}  # fmt: skip
+    shared = {"Instructions Executed": 64, "L1 Wavefronts Shared": 2048, "L1 Wavefronts Shared Ideal": 64,
+              "Predicated-On Thread Instructions Executed": 2048}  # fmt: skip
+    code = [(0, "LDG.E R2, [R4.64]", load), (16, "STS [R0], R2", shared), (32, "BAR.SYNC 0x0", shared),
+            (48, "DFMA R2, R2, R2, R2", load)]  # fmt: skip
+    tables = {
+        "k": {0: ("a.py", 3, "LDG"), 16: ("a.py", 3, "STS"), 32: ("a.py", 4, "BAR"), 48: ("a.py", 5, "DFMA")}
+    }
+    (kernel,) = measured_metrics(located(read_instructions(sass_page("k", code)), tables), SourceFiles())
+    line = kernel.lines[0]
+    assert (line["global_ld_requests"], line["global_ld_sectors"], line["global_ld_ideal_sectors"]) == (
+        64,
+        2048,
+        256,
+    )
+    assert (line["shared_st_wavefronts"], line["shared_ld_wavefronts"]) == (2048, 0)
+    assert (kernel["barriers"], kernel["fp64_instructions"], kernel["instructions"]) == (64, 64, 256)
+    assert kernel.label == "counted by Nsight Compute"
+    # What no column tells is not known, so that no rule takes it for nothing.
+    assert "global_ld_bytes" not in kernel.known
+    assert set(kernel.known) <= set(VOCABULARY)
+    kinds = {(a.kind, a.line) for a in apply(RULES, kernel)}
+    assert any(line == 3 and "coalesced" in kind for kind, line in kinds)
+    assert any(line == 3 and "conflict" in kind for kind, line in kinds)
+
+
+def test_columns_that_a_version_lacks_are_not_known() -> None:
+    head = '"Kernel Name","k"\n"Address","Source","# Samples","Instructions Executed"\n'
+    page = head + '"0x7f00","LDG R2","3","64"\n'
+    (kernel,) = measured_metrics(read_instructions(page), SourceFiles())
+    assert "instructions" in kernel.known
+    assert "global_ld_sectors" not in kernel.known
+    assert apply(RULES, kernel) == ()
 
 
 def test_source_alone_and_doubled_columns_are_read() -> None:
@@ -211,6 +272,13 @@ def test_what_an_older_version_does_not_know_is_left_out_and_named(
     assert "dram__bytes_write.sum" in last
 
 
+def test_missing_section_leaves_the_metrics(ncu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCU_REPLAY", "no section")
+    found = run(ncu)
+    assert (found.unknown, found.lines) == (("section SourceCounters",), ())
+    assert found.launches[0].metrics
+
+
 def test_ncu_that_is_no_program_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "ncu").write_text("nothing to run")
     (tmp_path / "ncu").chmod(0o755)
@@ -220,13 +288,14 @@ def test_ncu_that_is_no_program_is_an_error(tmp_path: Path) -> None:
 
 def test_ncu_is_asked_for_one_execution_in_plain_numbers(ncu: Path) -> None:
     run(ncu)
-    version, collect, raw, source = (ncu.parent / "calls").read_text().splitlines()
+    version, collect, raw, code, source = (ncu.parent / "calls").read_text().splitlines()
     assert "--version" in version
     assert "'--profile-from-start', 'off'" in collect
     assert ",".join(METRICS) in collect
     assert collect.rstrip("]").endswith("'cuda:0'")
     assert "'--page', 'raw'" in raw
     assert "'--print-units', 'base'" in raw
+    assert "--print-source" not in code
     assert "'--print-source', 'cuda,sass'" in source
     assert not list(Path("/tmp").glob("tessera-ncu-*/report.ncu-rep"))
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tessera.compiler.sass import disassemble
 from tests.runtime.stand_in import IdleGpu
 from tests.workbench.test_profile import SOURCE
 
 from .conftest import Tessera
 
 sys.path.append(str(Path(__file__).parents[1] / "profiler"))
-from ncu_replay import install, source_page
+from ncu_replay import install, sass_page, source_page
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (10, "        y[i] = float32(2.5) * x[i] + y[i]"): [(400, 2048), (1200, 2048)],
     }
     page = source_page("saxpy", str(tmp_path / "slow.py"), lines)
-    ncu = install(tmp_path / "bin", {"saxpy": "copied_4"}, page)
+    ncu = install(tmp_path / "bin", {"saxpy": "copied_4"}, page, cc="8.0")
     monkeypatch.setenv("PATH", f"{ncu.parent}:/usr/bin:/bin")
     return tmp_path
 
@@ -125,3 +126,37 @@ def test_flame_of_the_emulator_is_a_table_and_a_file(tessera: Tessera, folder: P
     missing = tessera(*command, "--flame", "no/such/out.folded")
     assert missing.status == 2
     assert "--flame no/such/out.folded: there is no folder no/such" in missing.err
+
+
+def test_rules_speak_of_lines_that_the_machine_code_names(tessera: Tessera, folder: Path) -> None:
+    """The page is of the code that runs, with numbers of threads that walk down columns."""
+    assert tessera("compile", "slow.py:columns", "--arch", "sm_80", "--lineinfo", "-o", "out").status == 0
+    code = disassemble((folder / "out" / "sm_80" / "columns.cubin").read_bytes(), "columns")
+    page = []
+    for each in code:
+        numbers = {"# Samples": 1, "Instructions Executed": 128, "Thread Instructions Executed": 4096,
+                   "Predicated-On Thread Instructions Executed": 4096}  # fmt: skip
+        if each.opcode.startswith("LDG"):
+            numbers |= {"# Samples": 900, "L1 Tag Requests Global": 128, "stall_long_sb": 800}
+            numbers |= {"L2 Theoretical Sectors Global": 4096, "L2 Theoretical Sectors Global Ideal": 512}
+        page.append((each.offset, each.text, numbers))
+    install(folder / "bin", {"columns": "copied_4"}, "", cc="8.0")
+    (folder / "bin" / "sass.csv").write_text(sass_page("columns", page))
+    command = ("profile", "slow.py:columns", "--size", "n=64", "--device", "cuda:0")
+    said = tessera(*command)
+    assert said.status == 0, said.err
+    assert "line 19: x[i, j] loads 32 sectors per request" in " ".join(said.out.split())
+    (row,) = [line for line in said.out.splitlines() if "slow.py:19  " in line]
+    assert float(row.split()[0]) > 90
+    found = tessera("profile", "slow.py:columns", "--size", "n=64", "--device", "cuda:0", "--json").json[
+        "ncu"
+    ]
+    advice = found["advice"][0]
+    assert (advice["line"], advice["label"]) == (
+        19,
+        "counted by Nsight Compute on idle GPU, compute capability 8.0",
+    )
+    assert Path(advice["file"]) == folder / "slow.py"
+    line = next(each for each in found["lines"] if each["line"] == 19)
+    assert line["source"].strip() == "tile[tx, ty] = x[i, j]"
+    assert sum(each["instructions"] for each in found["lines"]) == len(code)

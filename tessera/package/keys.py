@@ -49,6 +49,23 @@ def require_cryptography() -> None:
         raise MissingDependencyError.extra("cryptography", "sign", needed_for="signing") from None
 
 
+def check_new_key(stem: Path) -> tuple[Path, Path]:
+    """Where a new key's halves go.
+
+    Raises:
+        PackageError: One of the files is there already.
+        MissingDependencyError: `cryptography` is not installed.
+    """
+    require_cryptography()
+    private, public = stem.with_name(stem.name + ".pem"), stem.with_name(stem.name + ".pub.pem")
+    for path in (private, public):
+        if os.path.lexists(path):
+            raise PackageError(
+                f"{path} exists: a key is never overwritten", hint="give another name", file=str(path)
+            )
+    return private, public
+
+
 def generate_key(stem: Path, passphrase: bytes | None = None) -> KeyPair:
     """A new P-256 key: `STEM.pem` (PKCS #8, mode 0600) and `STEM.pub.pem`.
 
@@ -60,18 +77,10 @@ def generate_key(stem: Path, passphrase: bytes | None = None) -> KeyPair:
         PackageError: One of the files is there already, or cannot be written.
         MissingDependencyError: `cryptography` is not installed.
     """
-    require_cryptography()
+    private, public = check_new_key(stem)
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    private, public = stem.with_name(stem.name + ".pem"), stem.with_name(stem.name + ".pub.pem")
-    for path in (private, public):
-        if os.path.lexists(path):
-            raise PackageError(
-                f"{path} exists: a key is never overwritten",
-                hint="give another name: -o NAME",
-                file=str(path),
-            )
     key = ec.generate_private_key(ec.SECP256R1())
     locked: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
@@ -121,6 +130,15 @@ def read_private_key(path: Path, passphrase: bytes | None = None) -> EllipticCur
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _HASHES:
         raise _bad_key(path, _other_kind(key), "tessera package keygen makes a P-256 key")
     return key
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether the key in a PEM file needs a passphrase.
+
+    Raises:
+        SignatureError: The file cannot be read.
+    """
+    return b"ENCRYPTED" in read_pem(path, "private key")
 
 
 def _check_mode(path: Path) -> None:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from tessera.package.archive import Archive
 from tessera.package.atomic import atomic_file
 from tessera.package.bundle import MAX_CHAIN, Bundle, bundle_to_json, pae
-from tessera.package.certificates import check_dates, check_usage, read_certificates
+from tessera.package.certificates import (
+    check_dates,
+    check_usage,
+    parse_chain,
+    read_certificates,
+    subject,
+)
 from tessera.package.keys import fingerprint, read_private_key, short, sign_bytes
 from tessera.package.limits import DEFAULT_LIMITS, Limits
 from tessera.package.manifest import SIGNATURE
@@ -36,6 +42,11 @@ class SigningKey:
     def fingerprint(self) -> str:
         """SHA-256 of the public key in PEM."""
         return fingerprint(self.key.public_key())
+
+    @property
+    def subject(self) -> str | None:
+        """Name in the key's certificate; None if it has none."""
+        return subject(parse_chain(self.chain[:1], SIGNATURE)[0]) if self.chain else None
 
     def sign(self, payload: bytes) -> Bundle:
         """A bundle that says `payload`."""

@@ -59,15 +59,24 @@ class TrustPolicy:
     accept_expired: bool = False
     """Whether certificates that have expired since count as on their first day."""
 
-    def accept(self, bundle: Bundle, *, entry: str) -> Signer:
+    def accept(self, bundle: Bundle, *, entry: str, package: str = "PKG") -> Signer:
         """Who signed `bundle`, if it is one of those.
+
+        Args:
+            bundle: What is signed.
+            entry: What to call it in a message.
+            package: The package's path, for the command that a message gives.
 
         Raises:
             SignatureError: It is not, or the signature is wrong. `fields` has the `rule`, and the
                 fingerprints `found` and `wanted`.
         """
-        signer = self._accept_certificate(bundle, entry) if bundle.chain else self._accept_key(bundle, entry)
-        key, who = signer
+        try:
+            accept = self._accept_certificate if bundle.chain else self._accept_key
+            key, who = accept(bundle, entry)
+        except SignatureError as error:
+            error.hint = error.hint and error.hint.replace("PKG", package)
+            raise
         if not is_signed(key, bundle.signature, pae(bundle.payload)):
             raise fault(
                 entry,
@@ -148,7 +157,7 @@ class TrustPolicy:
         whose = self._wanted(wanted) if wanted else f"{self.source} asks for a certificate"
         return SignatureError(
             f"{what} is not signed; {whose}",
-            hint="tessera package sign PKG --key KEY.pem",
+            hint=f"tessera package sign {what} --key KEY.pem",
             rule="require_signature",
             found=None,
             wanted=list(wanted),
@@ -285,10 +294,14 @@ def required_policy(required: Required) -> TrustPolicy | None:
     else:
         return _policy_of_pem(Path(required))
     if policy is None or not (policy.keys or policy.roots):
-        where = f"no {POLICY_FILE} in {Path.cwd()} or above it" if required is True else str(required)
+        where = (
+            f"no {POLICY_FILE} in {Path.cwd()} or above it names"
+            if required is True
+            else f"{required} does not name"
+        )
         raise ConfigError(
-            f"a signature is required, but nobody is trusted: {where} has no keys or roots in [trust]",
-            hint=f"in {POLICY_FILE}:\n{EXAMPLE}",
+            f"a signature is required, but nobody is trusted: {where} keys or roots in [trust]",
+            hint=f"name a key in the call, or in {POLICY_FILE}:\n{EXAMPLE}",
             key="trust",
         )
     return policy

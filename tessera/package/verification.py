@@ -41,7 +41,7 @@ def check_signature(package: Package, policy: TrustPolicy, limits: Limits = DEFA
     bundle = read_signature(package, limits)
     if bundle is None:
         raise policy.unsigned(str(package.path or package.name))
-    signer = policy.accept(bundle, entry=SIGNATURE)
+    signer = policy.accept(bundle, entry=SIGNATURE, package=str(package.path or "PKG"))
     # What is signed is parsed only now: a stranger's words get no further than this.
     check_statement(bundle.payload, package.files, entry=SIGNATURE, limits=limits)
     return signer

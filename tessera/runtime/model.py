@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tessera.package.trust import Required, required_policy
+from tessera.package.verification import check_signature
 from tessera.program.errors import DeviceError, InputError, MissingDependencyError
 from tessera.program.program import Program, default_program
 from tessera.runtime.deployment import DeploymentPackage
@@ -113,6 +115,7 @@ def load_model(
     program: str | None = None,
     memory_pool_size: int | str | None = "4GB",
     enable_profiling: bool = False,
+    require_signature: Required = False,
 ) -> Model:
     """A package's program as a function.
 
@@ -126,13 +129,21 @@ def load_model(
         program: Which program; None: the only one, or the one called `forward`.
         memory_pool_size: Most working memory to hold, such as `"8GB"`; None for no limit.
         enable_profiling: Measure every step, see `Runtime.profile`.
+        require_signature: Who must have signed it, as `DeploymentPackage.load` takes it. For an open
+            package that is checked here.
 
     Raises:
         PackageError: It is no package.
+        SignatureError: It is not signed as required.
         InputError: It has several programs and none is called `forward`.
         DeviceError: No device runs it.
     """
-    opened = package if isinstance(package, DeploymentPackage) else DeploymentPackage.load(package)
+    if isinstance(package, DeploymentPackage):
+        opened, policy = package, required_policy(require_signature)
+        if policy is not None:
+            check_signature(opened, policy)
+    else:
+        opened = DeploymentPackage.load(package, require_signature=require_signature)
     settings: dict[str, Any] = {
         "program": program,
         "memory_pool_size": memory_pool_size,

@@ -53,6 +53,9 @@ class ServerConfig:
     """Time for accepted requests to finish after SIGTERM. Orchestrators kill after 30 s by default."""
     request_timeout_s: float = 60.0
     """Time for one request, reading its body included; then it is answered 504 (408 while reading)."""
+    require_signature: bool | str = False
+    """Who must have signed the package: the path of a public key, a certificate or a `tessera.toml`; true:
+    those in `[trust]` of the `tessera.toml` in the current folder or above it."""
     log_level: str = "INFO"
     """Level of `run()`'s log on stderr."""
 
@@ -129,6 +132,13 @@ def _is_size(value: Any) -> bool:
     return True
 
 
+def _parse_required(text: str) -> bool | str:
+    try:
+        return _parse_bool(text)
+    except KeyError:
+        return text
+
+
 _TEXT = _Rule("a non-empty string", lambda v: isinstance(v, str) and bool(v))
 _FLAG = _Rule("true or false", lambda v: isinstance(v, bool), _parse_bool)
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -148,6 +158,11 @@ _RULES: dict[str, _Rule] = {
     "max_body_bytes": _integer(1, 1 << 40),
     "drain_timeout_s": _number(0, 86_400, "seconds"),
     "request_timeout_s": _number(0.001, 86_400, "seconds"),
+    "require_signature": _Rule(
+        "true, false, or a path",
+        lambda v: isinstance(v, bool) or (isinstance(v, str) and bool(v)),
+        _parse_required,
+    ),
     "log_level": _Rule(
         "one of " + ", ".join(_LEVELS), lambda v: isinstance(v, str) and v.upper() in _LEVELS, str.upper
     ),

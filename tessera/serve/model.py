@@ -26,6 +26,7 @@ from tessera.program.validate import bound_symbols
 from tessera.serve.inputs import Arrays
 
 if TYPE_CHECKING:
+    from tessera.package.trust import Required
     from tessera.runtime.runtime import Runtime
 
 logger = logging.getLogger("tessera.serve")
@@ -93,7 +94,12 @@ class RuntimeModel:
 
 
 def opener(
-    source: ModelSource, *, device: str, program: str | None, memory_pool_size: int | str | None
+    source: ModelSource,
+    *,
+    device: str,
+    program: str | None,
+    memory_pool_size: int | str | None,
+    require_signature: Required = False,
 ) -> Opener:
     """A function that opens `source`; it may take a while and belongs in a thread.
 
@@ -102,9 +108,11 @@ def opener(
         device: Device name, or `auto`.
         program: Which program; None if there is only one.
         memory_pool_size: Working memory on the device; None: the runtime's default.
+        require_signature: Who must have signed the package, as `DeploymentPackage.load` takes it.
 
     Raises:
         PackageError: There is no such file.
+        ServeError: A signature is required of what is no package.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -113,6 +121,11 @@ def opener(
                 f"there is no package {str(source)!r}" + ("" if path.is_absolute() else f" in {Path.cwd()}"),
                 hint="tessera compile FILE --arch cpu -o model.tsd makes one",
             )
+    elif require_signature is not False:
+        raise ServeError(
+            f"a signature is required, and a {type(source).__name__} in memory has none",
+            hint="serve a package that is signed: tessera package sign",
+        )
     elif isinstance(source, Model):
         return lambda: source
     elif not isinstance(source, Artifact):
@@ -120,11 +133,15 @@ def opener(
             f"model_package is a {type(source).__name__}; it must be the path of a package",
             hint='ProductionServer(model_package="model.tsd")',
         )
-    return lambda: _open(source, device, program, memory_pool_size)
+    return lambda: _open(source, device, program, memory_pool_size, require_signature)
 
 
 def _open(
-    source: str | os.PathLike[str] | Artifact, device: str, name: str | None, pool: int | str | None
+    source: str | os.PathLike[str] | Artifact,
+    device: str,
+    name: str | None,
+    pool: int | str | None,
+    require_signature: Required,
 ) -> Model:
     from tessera.runtime.runtime import open_artifact
 
@@ -135,7 +152,7 @@ def _open(
         return RuntimeModel(runtime, chosen, "0")
     from tessera.runtime.deployment import DeploymentPackage
 
-    package = DeploymentPackage.load(Path(source))
+    package = DeploymentPackage.load(Path(source), require_signature=require_signature)
     chosen = _choose(package.programs, name)
     runtime = _on_device(device, lambda d, strict: package.create_runtime(d, strict_device=strict, **more))
     return RuntimeModel(runtime, chosen, package.manifest.version)

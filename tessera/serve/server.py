@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tessera.program.errors import ConfigError, ServeError
 from tessera.serve.app import App
@@ -20,6 +20,9 @@ from tessera.serve.http import listen, loop_factory
 from tessera.serve.model import ModelSource, opener
 from tessera.serve.service import Phase, Result
 from tessera.serve.session import Session
+
+if TYPE_CHECKING:
+    from tessera.package.trust import Required
 
 logger = logging.getLogger("tessera.serve")
 
@@ -43,6 +46,8 @@ class ProductionServer:
         model_package: Path of a package; None: the environment variable `MODEL_PACKAGE`. An
             `Artifact` or a loaded `Model` will do as well.
         config: Settings by key, or the path of a TOML or JSON file of them; see `ServerConfig`.
+        require_signature: Who must have signed the package, as `DeploymentPackage.load` takes it;
+            None: what the setting of that name says.
 
     Raises:
         ConfigError: A setting is unknown or wrong, or there is no package to serve.
@@ -53,6 +58,8 @@ class ProductionServer:
         self,
         model_package: ModelSource | None = None,
         config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        require_signature: Required | None = None,
     ) -> None:
         self.config = ServerConfig.load(config)
         """The settings, checked."""
@@ -69,6 +76,9 @@ class ProductionServer:
             device=self.config.device,
             program=self.config.program,
             memory_pool_size=self.config.memory_pool_size,
+            require_signature=self.config.require_signature
+            if require_signature is None
+            else require_signature,
         )
         self._endpoints: list[Endpoint] = []
         self._session: Session | None = None

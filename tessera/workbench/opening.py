@@ -64,7 +64,9 @@ def load_opened(
             strict_device=strict_device,
             step_budget=step_budget,
         )
-    return DeploymentPackage.load(opened).create_runtime(
+    from tessera.workbench.trusting import policy_for
+
+    return DeploymentPackage.load(opened, require_signature=policy_for(opened) or False).create_runtime(
         device=device,
         enable_profiling=enable_profiling,
         strict_device=strict_device,
@@ -91,7 +93,7 @@ def benchable(
     except DeviceError as error:
         raise UsageError(f"--device: {error.message}", hint=error.hint) from None
     if is_package(target):
-        return package_path(target)
+        return trusted_path(target)
     from tessera.workbench.compilation import compile_request, make_request
 
     request = make_request(target, [arch_for(name.kind, name.index)], spec)
@@ -99,6 +101,24 @@ def benchable(
     if parts is not None:
         parts.update(kernel.seconds)
     return kernel.artifact
+
+
+def trusted_path(target: str | Path) -> Path:
+    """The path of a package that is there and, where the project asks for a signature, has it.
+
+    Raises:
+        UsageError: As `package_path` says.
+        SignatureError: It is not signed as the project's section `[trust]` asks.
+    """
+    from tessera.workbench.trusting import policy_for
+
+    path = package_path(target)
+    policy = policy_for(path)
+    if policy is not None:
+        from tessera.package import Package
+
+        Package.load(path, require_signature=policy)
+    return path
 
 
 def package_path(target: str | Path) -> Path:

@@ -107,9 +107,9 @@ def count_package(
     """
     from tessera.profiler.source_lines import SourceFiles
     from tessera.runtime import DeploymentPackage
-    from tessera.workbench.opening import choose_program, package_path
+    from tessera.workbench.opening import choose_program, trusted_path
 
-    package = DeploymentPackage.load(package_path(target))
+    package = DeploymentPackage.load(trusted_path(target))
     program = choose_program(package.programs, name)
     return count_program(program, package, given, sizes, seed, SourceFiles(), steps)
 

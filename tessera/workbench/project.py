@@ -83,7 +83,8 @@ SETTINGS: dict[str, dict[str, _Kind]] = {
     },
     "bench": {"history": _TEXT},
 }
-"""Every setting by section and key. `[serve]` takes what `ServerConfig` takes, `[specs.NAME]` any key."""
+"""Every setting by section and key. `[serve]` takes what `ServerConfig` takes, `[trust]` what
+`TrustPolicy` does, `[specs.NAME]` any key."""
 
 
 def find_project(start: Path) -> Project:
@@ -121,6 +122,8 @@ def read_project(file: Path) -> Project:
             _check_specs(table, file, text)
         elif section == "serve" and isinstance(table, dict):
             _check_serve(table, file, text)
+        elif section == "trust":
+            _check_trust(table, file, text)
         else:
             _check_section(section, table, file, text)
     return Project(
@@ -135,7 +138,7 @@ def read_project(file: Path) -> Project:
 
 def _check_section(section: str, table: object, file: Path, text: str) -> None:
     if section not in SETTINGS:
-        known = (*SETTINGS, "serve", "specs")
+        known = (*SETTINGS, "serve", "specs", "trust")
         raise ConfigError(
             f"unknown section [{section}]" if isinstance(table, dict) else f"unknown key {section!r}",
             hint=_suggestion(section, known, "sections"),
@@ -167,6 +170,18 @@ def _check_serve(table: dict[str, Any], file: Path, text: str) -> None:
         ServerConfig.load(table, environment={})
     except ConfigError as error:
         error.location = _find(text, file, "serve", str(error.fields.get("key")))
+        raise
+
+
+def _check_trust(table: object, file: Path, text: str) -> None:
+    # 9 ms, and only for projects that have such a section.
+    from tessera.package.trust import policy_of_table
+
+    try:
+        policy_of_table(table, file)
+    except ConfigError as error:
+        key = str(error.fields.get("key"))
+        error.location = _find(text, file, None if key == "trust" else "trust", key)
         raise
 
 

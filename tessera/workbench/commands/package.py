@@ -1,14 +1,19 @@
-"""`tessera package build|inspect|verify|unpack`."""
+"""`tessera package build|inspect|verify|unpack`; `signing` has keygen and sign."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tessera.workbench.commands.compile import Arch, Spec, Target
 from tessera.workbench.output import JsonOption
+from tessera.workbench.trusting import KeyOption, PolicyOption, RequireOption, RootOption
+
+if TYPE_CHECKING:
+    from tessera.package import TrustPolicy
+    from tessera.workbench.trusting import Standing
 
 PackagePath = Annotated[
     Path,
@@ -62,15 +67,20 @@ def inspect(path: PackagePath, as_json: JsonOption = False) -> None:
     from tessera.workbench.contents import contents_data, of_package, print_contents
     from tessera.workbench.opening import package_path
     from tessera.workbench.output import bytes_text, emit
+    from tessera.workbench.trusting import print_standing, standing_of
 
     package = Package.load(package_path(path))
     contents = of_package(package)
     entries = package.entries
+    standing = standing_of(package, path, None)
     if as_json:
-        emit({**contents_data(contents), "entries": [{"name": e.path, "bytes": e.size} for e in entries]})
+        data = {"signature": standing.signature, "provenance": standing.provenance}
+        rows = [{"name": e.path, "bytes": e.size} for e in entries]
+        emit({**contents_data(contents), "entries": rows, **data})
         return
     print_contents(contents)
     print(f"{len(entries)} entries, {bytes_text(sum(e.size for e in entries))}")
+    print_standing(standing)
 
 
 def verify(
@@ -79,32 +89,61 @@ def verify(
         str | None,
         typer.Option("--rebuild", metavar="FILE[:NAME]", help="Compile this source and compare every byte."),
     ] = None,
+    key: KeyOption = None,
+    trust: RootOption = None,
+    policy: PolicyOption = None,
+    require_signature: RequireOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte; exit status 1 names the entry that is wrong."""
-    from tessera.package import Package
-    from tessera.program.errors import PackageError
     from tessera.workbench.opening import package_path
     from tessera.workbench.output import emit
+    from tessera.workbench.trusting import policy_for, print_standing
 
-    try:
-        package = Package.load(package_path(path))
-        findings = [(f.entry, f.problem) for f in package.verify()]
-        count = len(package.entries)
-    except PackageError as error:
-        entry = error.fields.get("entry")
-        if entry is None:
-            raise
-        findings, count = [(str(entry), error.message.removeprefix(f"{entry}: "))], None
+    package_path(path)
+    required = policy_for(path, keys=key, roots=trust, file=policy, require=require_signature)
+    findings, count, standing = _findings(path, required)
     if source is not None and not findings:
         _verify_source(path, source, as_json)
         return
     if as_json:
-        emit({"ok": not findings, "findings": [{"entry": e, "problem": p} for e, p in findings]})
+        rows = [{"entry": entry, "problem": problem} for entry, problem in findings]
+        data = standing and {"signature": standing.signature, "provenance": standing.provenance}
+        emit({"ok": not findings, "findings": rows, **(data or {})})
     else:
         _print_findings(path, findings, count)
+        if standing is not None and not findings:
+            print_standing(standing)
     if findings:
         raise typer.Exit(1)
+
+
+def _findings(
+    path: Path, policy: TrustPolicy | None
+) -> tuple[list[tuple[str, str]], int | None, Standing | None]:
+    """What is wrong by entry, how many entries there are, and who signed; unknown where it cannot be read.
+
+    Raises:
+        SignatureError: The package is not signed as `policy` asks.
+    """
+    from tessera.package import Package
+    from tessera.program.errors import PackageError, SignatureError
+    from tessera.workbench.trusting import standing_of
+
+    try:
+        package = Package.load(path)
+        findings = [(f.entry, f.problem) for f in package.verify()]
+        if findings:
+            return findings, len(package.entries), None
+        standing = standing_of(package, path, policy, required=policy is not None)
+    except SignatureError:
+        raise
+    except PackageError as error:
+        entry = error.fields.get("entry")
+        if entry is None:
+            raise
+        return [(str(entry), error.message.removeprefix(f"{entry}: "))], None, None
+    return standing.problems, len(package.entries), standing
 
 
 def _verify_source(path: Path, source: str, as_json: bool) -> None:

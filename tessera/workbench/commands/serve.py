@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tessera.workbench.output import JsonOption
+from tessera.workbench.trusting import KeyOption, PolicyOption, RequireOption, RootOption
 
 if TYPE_CHECKING:
     from tessera.serve import ProductionServer
@@ -23,6 +24,10 @@ def serve(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Batches at the same time.")] = None,
     max_batch_size: Annotated[int | None, typer.Option("--max-batch-size", min=1)] = None,
     batch_timeout_ms: Annotated[float | None, typer.Option("--batch-timeout-ms", min=0)] = None,
+    require_signature: RequireOption = False,
+    key: KeyOption = None,
+    trust: RootOption = None,
+    policy: PolicyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a package until Ctrl-C or SIGTERM."""
@@ -33,6 +38,7 @@ def serve(
     from tessera.serve import ProductionServer, ServerConfig
     from tessera.workbench.opening import package_path
     from tessera.workbench.project import find_project
+    from tessera.workbench.trusting import policy_for
 
     package_path(package)
     options: dict[str, Any] = {
@@ -46,7 +52,8 @@ def serve(
     # The project file comes before the defaults, the environment before it, the call before all.
     base = ServerConfig.load(find_project(package.absolute().parent).file)
     given = {key: value for key, value in options.items() if value is not None}
-    server = ProductionServer(package, {**asdict(base), **given})
+    required = policy_for(package, keys=key, roots=trust, file=policy, require=require_signature)
+    server = ProductionServer(package, {**asdict(base), **given}, require_signature=required)
     logging.basicConfig(
         level=server.config.log_level.upper(),
         stream=sys.stderr,

@@ -161,7 +161,7 @@ def bars_chart(key: str, bars: Bars) -> Chart:
         bars.origin,
         90 + 28 * len(bars.labels),
         {"data": [trace], "layout": layout},
-        f"{len(bars.labels)} bars.",
+        "",
         Table(bars.title, ("", bars.unit), tuple(zip(bars.labels, bars.values, strict=True)), bars.origin),
     )
 
@@ -358,7 +358,7 @@ def heatmap_chart(key: str, heatmap: Heatmap) -> Chart:
         tuple((y, *row) for y, row in zip(heatmap.y, heatmap.values, strict=True)),
         heatmap.origin,
     )
-    about = f"{rows} rows of {heatmap.y_label}, {columns} columns of {heatmap.x_label}."
+    about = f"Down: {heatmap.y_label}. Across: {heatmap.x_label}."
     figure = {"data": [trace], "layout": layout}
     return Chart(key, heatmap.title, heatmap.origin, height, figure, about, table)
 

@@ -111,15 +111,15 @@ def _point(point: RooflinePoint, place: int) -> list[Json]:
 
 
 def roofline_table(chart: RooflineChart) -> Table:
-    """The kernels with their figures and what limits them."""
+    """The kernels with their figures."""
     return Table(
         f"Kernels under the ceilings of {chart.gpu}",
-        ("kernel", "units", "operations", "bytes", "touched", "op/byte", "attainable T/s", "reached T/s",
-         "predicted ms", "limited by", "what it means"),
+        ("kernel", "units", "operations, M", "bytes, MB", "touched, MB", "op/byte", "attainable T/s",
+         "reached T/s", "predicted ms", "limited by"),
         tuple(
-            (p.name, p.pipe or "–", p.operations, p.bytes, p.worst_bytes, _rounded(p.intensity),
-             _rounded(p.attainable), _rounded(p.reached), _rounded(p.predicted_ms), p.bound,
-             f"{p.verdict}: {p.remedy}" if p.remedy else p.verdict)
+            (p.name, p.pipe or "–", _round(p.operations / 1e6), _round(p.bytes / 1e6),
+             _round(p.worst_bytes / 1e6), _rounded(p.intensity), _rounded(p.attainable), _rounded(p.reached),
+             _rounded(p.predicted_ms), p.bound)
             for p in chart.points
         ),
         "predicted",

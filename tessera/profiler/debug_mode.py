@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tessera.runtime.model import Model
     from tessera.runtime.profile import StepProfile
+    from tessera.runtime.timeline import Span
 
 logger = logging.getLogger("tessera.debug")
 
@@ -57,6 +58,8 @@ class Trace:
     """Copies to a GPU and back included."""
     difference: float | None
     """Largest distance of an output to the program's own graph computed in float64; None without a graph."""
+    spans: tuple[Span, ...] = ()
+    """Every copy, launch and step of it, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ class DebugMode:
 
         arrays = InputReader(model.program).read(inputs)
         names = [port.name for port in model.program.inputs]
-        result, steps, total_ms = _measured(model, inputs, calls=1)
+        result, steps, total_ms, spans = _measured(model, inputs, calls=1)
         outputs = _by_name(model, result)
         found = Trace(
             device=model.runtime.device,
@@ -139,6 +142,7 @@ class DebugMode:
             steps=steps,
             total_ms=total_ms,
             difference=_difference(model, dict(zip(names, arrays, strict=True)), outputs),
+            spans=spans,
         )
         self._model, self._inputs, self.trace = model, inputs, found
         for line in _trace_lines(found):
@@ -167,7 +171,7 @@ class DebugMode:
         Raises:
             ConfigError: Nothing was traced yet.
         """
-        _, steps, _ = _measured(self._traced(), self._inputs, calls)
+        _, steps, *_ = _measured(self._traced(), self._inputs, calls)
         self.kernels = tuple(sorted(steps, key=lambda step: -step.total_ms))
         for step in self.kernels:
             logger.debug("%s: %.4f ms (%.4f to %.4f)", step.name, step.mean_ms, step.min_ms, step.max_ms)
@@ -184,12 +188,16 @@ class DebugMode:
 
         from tessera.profiler.report import write_report
         from tessera.profiler.report_source import report_from_package
+        from tessera.profiler.report_trace import timeline_trace
 
         model = self._traced()
         assert self.trace is not None  # noqa: S101 - set together with the model
         base: ReportData = report_from_package(model.package)
         sections = {"Debugging": tuple(_blocks(self.trace, self.leaks, self.kernels)), **base.sections}
-        return write_report(replace(base, title=f"{model.package.name}: debugging", sections=sections), path)
+        where = f"{self.trace.device}, {self.trace.target}"
+        traces = (timeline_trace(model.name, where, self.trace.spans),) if self.trace.spans else ()
+        title = f"{model.package.name}: debugging"
+        return write_report(replace(base, title=title, sections=sections, traces=traces), path)
 
     def _traced(self) -> Model:
         if self._model is None:
@@ -197,9 +205,14 @@ class DebugMode:
         return self._model
 
 
-def _measured(model: Model, inputs: Sequence[Any], calls: int) -> tuple[Any, tuple[StepProfile, ...], float]:
-    """The result, time of each step and of the average execution, by a runtime that measures."""
-    runtime = model.package.create_runtime(device=model.runtime.device, enable_profiling=True)
+def _measured(
+    model: Model, inputs: Sequence[Any], calls: int
+) -> tuple[Any, tuple[StepProfile, ...], float, tuple[Span, ...]]:
+    """The result, time of each step and of the average execution, and every piece of work, measured."""
+    from tessera.runtime.timeline import Timeline
+
+    timeline = Timeline()
+    runtime = model.package.create_runtime(device=model.runtime.device, enable_profiling=timeline)
     try:
         with runtime:
             for _ in range(WARM_UP):
@@ -212,7 +225,7 @@ def _measured(model: Model, inputs: Sequence[Any], calls: int) -> tuple[Any, tup
             profile = runtime.profile
     finally:
         runtime.close()
-    return result, profile.steps if profile is not None else (), total_ms
+    return result, profile.steps if profile is not None else (), total_ms, timeline.spans
 
 
 def _by_name(model: Model, result: Any) -> dict[str, Any]:

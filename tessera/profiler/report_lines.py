@@ -134,7 +134,8 @@ def source_listings(
                 sizes=dict(sorted((sizes or {}).items())),
                 ptx_target=code.ptx_target,
                 sass_target=code.sass_target,
-                notes=(*notes, *_written(files, file)),
+                notes=tuple(notes),
+                written=files.generated(file),
             )
         )
     return tuple(own)
@@ -180,7 +181,3 @@ def _shown(files: SourceFiles, file: str, numbers: Sequence[int]) -> list[int]:
             found += [n for n, _ in files.lines(file, found[-1] + 1, number - 1)]
         found.append(number)
     return found
-
-
-def _written(files: SourceFiles, file: str) -> list[str]:
-    return ["The compiler wrote this file for operators of the program."] if files.generated(file) else []

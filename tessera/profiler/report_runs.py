@@ -60,6 +60,8 @@ class SourceListing:
     sass_target: str | None = None
     notes: tuple[str, ...] = ()
     """What is missing, and why."""
+    written: bool = False
+    """Whether the compiler wrote the file, for operators of the program."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,19 @@ def _manifest_size(package: Package) -> int | None:
     return None if package.path is None else len(manifest_to_json(package.manifest))
 
 
-def _memory_plans(programs: Iterable[Program], given: Mapping[str, int]) -> Iterator[MemoryPlan]:
+def _memory_plans(programs: Iterable[Program], given: Mapping[str, int]) -> list[MemoryPlan]:
+    """The plans of all programs; targets of which the plans are equal share one."""
+    found: list[MemoryPlan] = []
+    for plan in _every_memory_plan(programs, given):
+        place = next((i for i, other in enumerate(found) if replace(other, target=plan.target) == plan), None)
+        if place is None:
+            found.append(plan)
+        else:
+            found[place] = replace(plan, target=f"{found[place].target}, {plan.target}")
+    return found
+
+
+def _every_memory_plan(programs: Iterable[Program], given: Mapping[str, int]) -> Iterator[MemoryPlan]:
     for program in programs:
         known = {k: v for k, v in given.items() if k in _symbols(program)}
         sizes, _ = choose_sizes(program, batch=SHOWN_BATCH, given=known)

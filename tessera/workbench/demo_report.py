@@ -80,18 +80,21 @@ def _answer_row(outcome: Outcome) -> tuple[str | int | float, ...]:
 
 def write_demo_report(path: Path, outcomes: Sequence[Outcome], stages: Mapping[str, float]) -> Path:
     """One HTML page about the float32 package, with what both models answered."""
-    from tessera.profiler import bench_target, diagnose, report_from_package, write_report
+    from dataclasses import replace
+
+    from tessera.profiler import bench_target, write_report
     from tessera.profiler.report_data import StageTime
+    from tessera.workbench.reporting import Wanted, report_data
 
     first = outcomes[0]
-    data = report_from_package(
-        first.package,
+    found = report_data(Wanted(str(first.path), device="cpu", recordings=("demo",)))
+    data = replace(
+        found,
         title="Tessera demo: handwritten digits",
         subtitle="A classifier compiled for three GPU architectures and this CPU, served and asked.",
-        stages=[StageTime(name, seconds) for name, seconds in stages.items()],
-        benchmarks=[bench_target(first.package, device="cpu", batch_sizes=(1, 32), seconds=0.5)],
+        stages=tuple(StageTime(name, seconds) for name, seconds in stages.items()),
+        benchmarks=(bench_target(first.package, device="cpu", batch_sizes=(1, 32), seconds=0.5),),
         sections=sections(outcomes),
-        checks=diagnose(first.path),
     )
     return write_report(data, path)
 

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,17 @@ PATIENCE_S = 60.0
 def find_chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _pixels(png: bytes) -> bytes:
+    """The filtered rows of a PNG: its data chunks, decompressed."""
+    data, place = b"", 8
+    while place < len(png):
+        length = int.from_bytes(png[place : place + 4])
+        if png[place + 4 : place + 8] == b"IDAT":
+            data += png[place + 8 : place + 8 + length]
+        place += length + 12
+    return zlib.decompress(data)
 
 
 class Browser:
@@ -133,6 +145,18 @@ class Browser:
             "&& (!document.getElementById('figures') || document.documentElement.dataset.drawn) "
             "? setTimeout(done, 100) : setTimeout(wait, 20); wait(); })"
         )
+
+    def drawn(self) -> None:
+        """Wait until every chart of a report is drawn."""
+        self.evaluate(
+            "new Promise(done => { const wait = () => document.documentElement.dataset.drawn "
+            "? setTimeout(done, 50) : setTimeout(wait, 20); wait(); })"
+        )
+
+    def colours(self) -> int:
+        """How many values of bytes a picture of the page has once decompressed: few if it is blank."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+        return len(set(_pixels(base64.b64decode(shot["data"]))))
 
     def screenshot(self, path: Path) -> None:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tessera.profiler.bench_result import BatchResult, BenchResult
 from tessera.profiler.check import Check
 from tessera.profiler.report_data import (
@@ -20,6 +22,18 @@ from tessera.profiler.report_data import (
     Table,
     Text,
 )
+from tessera.profiler.report_runs import (
+    AssemblyRow,
+    ExecutionTrace,
+    RecordedRun,
+    RecordedSeries,
+    SourceLine,
+    SourceListing,
+    TraceSpan,
+    TunedSweep,
+    TunedTrial,
+)
+from tessera.profiler.roof import RooflineChart, RooflinePoint, roofline_chart
 from tessera.profiler.timing import Timing
 
 
@@ -212,4 +226,142 @@ def full_report(name: str = "digits") -> ReportData:
             "CPU": "Example CPU @ 2.4 GHz, 8 cores",
         },
         notes=("Measured on this machine; your numbers will differ.",),
+    )
+
+
+STORE = "st.global.f32 [%rd9], %f4;"
+
+
+def listing(
+    kernel: str = "saxpy", text: str = "    y[i] = a * x[i] + y[i]", last: str = STORE
+) -> SourceListing:
+    """A kernel of five lines; the third is hot, the fourth has none of its own."""
+    lines = (
+        SourceLine(10, "def saxpy(a, x, y):", ("2.0 %", "", ""), 0.02),
+        SourceLine(11, "    i = cuda.grid(1)", ("18.0 %", "", ""), 0.18, ptx=rows(3), sass=rows(2, step=16)),
+        SourceLine(
+            12,
+            text,
+            ("80.0 %", "8 / 4", "131,072"),
+            0.8,
+            advice=("x[i] loads 8 sectors per request, ideal 4: let neighbours take neighbours",),
+            ptx=(
+                *rows(6),
+                AssemblyRow(99, last, 2048),
+            ),
+            sass=rows(9, step=16),
+        ),
+        SourceLine(30, "    return", ("", "", "")),
+    )
+    return SourceListing(
+        program="saxpy",
+        kernel=kernel,
+        file="kernels.py",
+        columns=(("instructions", "of the kernel's"), ("sectors", "and the ideal"), ("FLOP", "operations")),
+        lines=lines,
+        device="emulator, sm_90 ptx",
+        sizes={"n": 65_536},
+        ptx_target="sm_90",
+        sass_target="sm_90",
+    )
+
+
+def rows(count: int, step: int = 1) -> tuple[AssemblyRow, ...]:
+    return tuple(AssemblyRow(40 + i * step, f"add.s64 %rd{i}, %rd{i + 1}, 4;", 2048) for i in range(count))
+
+
+def sweep(kernel: str = "transpose", configurations: int = 24, *, numbered: bool = True) -> TunedSweep:
+    """Costs that fall and rise with the tile; every seventh configuration was pruned."""
+    trials = []
+    for i in range(configurations):
+        tile, rows_, unroll = 8 << (i % 3), 1 << (i // 3 % 4), 1 + i // 12
+        pruned = i % 7 == 6
+        cost = 0.01 + 0.002 * ((i * 37) % 101) / 101 + 0.001 * unroll
+        trials.append(
+            TunedTrial(
+                {"TILE": tile, "ROWS": rows_, "UNROLL": unroll},
+                "pruned" if pruned else "ok",
+                None if pruned else cost,
+                i + 1 if numbered else None,
+                "no block fits a multiprocessor" if pruned else "",
+                32 + i % 9,
+                0,
+                0.75,
+            )
+        )
+    return TunedSweep(kernel, "sm_90", "H100 SXM", "cost model 1", "predicted", {"rows": 256}, tuple(trials))
+
+
+def recorded(gpus: int = 2, seconds: int = 60) -> RecordedRun:
+    names = tuple(f"{i} Example GPU" for i in range(gpus))
+    series = tuple(
+        RecordedSeries(
+            name,
+            figure,
+            unit,
+            tuple(float(t) for t in range(seconds)),
+            tuple(None if t == 7 else float((t * 7 + g * 13) % 100) for t in range(seconds)),
+            0.0,
+            48.5,
+            99.0,
+        )
+        for figure, unit in (("utilization", "%"), ("power", "W"))
+        for g, name in enumerate(names)
+    )
+    return RecordedRun(
+        label="recorded on Example GPU",
+        driver="580.1",
+        gpus=names,
+        duration_s=float(seconds),
+        samples=seconds * 10,
+        interval_s=0.1,
+        series=series,
+        marks=((3.0, "warm-up"), (20.0, "steady")),
+        throttling=((names[0], "power cap", 0.25),),
+        notes=("N/A, as the GPUs did not report it: NVLink sent.",),
+    )
+
+
+def trace(name: str = "linear_0") -> ExecutionTrace:
+    return ExecutionTrace(
+        program="digits",
+        device="cpu, Example CPU",
+        origin="measured",
+        unit="ms",
+        spans=(
+            TraceSpan("upload x", 0.0, 0.02, "host", "upload, 8 KiB"),
+            TraceSpan(name, 0.02, 0.4, "host", "kernel, step 0"),
+            TraceSpan("linear_1", 0.43, 0.2, "host", "kernel, step 1"),
+        ),
+        notes=("Execution 5 of those measured.",),
+    )
+
+
+def roof(name: str = "linear_0") -> RooflineChart:
+    point = RooflinePoint(
+        name=name,
+        pipe="f32",
+        operations=2e9,
+        bytes=1e8,
+        worst_bytes=3e8,
+        attainable=40.0,
+        predicted_ms=0.05,
+        bound="memory",
+        verdict="memory-bound: 100 MB take 30 µs",
+        remedy="move less",
+        origin="emulated, PTX level",
+        measured_ms=0.09,
+    )
+    return roofline_chart("H100 SXM", (point,))
+
+
+def everything(name: str = "digits", kernel: str = "linear_0") -> ReportData:
+    """A report with every section."""
+    return dataclasses.replace(
+        full_report(name),
+        rooflines=(roof(kernel),),
+        sweeps=(sweep(kernel),),
+        sources=(listing(kernel) if kernel == "linear_0" else listing(kernel, kernel, kernel),),
+        traces=(trace(kernel),),
+        recordings=(recorded(),),
     )

@@ -7,12 +7,13 @@ import re
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from chromium import Browser, find_chromium
 from profiled_programs import linear_artifact, planned
-from report_samples import bench, full_report, kernels
+from report_samples import bench, everything, full_report, kernels, listing, recorded, rows, sweep
 
 from tessera.package import Package
 from tessera.profiler import ReportData, report_from_artifact, report_from_package, write_report
@@ -65,7 +66,7 @@ class Elements(HTMLParser):
 
 
 def hostile_report() -> ReportData:
-    base = full_report(HOSTILE)
+    base = everything(HOSTILE, HOSTILE)
     kernel = KernelRow(HOSTILE, HOSTILE, "sm_90", registers=40, spill_bytes=4, occupancy=0.5, limiter=HOSTILE)
     return dataclasses.replace(
         base,
@@ -106,18 +107,145 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def test_report_in_chromium_draws_every_chart_without_a_word_or_a_request(
     browser: Browser, tmp_path: Path, width: int, dark: bool
 ) -> None:
-    browser.open(write_report(full_report(), tmp_path / "report.html"), width=width, dark=dark)
+    browser.open(write_report(everything(), tmp_path / "report.html"), width=width, dark=dark)
     assert browser.complaints() == []
     assert browser.requests() == []
-    drawn = browser.evaluate(
-        "[...document.querySelectorAll('.chart')].map(c => c.querySelector('.main-svg') !== null)"
+    marks = browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.chart')].map(c => [c.id.slice(6), "
+        "c.querySelectorAll('.point path, path.point, .trace .js-line, .hm image, .annotation').length]))"
     )
-    assert len(drawn) == 7
-    assert all(drawn)
+    # Marks that each chart has at the least: bars, curves, the picture of a heatmap, values at axes.
+    assert marks == {key: marks[key] for key in DRAWN}
+    assert {key: marks[key] for key, least in DRAWN.items() if marks[key] < least} == {}
     assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert is_dark(browser) == dark
+    assert browser.colours() > 40
+
+
+def is_dark(browser: Browser) -> bool:
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-    channels = [int(n) for n in re.findall(r"\d+", background)[:3]]
-    assert (max(channels) < 64) == dark
+    return max(int(n) for n in re.findall(r"\d+", background)[:3]) < 64
+
+
+DRAWN = {
+    "occupancy": 6,
+    "stages": 6,
+    "memory-0": 7,
+    "bench-0-latency": 2,
+    "bench-0-throughput": 2,
+    "roofline-0": 4,
+    "sweep-0-heat": 1,
+    "sweep-0-parallel": 10,
+    "sweep-0-best": 20,
+    "trace-0": 3,
+    "nvml-0-0": 2,
+    "nvml-0-1": 2,
+    "section-0-1": 1,
+    "section-0-2": 3,
+}
+
+SECTIONS = {
+    "summary": "97.2 %",
+    "section-0": "360 of 360",
+    "kernels": "linear_softmax_2",
+    "roofline": "memory-bound: 100 MB take 30 µs: move less",
+    "sweeps": "no block fits a multiprocessor",
+    "source": "80.0 %",
+    "memory": "without reuse",
+    "trace": "upload, 8 KiB",
+    "plan": "cdiv(batch, 16)",
+    "nvml": "power cap",
+    "stages": "serve 360 images",
+    "benchmarks": "NumPy",
+    "package": "manifest.json",
+    "diagnostics": "TESSERA_CACHE_DIR",
+    "environment": "Example CPU @ 2.4 GHz",
+}
+"""Each section and something that stands in no other."""
+
+
+def test_report_has_every_section_with_its_data(browser: Browser, tmp_path: Path) -> None:
+    data = dataclasses.replace(
+        everything(), summary=(Fact("accuracy", "97.2 %", "measured", "350 of 360 images"),)
+    )
+    browser.open(write_report(data, tmp_path / "report.html"), width=1280)
+    found = browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('main > section')].map(s => [s.id, s.textContent]))"
+    )
+    assert {key: text for key, text in SECTIONS.items() if text not in found.get(key, "")} == {}
+    linked = browser.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash.slice(1))")
+    assert set(linked) == set(SECTIONS) - {"summary"}
+
+
+def test_report_folds_ptx_and_sass_beside_their_line(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(everything(), tmp_path / "report.html"), width=1280)
+    row = "[...document.querySelectorAll('table.source tr')].find(r => r.textContent.includes('80.0 %'))"
+    assert browser.evaluate(f"{row}.querySelector('summary').textContent") == "7 PTX · 9 SASS"
+    assert browser.evaluate(f"{row}.querySelector('pre').checkVisibility()") is False
+    browser.evaluate(f"{row}.querySelector('summary').click()")
+    assert browser.evaluate(f"{row}.querySelector('pre').checkVisibility()") is True
+    text = browser.evaluate(f"[...{row}.querySelectorAll('pre')].map(p => p.innerText)")
+    assert "99 st.global.f32 [%rd9], %f4;  2,048" in text[0]
+    assert text[1].startswith("0028 add.s64")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 1280
+
+
+def test_theme_switch_overrides_the_readers_setting_and_redraws(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(everything(), tmp_path / "report.html"), width=1280, dark=False)
+    fill = "getComputedStyle(document.querySelector('#chart-stages .point path')).fill"
+    before = browser.evaluate(fill)
+    browser.evaluate("document.getElementById('theme-dark').click()")
+    browser.drawn()
+    assert is_dark(browser)
+    assert browser.evaluate(fill) != before
+    browser.evaluate("document.getElementById('theme-light').click()")
+    browser.drawn()
+    assert not is_dark(browser)
+    assert browser.evaluate(fill) == before
+    assert browser.complaints() == []
+
+
+def test_report_is_read_aloud_and_reached_by_keyboard(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(everything(), tmp_path / "report.html"), width=390)
+    levels = browser.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert browser.evaluate("[...document.querySelectorAll('th')].every(th => th.scope)")
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.chart')].every(c => c.getAttribute('role') === 'img' && "
+        "c.getAttribute('aria-label').length > 12)"
+    )
+    wide = browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth)"
+        ".map(s => s.tabIndex === 0 && !!s.getAttribute('aria-label'))"
+    )
+    assert len(wide) >= 5
+    assert all(wide)
+
+
+def test_report_of_much_stays_small_and_opens(browser: Browser, tmp_path: Path) -> None:
+    path = write_report(large_report(), tmp_path / "large.html")
+    assert path.stat().st_size < 8_000_000
+    browser.open(path, width=1280)
+    assert browser.complaints() == []
+    text = browser.evaluate("document.querySelector('main').textContent")
+    assert "20,000 of 100,0" in text
+    assert "The table has the best 50." in text
+    assert "configurations are drawn" in text
+    assert browser.evaluate("document.querySelectorAll('.chart .main-svg').length") > 0
+
+
+def large_report() -> ReportData:
+    """5,000 configurations, 100,000 lines of PTX, an hour of eight GPUs as a recording is thinned to."""
+    base = listing()
+    hot = dataclasses.replace(base.lines[2], ptx=rows(100_000), sass=())
+    return ReportData(
+        "much",
+        sweeps=(sweep(configurations=5000),),
+        sources=(dataclasses.replace(base, lines=(base.lines[0], hot)),),
+        recordings=(recorded(gpus=8, seconds=600),),
+    )
 
 
 def test_report_with_hostile_names_runs_nothing_of_theirs(browser: Browser, tmp_path: Path) -> None:
@@ -130,7 +258,7 @@ def test_report_with_hostile_names_runs_nothing_of_theirs(browser: Browser, tmp_
 
 
 def test_report_prints_to_paper_of_light_pages(browser: Browser, tmp_path: Path) -> None:
-    browser.open(write_report(full_report(), tmp_path / "report.html"), width=1280, dark=True)
+    browser.open(write_report(everything(), tmp_path / "report.html"), width=1280, dark=True)
     browser.pdf(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     assert browser.complaints() == []
@@ -159,16 +287,18 @@ def test_report_links_to_nothing_outside_and_its_policy_forbids_it() -> None:
 
 
 def test_report_of_equal_data_has_equal_bytes(tmp_path: Path) -> None:
-    first = write_report(full_report(), tmp_path / "a.html").read_bytes()
-    second = write_report(full_report(), tmp_path / "b.html").read_bytes()
+    first = write_report(everything(), tmp_path / "a.html").read_bytes()
+    second = write_report(everything(), tmp_path / "b.html").read_bytes()
     assert first == second
 
 
 def test_report_labels_every_figure_with_its_origin() -> None:
-    page = render_report(full_report())
+    page = render_report(everything())
     figures = re.findall(r"<figure.*?</figcaption>", page, re.DOTALL)
-    assert len(figures) == 7
-    assert all(re.search(r'class="badge (measured|predicted|datasheet|recorded)"', f) for f in figures)
+    assert len(figures) == len(DRAWN)
+    assert all(
+        re.search(r'class="badge (measured|emulated|predicted|datasheet|recorded)"', f) for f in figures
+    )
 
 
 def test_report_of_nothing_but_a_title_carries_no_scripts() -> None:

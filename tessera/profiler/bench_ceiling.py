@@ -29,7 +29,7 @@ def ceiling_of(program: Program, device: str, hardware: str) -> Peaks | None:
     """The roofline for a program on a device; None where nothing is known of it."""
     precision = _precision(program)
     if device.startswith("cuda"):
-        return gpu_ceiling(hardware, precision)
+        return gpu_ceiling(hardware.partition(", compute capability")[0], precision)
     if device == "cpu":
         return cpu_ceiling("f64" if precision == "f64" else "f32")
     return None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tessera.runtime import ProgramSource, Runtime
+    from tessera.runtime.profile import Recorder
 
     Array = np.ndarray[Any, Any]
 
@@ -95,7 +96,9 @@ class ProgramBench:
             used, hardware = runtime.device, _hardware(runtime)
             measured = [self._measure(runtime, batch, given) for batch in batches]
         with self._opened(profiling=True) as runtime:
-            rows = [self._with_steps(runtime, *row) for row in measured]
+            rows = [(self._with_steps(runtime, row, inputs), inputs) for row, inputs in measured]
+        if used.startswith("cuda"):
+            rows = [(self._with_device_times(row, inputs), inputs) for row, inputs in rows]
         others = start.others() if start else None
         if others is not None and others > BUSY:
             self.notes.append(busy_note(others))
@@ -104,7 +107,7 @@ class ProgramBench:
             program=self.program.name,
             device=used,
             hardware=hardware,
-            batches=tuple(rows),
+            batches=tuple(row for row, _ in rows),
             notes=tuple(dict.fromkeys(self.notes)),
             peaks=ceiling_of(self.program, used, hardware),
             others=others,
@@ -122,7 +125,7 @@ class ProgramBench:
         return batch_sizes or (VECTOR_SIZES if is_vector(self.program) else BATCHES)
 
     @contextmanager
-    def _opened(self, *, profiling: bool) -> Iterator[Runtime]:
+    def _opened(self, *, profiling: bool | Recorder) -> Iterator[Runtime]:
         from tessera.runtime import DeviceFallbackWarning, Runtime
 
         with warnings.catch_warnings(record=True) as caught:
@@ -190,26 +193,42 @@ class ProgramBench:
         return difference, agrees
 
     def _with_steps(self, runtime: Runtime, row: BatchResult, inputs: Mapping[str, Array]) -> BatchResult:
-        """`row` with the time of each step, and of all of them where a GPU's events measured them."""
+        """`row` with the time of each step."""
         name = self.program.name
         by_step: dict[tuple[int, str], list[float]] = {}
-        totals: list[int] = []
         for repetition in range(PROFILED_RUNS + 1):
             runtime.reset_profile()
             runtime.execute(name, inputs)
             profile = runtime.profile
             if profile is None or repetition == 0:
                 continue
-            totals.append(round(sum(s.total_ms for s in profile.steps) * 1e6))
             for step in profile.steps:
                 by_step.setdefault((step.index, step.name), []).append(step.total_ms)
         steps = tuple(
             StepTime(index, step, quantile(sorted(times), 0.5))
             for (index, step), times in sorted(by_step.items())
         )
-        on_gpu = runtime.device.startswith("cuda") and any(totals)
-        device_timing = summarize("kernels alone", totals) if on_gpu else None
-        return dataclasses.replace(row, steps=steps, device_timing=device_timing)
+        return dataclasses.replace(row, steps=steps)
+
+    def _with_device_times(self, row: BatchResult, inputs: Mapping[str, Array]) -> BatchResult:
+        """`row` with the times of a GPU's kernels alone, by its events."""
+        from tessera.runtime.repeats import Repeats
+
+        repeats = Repeats(seconds=self.budget.seconds / 4)
+        with self._opened(profiling=repeats) as runtime:
+            runtime.execute(self.program.name, inputs)
+        if not repeats.warm_ns:
+            return row
+        how = "graph replay" if repeats.replayed else "launches"
+        if repeats.why_not:
+            self.notes.append(
+                f"No CUDA graph: {repeats.why_not}; times on the device hold gaps between launches."
+            )
+        warm = summarize(f"kernels alone, CUDA events, {how}, L2 warm", repeats.warm_ns)
+        cold = warm
+        if repeats.cold_ns:
+            cold = summarize(f"kernels alone, CUDA events, {how}, L2 flushed", repeats.cold_ns)
+        return dataclasses.replace(row, device_timing=cold, warm_timing=warm)
 
 
 def _hardware(runtime: Runtime) -> str:

@@ -74,7 +74,7 @@ class BatchResult:
     baseline: Timing | None
     """Another library computing the same in the same run, interleaved; None where there is none."""
     device_timing: Timing | None
-    """Time on the GPU by its own events, without copies to and from it; None on other devices."""
+    """Kernels alone on the GPU, by its own events, the L2 cache overwritten before; None on other devices."""
     per_second: float
     """Items per second at the median time: batch size over time; of a server those that it answered."""
     bytes: int | None
@@ -87,6 +87,8 @@ class BatchResult:
     """Time of each step, in a run of its own: measuring steps costs a little."""
     agrees: bool | None = None
     """Whether outputs of target and baseline are equal but for rounding; None: not compared."""
+    warm_timing: Timing | None = None
+    """The same with the L2 cache as the round before left it."""
     load: Load | None = None
     """For a server: how many clients there were, and what they met."""
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tessera.runtime.deployment import DeploymentPackage
     from tessera.runtime.devices import DeviceFallbackWarning, parse_device
     from tessera.runtime.profile import Profile, StepProfile
+    from tessera.runtime.repeats import Repeats
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.source import ArtifactSource, ProgramSource
     from tessera.runtime.timeline import Span, Timeline
@@ -19,6 +20,7 @@ __all__ = [
     "DeviceFallbackWarning",
     "Profile",
     "ProgramSource",
+    "Repeats",
     "Runtime",
     "Span",
     "StepProfile",
@@ -33,6 +35,7 @@ _HOMES = {
     "DeviceFallbackWarning": "devices",
     "Profile": "profile",
     "ProgramSource": "source",
+    "Repeats": "repeats",
     "Runtime": "runtime",
     "Span": "timeline",
     "StepProfile": "profile",

@@ -22,6 +22,7 @@ from tessera.runtime.launches import launched, ranges, surrounded, within
 from tessera.runtime.memory import ALIGNMENT, Block, MemoryPool
 from tessera.runtime.nvtx import enable_as_asked
 from tessera.runtime.profile import Recorder
+from tessera.runtime.repeats import Repeats
 from tessera.runtime.schedule import Address, GemmCall, Schedule, make_setup
 from tessera.runtime.source import ProgramSource
 from tessera.runtime.timeline import Timeline
@@ -286,6 +287,9 @@ class CudaExecutable(Executable[CudaFrame]):
         if watch is not None:
             for index, (name, launch) in enumerate(launches):
                 watch.launch(index, name, launch)
+            return
+        if isinstance(recorder, Repeats):
+            recorder.run(self._driver, frame.stream, [launch for _, launch in launches])
             return
         if recorder is None:
             for _, launch in launches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -39,6 +39,8 @@ class Driver(Protocol):
     """`NVIDIA H200`."""
     cc: tuple[int, int]
     """Compute capability."""
+    l2_bytes: int
+    """Size of the L2 cache; 0 if unknown."""
 
     def current(self) -> AbstractContextManager[None]:
         """Make this the calling thread's GPU inside the block; other methods need that."""
@@ -75,6 +77,12 @@ class Driver(Protocol):
 
     def elapsed_ns(self, start: Event, end: Event) -> int:
         """Device time between two marks, after `synchronize`."""
+
+    def fill(self, target: int, size: int, stream: Stream) -> None:
+        """Write zeros."""
+
+    def capture(self, launches: Sequence[Call], stream: Stream) -> Call | str:
+        """What replays launches on a stream as one CUDA graph; or why there is none."""
 
     def free_and_total_bytes(self) -> tuple[int, int]:
         """Memory of the device: free now, and all."""
@@ -157,6 +165,7 @@ class CupyDriver:
             self._fail(f"cuda:{index} cannot be used", error)
         self.name = str(properties["name"].decode())
         self.cc = (int(properties["major"]), int(properties["minor"]))
+        self.l2_bytes = int(properties.get("l2CacheSize", 0))
         self._multiprocessors = int(properties["multiProcessorCount"])
         self._shared_limit = int(properties["sharedMemPerBlockOptin"])
 
@@ -260,6 +269,27 @@ class CupyDriver:
     def elapsed_ns(self, start: Event, end: Event) -> int:
         """Device time between two marks."""
         return int(self._cupy.cuda.get_elapsed_time(start, end) * 1e6)
+
+    def fill(self, target: int, size: int, stream: Stream) -> None:
+        """Write zeros."""
+        self._runtime.memsetAsync(target, 0, size, stream.ptr)
+
+    def capture(self, launches: Sequence[Call], stream: Stream) -> Call | str:
+        """What replays launches on a stream as one CUDA graph; or why there is none.
+
+        Source: CUDA Runtime API, "Stream Management", cudaStreamBeginCapture; "Graph Management".
+        """
+        try:
+            stream.begin_capture()
+            try:
+                for launch in launches:
+                    launch()
+            finally:
+                # Also after a failure: a stream that is being captured takes no other work.
+                graph = stream.end_capture()
+            return partial(graph.launch, stream)
+        except self._errors as error:
+            return str(error)
 
     def free_and_total_bytes(self) -> tuple[int, int]:
         """Memory of the device: free now, and all."""

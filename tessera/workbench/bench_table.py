@@ -176,6 +176,9 @@ def _facts(result: BenchResult) -> list[str]:
         )
     if any((row.roofline_share(ceiling) or 0) > 1 for row in result.batches):
         said.append("over 100 %: what stays in the caches is faster than main memory")
+    devices = [row.device_timing.name for row in result.batches if row.device_timing]
+    if devices:
+        said.append(f"On device: {devices[0]}; GB/s, GFLOP/s and Roof are of that time")
     count = sum(row.timing.repetitions for row in result.batches)
     outliers = sum(row.timing.outliers for row in result.batches)
     said.append(f"±: half the 95 % interval of the median; {outliers:,} of {count:,} times are outliers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,13 @@ class StandIn:
 
     name = "stand-in"
     cc = (9, 0)
+    l2_bytes = 1 << 16
 
     def __init__(self) -> None:
         self.uploaded = 0
+        self.filled = 0
+        self.captured: list[int] = []
+        self.no_graphs = ""
         self.marks = 0
         self.broken = False
 
@@ -68,6 +72,17 @@ class StandIn:
 
     def elapsed_ns(self, start: int, end: int) -> int:
         return (end - start) * 1000
+
+    def fill(self, target: int, size: int, stream: Any) -> None:
+        self.filled += 1
+        ctypes.memset(target, 0, size)
+
+    def capture(self, launches: Sequence[Callable[[], object]], stream: Any) -> Callable[[], object] | str:
+        if self.no_graphs:
+            return self.no_graphs
+        # What is captured is not run; what is replayed has the arguments of the time of capture.
+        self.captured.append(len(launches))
+        return lambda: [launch() for launch in launches]
 
     def free_and_total_bytes(self) -> tuple[int, int]:
         return 1 << 30, 2 << 30

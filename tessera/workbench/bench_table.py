@@ -44,7 +44,7 @@ def measured_data(measured: Measured) -> dict[str, Any]:
 
 def print_result(result: BenchResult) -> None:
     """One table, and what is to be known about it."""
-    print(visible(f"{result.target} on {result.device} ({result.hardware}), {result.kind}"))
+    _say(f"{result.target} on {result.device} ({result.hardware}), {result.kind}")
     if any(row.load for row in result.batches):
         _print_server(result)
         return

@@ -97,9 +97,9 @@ class _Limits:
 
     @property
     def busy(self) -> float:
-        """The part of the multiprocessors that have a block."""
-        blocks = self.work.blocks
-        return 1.0 if not blocks else min(1.0, blocks / self.sheet.multiprocessors)
+        """The part of the multiprocessors that have a block, until the one with the most blocks is done."""
+        blocks, processors = self.work.blocks, self.sheet.multiprocessors
+        return 1.0 if not blocks else blocks / (processors * -(-blocks // processors))
 
     @property
     def warps(self) -> float | None:
@@ -172,11 +172,12 @@ def _latency(limits: _Limits) -> tuple[str, str]:
     slowest = max(limits.hindered, key=lambda name: limits.hindered[name])
     times = f"{time_text(limits.body_s)} instead of {time_text(max(limits.full.values()))}"
     if slowest != "DRAM" or limits.busy < limits.fed:
-        blocks = work.blocks or 0
-        idle = sheet.multiprocessors - min(blocks, sheet.multiprocessors)
+        blocks, processors = work.blocks or 0, sheet.multiprocessors
+        most, left = -(-blocks // processors), blocks % processors
+        idle = f"{processors - blocks} stand idle" if blocks < processors else (
+            f"{left} of them have {most}, the others {most - 1}")  # fmt: skip
         return (
-            f"latency-bound: {blocks} {_plural(blocks, 'block')} for {sheet.multiprocessors} SMs, {idle} "
-            f"stand idle: {times}",
+            f"latency-bound: {blocks} {_plural(blocks, 'block')} for {processors} SMs, {idle}: {times}",
             "more and smaller blocks, or split sums over several blocks",
         )
     warps = (limits.warps or 0.0) / sheet.multiprocessors

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.program.arch import is_cpu, resolve_target
+from tessera.program.arch import SM_LIMITS, Architecture, is_cpu, resolve_target
 from tessera.program.artifact import Artifact, KernelBinary
 from tessera.program.errors import TesseraError
 from tessera.program.occupancy import limiter_of
@@ -139,13 +139,18 @@ def _lowered_for(path: Path) -> tuple[str, ...]:
     return entry.subject.program.targets  # type: ignore[union-attr]
 
 
+_EVERY_GPU = tuple(Architecture(*cc).name for cc in SM_LIMITS)
+"""What `--arch all` means: one target for each compute capability."""
+
+
 def targets(given: Iterable[str], project: Project, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Full target names: those given (also `sm_80,sm_90`), else the project's, else the default.
+    """Full target names: those given (also `sm_80,sm_90`, or `all`), else the project's, else the default.
 
     Raises:
         ArchitectureError: One of them is unknown.
     """
     names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    names = [each for name in names for each in (_EVERY_GPU if name == "all" else (name,))]
     return tuple(dict.fromkeys(resolve_target(name) for name in names or project.arch() or default))
 
 

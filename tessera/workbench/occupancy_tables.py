@@ -72,9 +72,12 @@ def print_what_ifs(tables: Sequence[WhatIf], title: str) -> None:
         _print_steps(tables[0])
         _print_tables(tables[0])
         return
+    same: dict[tuple[str, tuple[str, ...]], list[WhatIf]] = {}
     for table in tables:
-        _wrapped(f"{table.kernel} for {table.target}")
-        _print_steps(table)
+        same.setdefault((table.kernel, table.steps), []).append(table)
+    for (kernel, _), found in same.items():
+        _wrapped(f"{kernel} for {', '.join(table.target for table in found)}", indent="    ")
+        _print_steps(found[0])
     print()
     _wrapped(
         "tables of what registers, block size and shared memory would change: --kernel NAME and one --arch; "

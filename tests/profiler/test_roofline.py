@@ -189,6 +189,14 @@ def test_fewer_blocks_than_multiprocessors_are_bound_by_latency() -> None:
     assert "1 block for 132 SMs, 131" in judge(replace(work, blocks=1), "H200").verdict
 
 
+def test_blocks_that_do_not_divide_evenly_are_bound_by_latency() -> None:
+    work = replace(COPY, operations=(("f32", 1e10),), bytes=1e6, worst_bytes=1e6, blocks=133)
+    point = judge(work, "H200")
+    assert "133 blocks for 132 SMs, 1 of them have 2, the others 1: 296 µs instead of 149 µs" in point.verdict
+    # A hundred blocks on each leave no gap that counts.
+    assert judge(replace(work, blocks=13201), "H200").bound == "compute"
+
+
 def test_few_warps_with_narrow_loads_are_bound_by_latency() -> None:
     held = Occupancy(blocks=1, warps=8, ratio=0.125, limiter="shared memory")
     point = judge(replace(COPY, request_bytes=128.0, resident=held), "H200")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tessera.program.arch import SM_LIMITS
+
 from .conftest import Tessera
 
 SOURCE = """\
@@ -66,6 +68,14 @@ def test_several_kernels_and_architectures_have_a_line_each(tessera: Tessera, fo
     assert "--kernel NAME and one --arch" in " ".join(said.out.split())
     one = tessera("inspect", "held.py", "--occupancy", "--arch", "sm_90", "--kernel", "axp")
     assert "Registers of a thread" in one.out
+
+
+def test_every_architecture_is_one_word(tessera: Tessera, folder: Path) -> None:
+    said = tessera("inspect", "held.py:saxpy", "--occupancy", "--arch", "all")
+    rows = [line.split()[1] for line in said.out.splitlines() if line.split()[:1] == ["saxpy"]]
+    assert [r for r in rows if r.startswith("sm_")] == [f"sm_{a}{b}" for a, b in SM_LIMITS]
+    # Architectures of which the same is to be said stand together.
+    assert "saxpy for sm_70, sm_72" in said.out
 
 
 def test_json_has_every_row(tessera: Tessera, folder: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Target = Annotated[str, typer.Argument(metavar="FILE[:NAME]", show_default=False)]
 Arch = Annotated[
     list[str] | None,
-    typer.Option("--arch", "-a", metavar="ARCH", help="sm_70 … sm_121, sm_90a, cpu; may be repeated."),
+    typer.Option("--arch", "-a", metavar="ARCH", help="sm_70 … sm_121, sm_90a, cpu, all; may be repeated."),
 ]
 Spec = Annotated[
     list[str] | None,

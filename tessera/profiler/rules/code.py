@@ -176,22 +176,27 @@ def _add(found: Values, function: CountedFunction, own: InstructionCounts, **num
 
 
 def _divergence(function: CountedFunction, found: Values) -> None:
-    """Threads that wait between a branch that divided their warp and where its ways meet again."""
+    """Threads that wait between branches that divided their warp and where the ways meet again."""
+    regions: dict[Line, tuple[float, set[int], InstructionCounts]] = {}
     for block in function.flow.blocks:
         last = block.instructions[-1] if block.instructions else None
         branch = function.counts.get(id(last)) if last is not None else None
         if branch is None or not branch.divergent:
             continue
+        # A loop has several branches at one line, with one region: it counts once.
         present = branch.threads / branch.executed
-        inside = [own for i in _region(function, block.index) for _, own in function.instructions(i)]
-        executed = sum(own.executed for own in inside)
-        threads = sum(own.threads for own in inside)
-        idle = max(executed * present - threads, 0.0)
+        line = function.lines[branch.position]
+        most, inside, _ = regions.get(line, (0.0, set[int](), branch))
+        behind = {each.index for each in _region(function, block.index)}
+        regions[line] = (max(most, present), inside | behind, branch)
+    for present, inside, branch in regions.values():
+        rows = [own for i in inside for _, own in function.instructions(function.flow.blocks[i])]
+        executed, threads = sum(own.executed for own in rows), sum(own.threads for own in rows)
         _add(
             found,
             function,
             branch,
-            divergence_idle=idle,
+            divergence_idle=max(executed * present - threads, 0.0),
             divergence_instructions=executed,
             divergence_threads=threads,
         )

@@ -20,7 +20,7 @@ LONG = 256
 """Instructions of a warp from which on its work could be spread over more of them."""
 TAIL = 0.25
 """Part of a GPU's time that the last wave of blocks leaves idle."""
-TAIL_LONG = 64
+TAIL_LONG = 512
 """Instructions of a warp, below which a launch is over before it matters."""
 LOW_OCCUPANCY = 0.25
 """Warps of a multiprocessor over the most it holds, below which latency is rarely hidden."""
@@ -79,8 +79,9 @@ def _few(kernel: KernelMetrics) -> Hit | None:
     if blocks >= processors or not _long(kernel, LONG):
         return None
     what = (
-        f"{blocks:.0f} block{'s leave' if blocks > 1 else ' leaves'} {processors - blocks:.0f} of the "
-        f"{processors:.0f} multiprocessors of {kernel.arch} idle, while each warp executes "
+        f"with these sizes, {blocks:.0f} block{'s' if blocks > 1 else ''} "
+        f"keep{'' if blocks > 1 else 's'} {blocks:.0f} of the {processors:.0f} multiprocessors of "
+        f"{kernel.arch} busy, and each warp executes "
         f"{kernel['instructions'] / max(kernel['warps'], 1):,.0f} instructions"
     )
     remedy = "split the work among more blocks: fewer elements per thread, smaller blocks, or parts of a sum"

@@ -13,6 +13,10 @@ WASTE = 1.2
 """Sectors over the ideal from which on a line is said to waste some."""
 ALIGNED_WASTE = 1.5
 """Below it the waste is that of rows that begin inside a sector: one of five, or of three."""
+GAPS_WASTE = 2.5
+"""The same where many threads of a warp take no part."""
+WHOLE = 0.75
+"""Threads of a warp that take part, below which there are gaps between them."""
 LEAST = WARP // 8
 """Sectors below which nothing is worth a word."""
 MOST = 0.5
@@ -47,7 +51,10 @@ def _wasted(op: str, line: LineMetrics) -> str:
 def _scattered(op: str, line: LineMetrics) -> float:
     """Sectors beyond the ideal of a line whose threads do not load side by side; else 0."""
     sectors, ideal = line[f"global_{op}_sectors"], line[f"global_{op}_ideal_sectors"]
-    if sectors < ALIGNED_WASTE * ideal or sectors - ideal < LEAST:
+    # Threads that a branch left out leave gaps; no order of the elements closes those.
+    whole = line[f"global_{op}_threads"] >= WHOLE * WARP * line[f"global_{op}_requests"]
+    least = ALIGNED_WASTE if whole else GAPS_WASTE
+    if sectors < least * ideal or sectors - ideal < LEAST:
         return 0.0
     return sectors - ideal
 
@@ -118,7 +125,7 @@ def _vectors(op: str, kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     what = (
         f"each thread {_VERBS[op]} {count:.0f} neighbours one by one, {count:.0f} requests where 1 suffices"
     )
-    remedy = f"{one} {wide:.0f} bytes at once: a float4 in C++, tessera.gpu.{one}_f32x4 in Python"
+    remedy = f"{one} {wide:.0f} bytes at once, as a vector: float2 or float4, tessera.gpu.{one}_f32x4"
     saved = requests * heads / traced * (count - 1)
     return Hit(what, remedy, saved, requests_of(kernel))
 

@@ -34,8 +34,8 @@ def _again(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     share = f"{100 * again / traced:.0f} %"
     what = f"{share} of the loads of {name} are of what the thread had loaded shortly before"
     remedy = (
-        "load it once, in front of the loop; in C++ declare what is only read const __restrict__, or the "
-        "compiler may not"
+        "keep it in a variable, loaded once in front of the loop; in C++ declare what is only read const "
+        "__restrict__, or the compiler may not"
     )
     return Hit(what, remedy, line["global_ld_sectors"] * again / traced, sectors_of(kernel))
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from tessera.profiler.rules.subject import KernelMetrics, LineMetrics
 
+LEAST_GAIN = 0.01
+"""Share of what a kernel takes of a resource, below which nothing is worth a word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -29,6 +32,7 @@ INSTRUCTIONS = Resource("instructions of warps", 0.25)
 """Four schedulers issue one a cycle each. Source: Kernel Profiling Guide, "Compute Model"."""
 ATOMICS = Resource("turns of atomics", 2.0)
 STORES = Resource("stores of threads", 0.1)
+SHARED_BYTES = Resource("shared memory of a block", 0.01)
 TIME = Resource("time", 1.0)
 
 
@@ -131,7 +135,8 @@ def apply(rules: Sequence[Rule], kernel: KernelMetrics) -> tuple[Advice, ...]:
     for rule in rules:
         if not kernel.known.issuperset(rule.needs):
             continue
-        found += [(rule, _advice(rule, kernel, *hit)) for hit in _hits(rule, kernel)]
+        own = (_advice(rule, kernel, *hit) for hit in _hits(rule, kernel))
+        found += [(rule, advice) for advice in own if advice.gain >= LEAST_GAIN]
     hidden = {(a.file, a.line, name) for rule, a in found for name in rule.hides}
     gone = {name for rule, _ in found for name in rule.hides_in_kernel}
     shown = [a for _, a in found if (a.file, a.line, a.kind) not in hidden and a.kind not in gone]

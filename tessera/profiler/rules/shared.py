@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tessera.profiler.rules import sources
-from tessera.profiler.rules.rule import INSTRUCTIONS, TIME, WAVEFRONTS, Hit, Rule, cycles
+from tessera.profiler.rules.rule import INSTRUCTIONS, SHARED_BYTES, TIME, WAVEFRONTS, Hit, Rule, cycles
 from tessera.profiler.rules.subject import WARP, KernelMetrics, LineMetrics
 from tessera.profiler.rules.wording import element, enough, figure
 from tessera.program.bytesize import format_bytes
@@ -46,7 +46,7 @@ def _conflicts(op: str, kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     remedy = "threads of a warp meet in the same bank; " + (
         "pad each row of the shared array by one element"
         if name.indices > 1
-        else "let neighbouring threads take neighbouring elements"
+        else "pad rows, swizzle columns (index ^ row), or let neighbouring threads take neighbouring elements"
     )
     return Hit(what, remedy, passes - ideal, wavefronts(kernel))
 
@@ -102,9 +102,8 @@ def _unused(kernel: KernelMetrics) -> Hit | None:
     if idle < UNTOUCHED or idle < total / 2:
         return None
     what = f"{format_bytes(int(idle))} of {format_bytes(int(total))} of shared memory are never touched"
-    remedy = "ask for less: blocks that take less fit a multiprocessor more often"
-    share = idle / total if kernel.limiter == "shared memory" else 0.0
-    return Hit(what, remedy, cycles(kernel) * share * (1 - kernel["occupancy"]), cycles(kernel))
+    remedy = "ask for less: more blocks fit a multiprocessor, or its level-1 cache is larger"
+    return Hit(what, remedy, idle, total)
 
 
 SHARED: tuple[Rule, ...] = (
@@ -170,7 +169,7 @@ SHARED: tuple[Rule, ...] = (
         needs=("shared_untouched_bytes", "shared_bytes"),
         when=f"{UNTOUCHED} bytes or more, and half of it",
         remedy="ask for less",
-        resource=TIME,
+        resource=SHARED_BYTES,
         source=sources.SHARED_BYTES,
         kernel=_unused,
     ),

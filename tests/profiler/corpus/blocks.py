@@ -252,16 +252,16 @@ def last_wave(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):  # fault: tai
     i = cuda.grid(1)
     if i < x.size:
         value = x[i]
-        for k in range(64):
+        for k in range(512):
             value = value * value + float32(k)
         y[i] = value
 
 
-@ts.kernel(grid=864, block=256)
+@ts.kernel(grid=432, block=256)
 def last_wave_good(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         value = x[i]
-        for k in range(64):
+        for k in range(512):
             value = value * value + float32(k)
         y[i] = value
 

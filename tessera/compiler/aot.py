@@ -279,6 +279,7 @@ def _provenance(units: Sequence[Unit], config: AOTConfig) -> Mapping[str, Any]:
     tuned = {
         unit.program.name: {t.target: asdict(t)["tilings"] for t in unit.gpu if t.tilings} for unit in units
     }
+    cap = config.max_shared_memory_per_block
     return {
         "sources": {unit.program.name: digest([job.parts for job in unit.jobs]) for unit in units},
         "toolchain": {k: v for k, v in toolchain().items() if k != "tessera"},
@@ -288,6 +289,7 @@ def _provenance(units: Sequence[Unit], config: AOTConfig) -> Mapping[str, Any]:
         "graph": {
             "enable_graph_optimization": config.enable_graph_optimization,
             "enable_kernel_fusion": config.enable_kernel_fusion,
+            **({} if cap is None else {"max_shared_memory_per_block": cap}),
         },
     }
 

@@ -13,9 +13,11 @@ from tessera.compiler.diagnose import explain
 from tessera.compiler.gpu_code import Code, GpuCode, KernelCode, Timings, missing
 from tessera.compiler.job import Job
 from tessera.compiler.options import AOTConfig, ToolOptions
+from tessera.compiler.ptx import CudaKernel
+from tessera.compiler.source import shared_array_location
 from tessera.program.arch import is_cpu
 from tessera.program.artifact import KernelBinary, Resources
-from tessera.program.errors import TesseraError
+from tessera.program.errors import ResourceError, TesseraError
 
 
 class Progress(Protocol):
@@ -109,17 +111,7 @@ class Builder:
                 files["cubin"], resources = made.data, made.resources
             entry = Entry(files=files, resources=resources)
             self._cache.put(item.key, entry)
-        check_shared(
-            job.dynamic_shared_bytes or 0, job.name, options.target, self._config.max_shared_memory_per_block
-        )
-        resources = with_launch(
-            entry.resources or Resources(),
-            job.name,
-            options.target,
-            threads=job.threads,
-            dynamic_shared_bytes=job.dynamic_shared_bytes,
-            shared_cap=self._config.max_shared_memory_per_block,
-        )
+        resources = self._checked(job, entry.resources or Resources(), options.target)
         binary = KernelBinary(
             program=item.program,
             name=job.name,
@@ -136,6 +128,25 @@ class Builder:
             ("ptx", self._config.generate_ptx),
         )
         return [replace(binary, format=form, data=entry.files[form]) for form, made in wanted if made]
+
+    def _checked(self, job: Job, resources: Resources, target: str) -> Resources:
+        """What a kernel needs when it is launched, within the limits; errors have its line."""
+        cap = self._config.max_shared_memory_per_block
+        try:
+            check_shared(job.dynamic_shared_bytes or 0, job.name, target, cap)
+            return with_launch(
+                resources,
+                job.name,
+                target,
+                threads=job.threads,
+                dynamic_shared_bytes=job.dynamic_shared_bytes,
+                shared_cap=cap,
+            )
+        except ResourceError as error:
+            kernel = job.load()
+            if isinstance(kernel, CudaKernel) and kernel.source is None and error.location is None:
+                error.location = shared_array_location(kernel.function)
+            raise
 
     def cpu(self, program: str, jobs: Sequence[Job], options: ToolOptions) -> KernelBinary:
         """The shared library of a program's CPU kernels.

@@ -23,8 +23,9 @@ from tessera.compiler.diagnose import explain
 from tessera.compiler.numba_adapter import CudaIR
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.ptx import CudaKernel, Ptx, for_target, lower, lowering_class, ptx_arch, shared_ptx
+from tessera.compiler.source import shared_array_location
 from tessera.program.artifact import Resources
-from tessera.program.errors import MissingDependencyError, TesseraError
+from tessera.program.errors import MissingDependencyError, ResourceError, TesseraError
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -154,6 +155,8 @@ class KernelCode:
         except TesseraError as error:
             if isinstance(self._kernel, CppKernel):
                 error.location = error.location or self._kernel.location
+            elif isinstance(error, ResourceError) and self._kernel.source is None:
+                error.location = error.location or shared_array_location(self._kernel.function)
             raise
 
     def _assembled(self, ptx: Ptx, options: ToolOptions) -> Cubin:

@@ -133,7 +133,7 @@ class AOTConfig:
 
     def __post_init__(self) -> None:
         given = (self.targets,) if isinstance(self.targets, (str, CompilationTarget)) else self.targets
-        targets = tuple(CompilationTarget(t) if isinstance(t, str) else t for t in given)
+        targets = tuple(CompilationTarget(t) if isinstance(t, str) else t for t in _checked_targets(given))
         object.__setattr__(self, "targets", targets)
         if not targets:
             raise OptionError("targets is empty: nothing to compile for", hint='targets=["sm_80", "cpu"]')
@@ -173,11 +173,30 @@ class AOTConfig:
         Raises:
             ArchitectureError, OptionError: As for the class.
         """
-        names = (architectures,) if isinstance(architectures, str) else tuple(architectures)
+        alone = isinstance(architectures, (str, CompilationTarget))
+        names: tuple[object, ...] = (architectures,) if alone else tuple(architectures)
+        if any(isinstance(name, CompilationTarget) for name in names):
+            raise OptionError(
+                "target_architectures takes names, not CompilationTargets",
+                hint='config=AOTConfig(targets=[CompilationTarget("sm_80", …)]), or names: ["sm_80", "cpu"]',
+            )
         if isinstance(optimization_level, bool) or optimization_level not in (0, 1, 2, 3):
             raise OptionError(f"optimization_level must be 0, 1, 2 or 3, not {optimization_level!r}")
         flags = [f"-O{optimization_level}", *(["--use_fast_math"] if fast_math else [])]
-        return cls(targets=[CompilationTarget(name, flags) for name in dict.fromkeys(names)])
+        return cls(targets=[CompilationTarget(str(name), flags) for name in dict.fromkeys(names)])
+
+
+def _checked_targets(given: object) -> tuple[CompilationTarget | str, ...]:
+    if not isinstance(given, Iterable):
+        raise OptionError(f"targets is a list, not {given!r:.60}", hint='targets=["sm_80", "cpu"]')
+    targets = tuple(given)
+    for target in targets:
+        if not isinstance(target, (str, CompilationTarget)):
+            raise OptionError(
+                f"a target is a name or a CompilationTarget, not {target!r:.60}",
+                hint='targets=["sm_80", CompilationTarget("sm_90", enable_hopper_features=True)]',
+            )
+    return targets
 
 
 def _resolve(name: str, *, hopper: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from types import CodeType
@@ -63,3 +64,32 @@ def nested_code(code: CodeType) -> Iterator[CodeType]:
 
 def _starts_at(node: ast.FunctionDef, line: int) -> bool:
     return line in (node.lineno, *(d.lineno for d in node.decorator_list))
+
+
+def shared_array_location(function: Callable[..., Any]) -> SourceLocation | None:
+    """Where a kernel declares its largest array in shared memory; None where it declares none itself."""
+    try:
+        tree = function_tree(function)
+    except CompileError:
+        return None
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("shared.array")
+    ]
+    if not found:
+        return None
+    largest = max(found, key=_elements)
+    same = largest.end_lineno == largest.lineno
+    end = largest.end_col_offset if same else None
+    return SourceLocation(function.__code__.co_filename, largest.lineno, largest.col_offset, end)
+
+
+def _elements(call: ast.Call) -> int:
+    """How many elements an array has, as far as its source says; 0 where it does not."""
+    shapes = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "shape")]
+    try:
+        shape = ast.literal_eval(shapes[0]) if shapes else 0
+        return math.prod(shape) if isinstance(shape, tuple) else int(shape)
+    except (ValueError, TypeError):
+        return 0

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tessera.language.annotations import caller_names
 from tessera.language.builder import active
@@ -409,6 +409,7 @@ def kernel(
     where: Where = None,
     min_blocks: Bound = None,
     max_registers: Bound = None,
+    **misspelt: NoReturn,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Mark a Numba CUDA kernel: `@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)`.
 
@@ -430,10 +431,13 @@ def kernel(
         min_blocks: Blocks that a multiprocessor is to hold at once: the assembler limits registers to that
             end. A number, or a function of tuned names.
         max_registers: Most registers of a thread; a number, or a function of tuned names.
+        misspelt: Nothing: any other name is an error that says which was meant.
 
     Raises:
         KernelError: The definition cannot be launched; `location` is the line at fault.
     """
+    if misspelt:
+        raise _unknown_setting(next(iter(misspelt)))
     if grid is None or fn is not None:
         raise KernelError(
             "ts.kernel needs a launch rule: how many blocks there are",
@@ -449,4 +453,16 @@ def kernel(
     }
     return lambda fn: Kernel(
         fn, grid=rule, block=block, shared_bytes=shared_bytes, outputs=outputs, name=name, names=names, **rest
+    )
+
+
+def _unknown_setting(name: str) -> KernelError:
+    import difflib
+
+    known = [p for p in inspect.signature(kernel).parameters if p not in ("fn", "misspelt")]
+    near = difflib.get_close_matches(name, known, n=1)
+    return KernelError(
+        f"ts.kernel has no setting called {name!r}",
+        hint=(f"did you mean {near[0]}? " if near else "") + "settings: " + ", ".join(known),
+        location=caller_location(),
     )

@@ -125,10 +125,24 @@ def parse_arch(name: str) -> Architecture:
 
 
 def _nearest_hint(name: str) -> str:
+    near = _nearest(name)
+    return (f"did you mean {' or '.join(near)}? " if near else "") + "known: cpu, " + ", ".join(KNOWN)
+
+
+def _nearest(name: str) -> list[str]:
+    """The architectures before and after one that there is not; else what is written most like it."""
     import difflib
 
-    near = difflib.get_close_matches(name, (*KNOWN, "cpu"), n=1, cutoff=0.5)
-    return (f"did you mean {near[0]}? " if near else "") + "known: cpu, " + ", ".join(KNOWN)
+    match = _NAME.match(name)
+    if match is None:
+        return difflib.get_close_matches(name, (*KNOWN, "cpu"), n=1, cutoff=0.5)
+    wanted = (int(match[1]), int(match[2]))
+    same = sorted(cc for cc in SM_LIMITS if f"sm_{cc[0]}{cc[1]}{match[3]}" in KNOWN)
+    around = [cc for cc in same if cc < wanted][-1:] + [cc for cc in same if cc > wanted][:1]
+    if wanted in SM_LIMITS:
+        # It is there without the suffix.
+        return [f"sm_{wanted[0]}{wanted[1]}"]
+    return [f"sm_{cc[0]}{cc[1]}{match[3]}" for cc in around]
 
 
 CPU_LEVELS: dict[str, frozenset[str]] = {

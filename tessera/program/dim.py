@@ -41,8 +41,12 @@ def _atom_key(atom: Atom) -> str:
 
 def _evaluate_call(op: str, lhs: int, rhs: int) -> int:
     if op in ("floordiv", "ceildiv", "mod") and rhs <= 0:
-        raise InputError(f"{op} by {rhs}: a size must be divided by a positive number")
+        raise _no_divisor(op, rhs)
     return _FUNCTIONS[op](lhs, rhs)
+
+
+def _no_divisor(op: str, divisor: int) -> InputError:
+    return InputError(f"{op} by {divisor}: a size must be divided by a positive number")
 
 
 _FUNCTIONS: dict[str, Callable[[int, int], int]] = {
@@ -186,9 +190,11 @@ def _call(op: str, lhs: Dim, rhs: Dim) -> Dim:
     if isinstance(lhs, int) and isinstance(rhs, int):
         return int(_evaluate_call(op, lhs, rhs))
     if op in ("floordiv", "ceildiv", "mod") and isinstance(rhs, int):
+        if rhs <= 0:
+            raise _no_divisor(op, rhs)
         if rhs == 1:
             return 0 if op == "mod" else lhs
-        if rhs > 0 and all(c % rhs == 0 for _, c in _terms(lhs)):
+        if all(c % rhs == 0 for _, c in _terms(lhs)):
             return 0 if op == "mod" else _from_terms({m: c // rhs for m, c in _terms(lhs)})
     if op in ("floordiv", "ceildiv", "mod") and lhs == rhs:
         return 0 if op == "mod" else 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import linecache
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from typing import Any, TextIO
 
@@ -97,20 +99,33 @@ def visible(text: str) -> str:
     )
 
 
-def error_block(error: TesseraError, *, color: bool = False, context: int = 2) -> str:
+def error_block(
+    error: TesseraError, *, color: bool = False, context: int = 2, width: int | None = None
+) -> str:
     """The error as lines of text: message, source excerpt with a caret, hint.
 
     Args:
         error: What to show.
         color: Whether to add terminal colours.
         context: Lines of source to show above the offending one.
+        width: Columns of the terminal, where words are to go to the next line; None: they stay.
     """
-    lines = [paint("error:", "red", color) + " " + visible(error.message)]
+    lines = [_labelled("error:", "red", error.message, color, width)]
     if error.location is not None:
         lines += _excerpt(error.location, color, context)
     if error.hint:
-        lines.append(paint("hint:", "green", color) + " " + visible(error.hint))
+        lines.append(_labelled("hint:", "green", error.hint, color, width))
     return "\n".join(lines)
+
+
+def _labelled(label: str, name: str, text: str, color: bool, width: int | None) -> str:
+    """A coloured label and its text, in lines of whole words if there is a width."""
+    lines = f"{label} {visible(text)}".split("\n")
+    if width is not None:
+        # A path or command that is longer than a line stays in one piece, to be copied.
+        lines = [textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines]
+    whole = "\n".join(lines)
+    return paint(label, name, color) + whole[len(label) :]
 
 
 def error_data(error: TesseraError) -> dict[str, Any]:
@@ -193,4 +208,6 @@ def _is_json(value: object) -> bool:
 def show_error(error: TesseraError, stream: TextIO | None = None) -> None:
     """Write the block to stderr."""
     out = stream or sys.stderr
-    print(error_block(error, color=colored(out)), file=out)
+    # A log or a pipe gets each message in one line, to be searched.
+    width = shutil.get_terminal_size().columns if out.isatty() else None
+    print(error_block(error, color=colored(out), width=width), file=out)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tessera.package import Package
     from tessera.program.artifact import Artifact
     from tessera.program.program import Program
+    from tessera.workbench.source import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def rebuild(package: Package, target: str) -> tuple[list[Rebuilt], list[str]]:
         made = _provenance(package, name)
         notes.update(dict.fromkeys(_other_tools(made)))
         compiler = AOTCompiler(_config(package, name, made), cache=CompileCache.off())
-        compiled = compiler.compile(entry.subject, input_specs=_specs(entry, program), name=name)
+        subject, specs = _subject(package, entry, program)
+        compiled = compiler.compile(subject, input_specs=specs, name=name)
         found += _compared(package, program, compiled.artifact)
     return found, list(notes)
 
@@ -106,10 +108,28 @@ def _config(package: Package, program: str, made: Mapping[str, Any]) -> AOTConfi
     )
 
 
+def _subject(package: Package, entry: Entry, program: Program) -> tuple[Subject, list[TensorSpec] | None]:
+    """What was compiled, and for which inputs; its weights quantized where the package's are."""
+    specs = _specs(entry, program)
+    scheme = package.config.get("quantization")
+    if scheme is None or entry.kind == "kernel":
+        return entry.subject, specs
+    from tessera.compiler.graph_file import SavedGraph
+    from tessera.compiler.quantize import quantize
+    from tessera.compiler.subject import graph_of
+
+    given = graph_of(entry.subject, specs, program.name)
+    done = quantize(given.graph, given.constants, scheme)
+    return SavedGraph(done.graph, done.constants), None
+
+
 def _specs(entry: Entry, program: Program) -> list[TensorSpec] | None:
-    if entry.is_specified or entry.specs:
+    """The inputs that the package says: an exporter calls axes otherwise than annotations do."""
+    if entry.is_specified:
         return None
-    return [TensorSpec(port.shape, port.dtype) for port in program.inputs]
+    said = [(port.shape, port.dtype) for port in program.inputs]
+    own = [(spec.dims(""), spec.dtype) for spec in entry.specs or ()]
+    return None if own == said else [TensorSpec(port.shape, port.dtype) for port in program.inputs]
 
 
 def _compared(package: Package, program: Program, artifact: Artifact) -> Iterator[Rebuilt]:

@@ -204,3 +204,26 @@ def test_every_option_and_flag_is_in_the_tables() -> None:
 @pytest.mark.parametrize("option", [*CONFIG, *TARGET, *FLAGS])
 def test_it_has_an_effect_or_is_an_error(option: str, tmp_path: Path) -> None:
     {**CONFIG, **TARGET, **FLAGS}[option](tmp_path)
+
+
+@ts.kernel(grid=1, block=64)
+def too_much(x: ts.Array[ts.f32, "n"]) -> None:
+    small = cuda.shared.array(16, float32)
+    large = cuda.shared.array((200, 100), float32)
+    t = cuda.threadIdx.x
+    small[t % 16], large[t, 0] = x[t], x[t]
+    cuda.syncthreads()
+    x[t] = large[63 - t, 0] + small[t % 16]
+
+
+@pytest.mark.parametrize(("kernel", "cap", "line"), [(too_much, None, "large = "), (shares, 1000, "tile = ")])
+def test_too_much_shared_memory_is_shown_where_it_is_declared(
+    kernel: ts.Kernel, cap: int | None, line: str
+) -> None:
+    for _ in range(2):
+        with pytest.raises(ResourceError, match="shared memory") as caught:
+            # The second time the cache answers.
+            AOTCompiler(AOTConfig(["sm_80"], max_shared_memory_per_block=cap)).compile(kernel)
+        assert caught.value.location is not None
+        text = Path(__file__).read_text().splitlines()[caught.value.location.line - 1]
+        assert f"{line}cuda.shared.array" in text

@@ -114,3 +114,23 @@ def test_shared_limit_is_the_lower_of_hardware_and_cap():
 def test_optimization_level_out_of_range_is_refused(level):
     with pytest.raises(OptionError, match="0, 1, 2 or 3"):
         AOTConfig.of(["sm_80"], optimization_level=level)
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "hint"),
+    [
+        (lambda: AOTConfig(targets=None), "targets is a list, not None", 'targets=["sm_80", "cpu"]'),
+        (lambda: AOTConfig(targets=[80]), "a name or a CompilationTarget, not 80", "CompilationTarget("),
+        (lambda: AOTConfig.of([CompilationTarget("sm_80")]), "takes names", "config=AOTConfig(targets="),
+        (lambda: AOTConfig.of(CompilationTarget("sm_80")), "takes names", "config=AOTConfig(targets="),
+    ],
+)
+def test_targets_of_another_type_say_what_to_write(make, message, hint):
+    with pytest.raises(OptionError, match=message) as caught:
+        make()
+    assert hint in caught.value.hint
+
+
+def test_targets_may_come_from_a_generator():
+    config = AOTConfig(targets=(f"sm_{n}" for n in (80, 90)))
+    assert [t.architecture for t in config.targets] == ["sm_80", "sm_90"]

@@ -46,11 +46,21 @@ def test_a_kernel_gets_a_cubin_and_ptx_on_each(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("sm_88", "sm_8"), ("sm_110", "sm_1"), ("sm_91a", "sm_90a"), ("sm_60", "sm_"), ("90", "sm_90")],
+    [
+        ("sm_60", "sm_70"),
+        ("sm_77", "sm_75 or sm_80"),
+        ("sm_88", "sm_87 or sm_89"),
+        ("sm_80a", "sm_80"),
+        ("sm_91a", "sm_90a or sm_100a"),
+        ("sm_110", "sm_103 or sm_120"),
+        ("sm_110f", "sm_103f or sm_120f"),
+        ("sm_130", "sm_121"),
+        ("90", "sm_90"),
+    ],
 )
 def test_an_architecture_that_it_lacks_is_refused_with_the_nearest(name: str, near: str) -> None:
     with pytest.raises(ArchitectureError, match=f"unknown architecture '{name}'") as caught:
         AOTCompiler(target_architectures=[name])
     assert caught.value.hint is not None
-    assert f"did you mean {near}" in caught.value.hint
+    assert f"did you mean {near}? " in caught.value.hint
     assert all(known in caught.value.hint for known in KNOWN)

@@ -379,3 +379,27 @@ def test_integer_argument_that_does_not_fit_is_refused() -> None:
         for wrong in (2**31, 1.5, "1", None):
             with pytest.raises(InputError, match="argument 'count' is"):
                 fill(wrong, 1, y)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("blok", "block"), ("shared", "shared_bytes"), ("max_regs", "max_registers")]
+)
+def test_misspelt_settings_are_named_with_what_was_meant(wrong: str, meant: str) -> None:
+    with pytest.raises(KernelError, match=f"ts.kernel has no setting called '{wrong}'") as caught:
+        ts.kernel(grid=1, **{wrong: 64})  # type: ignore[arg-type]
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"did you mean {meant}? ")
+    assert caught.value.location is not None
+    assert caught.value.location.file == __file__
+
+
+@pytest.mark.parametrize("rule", [lambda n: n // 0, lambda n: n % 0, lambda n: ts.cdiv(n, -2)])
+def test_a_rule_that_divides_by_nothing_is_refused_at_its_line(rule: Any) -> None:
+    with pytest.raises(KernelError, match=r"k: grid: .* by (0|-2): .* a positive number") as caught:
+
+        @ts.kernel(grid=rule)
+        def k(x: ts.Array[ts.f32, "n"]):
+            x[0] = 1.0
+
+    assert caught.value.location is not None
+    assert "lambda n: n // 0" in linecache.getline(__file__, caught.value.location.line)

@@ -11,6 +11,7 @@ import pytest
 import tessera as ts
 from tessera.program.errors import ShapeError, SpecError, TesseraError, TraceError
 from tessera.reference import run_graph
+from tests.operators.cases import TOLERANCE
 from tests.operators.running import compiled_results
 
 EMPTY: dict[str, Callable[[Any], Any]] = {
@@ -128,3 +129,16 @@ def test_what_does_not_fit_is_named_at_its_line(name: str) -> None:
     assert error.hint
     assert error.location is not None
     assert error.location.file == __file__
+
+
+@pytest.mark.parametrize(("dtype", "count"), [("f32", 150), ("f64", 4000)])
+def test_long_products_stay_within_their_tolerance(dtype: str, count: int, rng: np.random.Generator) -> None:
+    """Each factor rounds once: half a unit in the last place of what is computed in."""
+    kind = np.dtype(dtype.replace("f", "float"))
+    x = np.exp(rng.uniform(-0.5, 0.5, (16, count))).astype(kind)
+    exact = np.prod(x.astype(np.longdouble), axis=1)
+    specs = [ts.TensorSpec((16, "n"), dtype)]
+    for device, (found,) in compiled_results(ts.jit(lambda x: ts.prod(x, axis=1), name="p"), specs, [x]):
+        error = np.max(np.abs(found / exact - 1))
+        assert error <= 3 * TOLERANCE[dtype], device
+        assert error <= count * np.finfo(kind).eps / 2, device

@@ -116,3 +116,15 @@ def test_error_of_the_file_system_says_the_remedy(
     assert said is not None
     assert remedy in error_block(said)
     assert str(tmp_path) in error_block(said)
+
+
+def test_long_messages_are_broken_between_words_in_a_terminal_alone() -> None:
+    error = CompileError(
+        "many words " * 12 + "/a/path/that/is" + "/long" * 20, hint="one of " + "sm_80, " * 20
+    )
+    wide, narrow = error_block(error), error_block(error, width=40)
+    assert len(wide.splitlines()) == 2
+    assert narrow.split() == wide.split()
+    assert all(len(line) <= 40 for line in narrow.splitlines() if "/long" not in line)
+    assert [line for line in narrow.splitlines() if "/long" in line] == ["/a/path/that/is" + "/long" * 20]
+    assert "\x1b[1;31merror:\x1b[0m many words" in error_block(error, color=True, width=40)

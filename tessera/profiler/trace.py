@@ -91,11 +91,15 @@ class Trace:
         """Write it as a file that appears whole or not at all.
 
         Raises:
-            ConfigError: It cannot be written.
+            PackageError: It cannot be written.
         """
-        from tessera.package.atomic import write_json
+        import json
 
-        write_json(path, self.data(), indent=0)
+        from tessera.package.atomic import atomic_file
+
+        text = json.dumps(self.data(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        with atomic_file(path) as file:
+            file.write(text.encode())
 
     def _names(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ def write_timed(path: Path, timed: Timed, phases: Phases, counters: HardwareCoun
     """The trace of a measured program: the host's work, and the GPU's by its own clock.
 
     Raises:
-        ConfigError: The file cannot be written.
+        PackageError: The file cannot be written.
     """
     clock = "CUDA events" if timed.times else "the host's clock"
     trace = Trace(
@@ -64,7 +64,7 @@ def write_counted(path: Path, results: Sequence[Counted], phases: Phases) -> Non
     """The trace of counted programs: the host's time of the emulation, counters, and times by datasheets.
 
     Raises:
-        ConfigError: The file cannot be written.
+        PackageError: The file cannot be written.
     """
     from tessera.emulator.counters import LABEL
 

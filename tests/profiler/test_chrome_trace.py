@@ -11,7 +11,7 @@ from trace_rules import check_trace, read_trace
 
 from tessera.profiler.phases import Phase, Phases
 from tessera.profiler.trace import Sample, Slice, Trace, device_slices, host_slices, phase_slices
-from tessera.program.errors import ConfigError
+from tessera.program.errors import PackageError
 from tessera.runtime import Span
 
 times = st.integers(0, 10**12)
@@ -74,7 +74,7 @@ def test_trace_without_events_is_a_trace(tmp_path: Path) -> None:
 
 
 def test_trace_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot write"):
+    with pytest.raises(PackageError, match="cannot write"):
         Trace().write(tmp_path / "no" / "trace.json")
     (tmp_path / "trace.json").write_text("kept")
     with pytest.raises(ValueError, match="Out of range"):

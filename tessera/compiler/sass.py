@@ -44,6 +44,8 @@ class Instruction:
     """1-based line there."""
     label: str | None = None
     """Label before it."""
+    callers: tuple[tuple[str, int], ...] = ()
+    """Of inlined code: file and line of each call it was inlined at, the outermost first."""
 
     @property
     def opcode(self) -> str:
@@ -127,7 +129,7 @@ def disassembler_version(tool: Path) -> str:
 
 
 def _run(tool: Path, argument: str, *, shown: str = "") -> str:
-    options = [] if argument == "--version" else ["--print-line-info", "--print-code"]
+    options = [] if argument == "--version" else ["--print-line-info-inline", "--print-code"]
     try:
         done = subprocess.run([tool, *options, argument], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -149,20 +151,24 @@ def _run(tool: Path, argument: str, *, shown: str = "") -> str:
 
 def _instructions(text: str, kernel: str) -> Iterator[Instruction]:
     inside = False
-    file: str | None = None
-    line: int | None = None
+    # The line itself first, then each call that it was inlined at.
+    places: list[tuple[str, int]] = []
+    inlined = False
     label: str | None = None
     for row in text.splitlines():
         section, place, mark, code = (p.match(row) for p in (_SECTION, _PLACE, _LABEL, _CODE))
         if section:
-            inside, file, line = section["name"] == kernel, None, None
+            inside, places, inlined = section["name"] == kernel, [], False
         elif place:
-            file, line = place["file"].rpartition("/")[2], int(place["line"])
+            places = [*(places if inlined else []), (place["file"].rpartition("/")[2], int(place["line"]))]
+            inlined = place["inlined"] is not None
         elif mark:
             label = mark["label"]
         elif code and inside and code["text"]:
-            yield Instruction(int(code["offset"], 16), code["text"], file, line, label)
-            label = None
+            file, line = places[0] if places else (None, None)
+            callers = tuple(reversed(places[1:]))
+            yield Instruction(int(code["offset"], 16), code["text"], file, line, label, callers)
+            label, inlined = None, False
 
 
 def with_source(sass: tuple[Instruction, ...], file: str | None, source: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tessera.emulator.counters import InstructionCounts
     from tessera.profiler.emulated import KernelProfile
-    from tessera.profiler.ncu_source import NcuLine
+    from tessera.profiler.ncu_source import NcuInstruction
 
 NO_LINE = "no line known"
 
@@ -66,20 +66,21 @@ def _sites(kernel: str, counts: InstructionCounts) -> tuple[Site, ...]:
     return (Site(kernel), *called, *lines, place)
 
 
-def ncu_stacks(lines: Iterable[NcuLine]) -> tuple[list[Stack], str]:
-    """Stacks of what Nsight Compute counted, and what their weight is: samples, where it took any.
-
-    It says of each instruction the one line that it comes from: inlined calls are no part of the stacks.
-    """
-    known = list(lines)
-    sampled = any(line.samples for line in known)
-    stacks = [
+def ncu_stacks(instructions: Iterable[NcuInstruction]) -> tuple[list[Stack], str]:
+    """Stacks of what Nsight Compute counted, and what their weight is: samples, where it took any."""
+    known = list(instructions)
+    sampled = any(each.samples for each in known)
+    stacks = (
         Stack(
-            (Site(each.kernel), Site("", each.file, each.line) if each.line else Site(NO_LINE)),
+            (
+                Site(each.kernel),
+                *(Site("", file, line) for file, line in each.callers),
+                Site("", each.file, each.line) if each.line else Site(NO_LINE),
+            ),
             each.samples if sampled else each.executed,
         )
         for each in known
-    ]
+    )
     return _merged(s for s in stacks if s.weight), "samples" if sampled else "instructions of machine code"
 
 

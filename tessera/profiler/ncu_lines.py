@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tessera.profiler.ncu_source import Lines
+from tessera.profiler.ncu_source import CodeLine, Lines
 from tessera.program.errors import TesseraError
 
 
@@ -36,7 +36,7 @@ def line_tables(package: Path, program: str, kernels: Iterable[str], cc: str) ->
             binary = loaded.binary(program, kernel, target, "cubin") if kind == "cubin" else None
             if binary is not None:
                 found[kernel] = {
-                    i.offset: (i.file, i.line, i.opcode.split(".")[0])
+                    i.offset: CodeLine(i.file, i.line, i.opcode.split(".")[0], i.callers)
                     for i in disassemble(binary.data, kernel)
                     if i.file and i.line
                 }

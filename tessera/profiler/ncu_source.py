@@ -28,11 +28,26 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "ideal_wavefronts": ("L1 Wavefronts Shared Ideal", "memory_l1_wavefronts_shared_ideal"),
 }  # fmt: skip
 """Columns by what they hold: the newest version's title first, and the metric's own name."""
+SAMPLE = 64
+"""Instructions by which the begin of a kernel is found."""
 _ADDRESS = re.compile(r"(?:0x)?([0-9a-fA-F]{2,})")
 _GUARD = re.compile(r"^(?:\{\s*)?(?:@!?U?P\w+\s+)?")
 
-Lines = Mapping[int, tuple[str, int, str]]
-"""File, line and opcode by the offset of an instruction."""
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """Where an instruction of machine code comes from."""
+
+    file: str
+    line: int
+    opcode: str
+    """`LDG`, which tells whether it is the instruction that was counted."""
+    callers: tuple[tuple[str, int], ...] = ()
+    """Of inlined code: file and line of each call it was inlined at, the outermost first."""
+
+
+Lines = Mapping[int, CodeLine]
+"""By the offset of an instruction."""
 
 
 def column(metrics: Mapping[str, float], what: str) -> float | None:
@@ -57,6 +72,18 @@ class NcuInstruction:
     """Text of the line, where ncu found the file."""
     metrics: Mapping[str, float]
     """By title of the column."""
+    callers: tuple[tuple[str, int], ...] = ()
+    """Of inlined code: file and line of each call it was inlined at, the outermost first."""
+
+    @property
+    def samples(self) -> float:
+        """How often a warp was found here; 0 without samples."""
+        return column(self.metrics, "samples") or 0.0
+
+    @property
+    def executed(self) -> float:
+        """How often warps executed it."""
+        return column(self.metrics, "executed") or 0.0
 
     @property
     def opcode(self) -> str:
@@ -128,12 +155,32 @@ def located(instructions: Iterable[NcuInstruction], tables: Mapping[str, Lines])
         instructions: Of `read_instructions`.
         tables: By kernel; what is not in them, or another instruction there, keeps the line that it has.
     """
+    known = list(instructions)
+    starts = {
+        kernel: _start([i for i in known if i.kernel == kernel], table) for kernel, table in tables.items()
+    }
     found = []
-    for each in instructions:
-        place = tables.get(each.kernel, {}).get(-1 if each.offset is None else each.offset)
-        known = place is not None and place[2] == each.opcode
-        found.append(replace(each, file=place[0], line=place[1], source="") if known and place else each)
+    for each in known:
+        start = starts.get(each.kernel)
+        place = None
+        if start is not None and each.offset is not None:
+            place = tables[each.kernel].get(each.offset - start)
+        if place is not None and place.opcode == each.opcode:
+            each = replace(each, file=place.file, line=place.line, source="", callers=place.callers)
+        found.append(each)
     return found
+
+
+def _start(instructions: Sequence[NcuInstruction], table: Lines) -> int | None:
+    """Where a kernel begins among its instructions: functions that it calls may lie before it."""
+    if not table:
+        return None
+    opcodes = {i.offset: i.opcode for i in instructions if i.offset is not None}
+    first = min(table)
+    sample = [(offset, table[offset].opcode) for offset in sorted(table)[:SAMPLE]]
+    starts = [at - first for at, opcode in opcodes.items() if opcode == table[first].opcode]
+    fits = {at: sum(opcodes.get(offset + at) == opcode for offset, opcode in sample) for at in starts}
+    return max(fits, key=lambda at: (fits[at], -at)) if fits else None
 
 
 def lines_of(instructions: Iterable[NcuInstruction]) -> list[NcuLine]:

@@ -79,7 +79,7 @@ def write_measured(path: Path, timed: Timed, counters: HardwareCounts | None) ->
     Raises:
         PackageError: The file cannot be written.
     """
-    stacks = [] if counters is None else ncu_stacks(counters.profile.lines)[0]
+    stacks = [] if counters is None else ncu_stacks(counters.profile.instructions)[0]
     if not stacks:
         stacks = [Stack((Site(s.name),), s.total_ms * 1e6) for s in timed.profile.steps]
     files = SourceFiles() if counters is None else counters.files

@@ -100,7 +100,7 @@ def print_counters(counts: HardwareCounts) -> None:
         if counts.advice:
             print_advice(counts.advice, counts.files, several=len({line.kernel for line in lines}) > 1)
             print()
-        stacks, weight = ncu_stacks(lines)
+        stacks, weight = ncu_stacks(found.instructions)
         print_flame(stacks, weight, counts.files)
         _print_stalls(lines)
     else:

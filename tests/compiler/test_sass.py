@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sample_kernels import saxpy
 
+import tessera as ts
 from tessera.compiler.sass import Instruction, disassemble, find_disassembler, with_source
 from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget
 from tessera.program.errors import MissingDependencyError, ToolchainError
@@ -34,6 +35,38 @@ def test_instructions_come_in_order_with_their_lines(target: str) -> None:
 
 def test_code_without_line_information_has_no_lines() -> None:
     assert {i.line for i in disassemble(cubin(lines=False), "saxpy")} == {None}
+
+
+NESTED = """\
+__device__ __forceinline__ float inner(float v) {
+    return v * 2.0f;
+}
+__device__ __forceinline__ float middle(float v) {
+    return inner(v) + 3.0f;
+}
+extern "C" __global__ void nested(float *x, long long n) {
+    if (threadIdx.x < n)
+        x[threadIdx.x] = sqrtf(middle(x[threadIdx.x]));
+}
+"""
+
+
+def test_inlined_instructions_know_the_calls_they_were_inlined_at(tmp_path: Path) -> None:
+    (tmp_path / "nested.cu").write_text(NESTED)
+    params = {"x": ts.Array[ts.f32, "n"], "n": ts.Size[ts.i64, "n"]}
+    source = str(tmp_path / "nested.cu")
+    kernel = ts.cuda_kernel(source, entry="nested", params=params, outputs="x", grid=1, block=32)
+    config = AOTConfig(targets=[CompilationTarget("sm_80")], include_debug_info=True)
+    made = next(b.data for b in AOTCompiler(config).compile(kernel).binaries if b.format == "cubin")
+    sass = disassemble(made, "nested")
+    # 2 * v + 3 is one instruction, of the inner function or the middle one.
+    fused = next(i for i in sass if i.opcode == "FFMA")
+    assert (fused.file, fused.line, fused.callers) in (
+        ("nested.cu", 2, (("nested.cu", 9), ("nested.cu", 5))),
+        ("nested.cu", 5, (("nested.cu", 9),)),
+    )
+    load = next(i for i in sass if i.opcode.startswith("LDG"))
+    assert (load.line, load.callers) == (9, ())
 
 
 def test_predicates_and_labels_are_no_opcodes() -> None:

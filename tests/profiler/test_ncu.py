@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from ncu_replay import RECORDED, foreign, grouped, install, raw_page, sass_page, source_page
 
 import tessera.profiler.ncu as ncu_module
-from tessera.profiler.flame import ncu_stacks
+from tessera.profiler.flame import folded, ncu_stacks
 from tessera.profiler.ncu import METRICS, find_ncu, profile_ncu
 from tessera.profiler.ncu_csv import decimal_comma, kernel_name, number, read_launches
 from tessera.profiler.ncu_rules import measured_metrics
-from tessera.profiler.ncu_source import lines_of, located, read_instructions, read_lines
+from tessera.profiler.ncu_source import CodeLine, lines_of, located, read_instructions, read_lines
 from tessera.profiler.rules import RULES, VOCABULARY, apply
 from tessera.profiler.source_lines import SourceFiles
 from tessera.program.errors import DeviceError, MissingDependencyError, RecordingError
@@ -103,12 +103,24 @@ def test_instructions_take_the_lines_that_their_code_names() -> None:
     assert [(i.offset, i.opcode, i.line) for i in listed] == [(0, "MOV", 0), (16, "LDG", 0), (32, "EXIT", 0)]
     # Two launches, at the same addresses.
     assert {i.metrics["# Samples"] for i in listed} == {10}
-    tables = {"k": {0: ("a.py", 7, "MOV"), 16: ("a.py", 9, "LDG"), 32: ("a.py", 9, "STG")}}
+    inlined = CodeLine("maths.py", 9, "LDG", (("a.py", 7), ("b.py", 3)))
+    tables = {"k": {0: CodeLine("a.py", 7, "MOV"), 16: inlined, 32: CodeLine("a.py", 9, "STG")}}
     first, second, third = located(listed, tables)
     assert (first.file, first.line, second.line) == ("a.py", 7, 9)
     # Another instruction stands there: this is not the code that ran.
     assert third.line == 0
     assert [line.line for line in lines_of((first, second, third))] == [0, 7, 9]
+    stacks, _ = ncu_stacks((first, second, third))
+    assert folded(stacks) == "k;a.py:7 10\nk;a.py:7;b.py:3;maths.py:9 10\nk;no line known 10\n"
+
+
+def test_called_function_before_the_kernel_moves_no_lines() -> None:
+    numbers = {"# Samples": 1}
+    texts = ["MOV R0, R4", "RET.ABS.NODEC R20", "MOV R1, c[0x0][0x28]", "LDG.E R2, [R4.64]", "EXIT"]
+    code = [(16 * i, text, numbers) for i, text in enumerate(texts)]
+    table = {0: CodeLine("a.py", 1, "MOV"), 16: CodeLine("a.py", 2, "LDG"), 32: CodeLine("a.py", 3, "EXIT")}
+    found = located(read_instructions(sass_page("k", code)), {"k": table})
+    assert [i.line for i in found] == [0, 0, 1, 2, 3]
 
 
 def test_rules_read_measured_numbers_by_opcode() -> None:
@@ -119,9 +131,8 @@ def test_rules_read_measured_numbers_by_opcode() -> None:
               "Predicated-On Thread Instructions Executed": 2048}  # fmt: skip
     code = [(0, "LDG.E R2, [R4.64]", load), (16, "STS [R0], R2", shared), (32, "BAR.SYNC 0x0", shared),
             (48, "DFMA R2, R2, R2, R2", load)]  # fmt: skip
-    tables = {
-        "k": {0: ("a.py", 3, "LDG"), 16: ("a.py", 3, "STS"), 32: ("a.py", 4, "BAR"), 48: ("a.py", 5, "DFMA")}
-    }
+    places = {0: (3, "LDG"), 16: (3, "STS"), 32: (4, "BAR"), 48: (5, "DFMA")}
+    tables = {"k": {offset: CodeLine("a.py", *place) for offset, place in places.items()}}
     (kernel,) = measured_metrics(located(read_instructions(sass_page("k", code)), tables), SourceFiles())
     line = kernel.lines[0]
     assert (line["global_ld_requests"], line["global_ld_sectors"], line["global_ld_ideal_sectors"]) == (
@@ -301,13 +312,13 @@ def test_ncu_is_asked_for_one_execution_in_plain_numbers(ncu: Path) -> None:
 
 
 def test_samples_are_stacks_and_without_them_executions_are() -> None:
-    stacks, weight = ncu_stacks(read_lines(SOURCE))
+    stacks, weight = ncu_stacks(read_instructions(SOURCE))
     assert weight == "samples"
     assert [(s.sites[0].name, s.sites[1].line, s.weight) for s in stacks] == [
         ("saxpy", 8, 10),
         ("saxpy", 10, 1630),
     ]
-    unsampled = read_lines(source_page("k", "a.py", {(1, "x"): [(0, 64)]}))
+    unsampled = read_instructions(source_page("k", "a.py", {(1, "x"): [(0, 64)]}))
     assert ncu_stacks(unsampled)[1] == "instructions of machine code"
 
 

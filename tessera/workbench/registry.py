@@ -93,6 +93,23 @@ PACKAGE: tuple[CommandEntry, ...] = (
         _in("package", "unpack"),
         "tessera package unpack hello.tsd hello/",
     ),
+    CommandEntry(
+        "repack",
+        "Commands",
+        "Write a package anew, from its folder too.",
+        _in("repacking", "repack"),
+        "tessera package repack hello.tsd --weights deflate -o small.tsd",
+        "A signature goes along where it still holds: where the manifest stays what it is.",
+    ),
+    CommandEntry(
+        "diff",
+        "Commands",
+        "What differs between two packages.",
+        _in("repacking", "diff"),
+        "tessera package diff old.tsd new.tsd",
+        "Programs, kernels with their registers and spills, weights with how many elements differ and by how "
+        "much, options and versions of tools. Exit status 1 if anything differs.",
+    ),
 )
 
 CACHE: tuple[CommandEntry, ...] = (

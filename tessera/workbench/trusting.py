@@ -181,6 +181,8 @@ def provenance_text(provenance: dict[str, Any] | None, width: int) -> str:
         return f"provenance: {provenance['entry']} is wrong: {provenance['problem']}"
     tools = ", ".join(uri.rpartition("/")[2].replace("@", " ") for uri in provenance["tools"])
     who = f"provenance: built by {provenance['builder']} from {', '.join(provenance['sources']) or 'N/A'}"
+    if not tools:
+        return who
     return f"{who}\n{fill(f'with {tools}', width, initial_indent='  ', subsequent_indent='  ')}"
 
 

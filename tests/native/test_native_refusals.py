@@ -62,7 +62,10 @@ def run_flips(program: Path, package: Path, scratch: Path, step: int) -> str:
 
 def test_no_flipped_byte_passes(compile_program: Callable[..., Path], small: Path, tmp_path: Path) -> None:
     program = compile_program(HERE / "flips.cpp", tmp_path / "flips")
-    assert "refused" in run_flips(program, small, tmp_path / "scratch.tsc", 211)
+    key = generate_key(tmp_path / "key")
+    signed = sign_package(small, read_signer(key.private), out=tmp_path / "signed.tsc")
+    for package in (small, signed):
+        assert "refused" in run_flips(program, package, tmp_path / "scratch.tsc", 211)
 
 
 @pytest.mark.slow

@@ -396,6 +396,40 @@ def test_server_refuses_what_is_not_signed(tessera: Tessera, package: Path, key:
     assert line.startswith("serving p.tsd on http://127.0.0.1:"), error
 
 
+def test_diff_tells_what_changed_and_ends_with_status_1(tessera: Tessera, package: Path, key: str) -> None:
+    said = tessera("package", "diff", "p.tsd", "p.tsd")
+    assert (said.status, "hold the same" in said.out) == (0, True)
+    # Who signed it is no difference in what it holds.
+    tessera("package", "sign", "p.tsd", "--key", "release.pem", "-o", "s.tsd")
+    assert tessera("package", "diff", "p.tsd", "s.tsd").status == 0
+    tessera(
+        "package", "build", "kernels.py:linear_relu", "--arch", "sm_80", "-o", "q.tsd", "--version", "2.0"
+    )
+    said = tessera("package", "diff", "p.tsd", "q.tsd")
+    assert said.status == 1
+    assert "0.1.0 → 2.0" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+    data = tessera("package", "diff", "p.tsd", "q.tsd", "--json").json
+    assert not data["same"]
+    kinds = {(c["part"], c["kind"]) for c in data["changes"]}
+    assert {("kernel", "added"), ("kernel", "removed"), ("program", "changed")} <= kinds
+    assert tessera("package", "diff", "p.tsd", "none.tsd").status == 2
+
+
+def test_repack_makes_a_file_of_a_folder(tessera: Tessera, package: Path, key: str) -> None:
+    tessera("package", "sign", "p.tsd", "--key", "release.pem")
+    tessera("package", "unpack", "p.tsd", "folder")
+    said = tessera("package", "repack", "folder", "-o", "again.tsd", "--json")
+    assert said.json["signed"]
+    assert Path("again.tsd").read_bytes() == package.read_bytes()
+    assert tessera("package", "repack", "p.tsd", "-o", "no/where.tsd").status == 1
+    assert tessera("package", "repack", "p.tsd", "-o", "x.tsd", "--weights", "zip").status == 2
+    assert tessera("package", "repack", "p.tsd").status == 2
+    Path("folder/META/model.sig").write_text("{}")
+    said = tessera("package", "inspect", "folder")
+    assert "signature: of unknown, and wrong: " in said.out
+
+
 def test_signed_package_is_loaded_by_the_public_functions(
     tessera: Tessera, package: Path, key: str, project: Path
 ) -> None:

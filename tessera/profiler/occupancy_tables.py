@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_REGISTERS = 255
 """Of a thread. Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"."""
+WORTH = 1.1
+"""Times the warps that another block size must have to be named."""
 Resource = Literal["registers", "threads", "shared_bytes"]
 
 
@@ -201,9 +203,12 @@ def _most(fits: Callable[[int], bool], values: Iterable[int]) -> int | None:
 
 
 def _other_size(arch: Architecture, needs: Needs) -> str | None:
-    """The nearest block size with which more warps are resident."""
+    """The nearest block size with which so many more warps are resident that it is worth a word."""
     held = needs.on(arch)
-    better = [s for s in _BLOCK_SIZES if replace(needs, threads=s).on(arch).warps > held.warps]
+    least = WORTH * held.warps
+    better = [
+        s for s in _BLOCK_SIZES if replace(needs, threads=s).on(arch).warps >= max(least, held.warps + 1)
+    ]
     if not better:
         return None
     size = min(better, key=lambda s: (abs(s - needs.threads), s))

@@ -45,7 +45,7 @@ def what_ifs(contents: Contents, kernel: str | None = None) -> list[WhatIf]:
         if not table.exact:
             note(f"{table.kernel} for {table.target}: shared memory that depends on sizes counts as none")
     if not found and not unknown:
-        note("there is no machine code for a GPU; --arch sm_90 compiles for one")
+        note("there is no machine code for a GPU: compile it with --arch sm_90")
     return found
 
 

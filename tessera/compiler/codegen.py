@@ -30,7 +30,9 @@ from tessera.program.graph import Graph
 
 _NUMBA_NAMES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint32", "uint8")
 # Importing numba to ask `device` costs 0.4 s, which a build answered from the cache need not pay.
-_DEVICE_CALL = re.compile(r"(?<!\.)\b(udiv|urem|div_f32|div_f64|exp_f32|seen_f32|\w+_to_f32|f32_to_\w+)\(")
+_DEVICE_CALL = re.compile(
+    r"(?<!\.)\b(udiv|urem|div_f32|div_f64|exp_f32|peak_f32|peak_f64|seen_f32|rolled|\w+_to_f32|f32_to_\w+)\("
+)
 _MATH_CALL = re.compile(
     r"\b((?:floor|ceil|rint|trunc|exp2|expm1|log2|log1p|sin|cos|pow|fmod)_f(?:32|64)"
     r"|(?:floordiv|mod|pow)_i64)\("

@@ -15,10 +15,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.extending import intrinsic
 
 _I32 = ir.IntType(32)
 _F32 = ir.FloatType()
+_F64 = ir.DoubleType()
 _F32_EXPONENT_BITS, _F32_MANTISSA_BITS, _F32_BIAS = 8, 23, 127
 _F32_INFINITY = 0x7F800000
 _F32_QUIET = 0x00400000
@@ -243,6 +245,23 @@ div_f64 = make_intrinsic(
     "div_f64", types.float64, (types.float64, types.float64), lambda _c, b, v: b.fdiv(v[0], v[1])
 )
 """`a / b` as IEEE 754 has it: no exception for zero."""
+
+
+def _peak(kind: ir.Type, suffix: str) -> Build:
+    # NVVM's own function: libdevice's would have to be linked and inlined at every call.
+    function = ir.FunctionType(kind, (kind, kind))
+    return lambda _c, builder, v: builder.call(
+        cgutils.get_or_insert_function(builder.module, function, f"llvm.nvvm.fmax.{suffix}"), v
+    )
+
+
+peak_f32 = make_intrinsic("peak_f32", types.float32, (types.float32, types.float32), _peak(_F32, "f"))
+"""The larger of two floats on a GPU, in one instruction; of NaN and a number the number."""
+peak_f64 = make_intrinsic("peak_f64", types.float64, (types.float64, types.float64), _peak(_F64, "d"))
+"""The larger of two floats on a GPU; of NaN and a number the number."""
+
+rolled = make_intrinsic("rolled", types.boolean, (types.boolean,), lambda _c, _b, v: v[0])
+"""A loop's condition, and that NVVM is to leave it to ptxas, which unrolls in a tenth of the time."""
 
 
 def _seen(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001

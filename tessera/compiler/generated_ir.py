@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tessera.compiler.assigned_once import assigned_once
 from tessera.compiler.generated_values import (
     OPERATORS,
     SPECIAL_REGISTERS,
@@ -58,7 +59,8 @@ def write_body(
         UnknownConstructError: Something that this does not know.
     """
     parameters = [a.arg for a in tree.args.args]
-    walk = _Walk(values, names, dict(zip(parameters, arguments, strict=True)), branches=branches)
+    fixed = dict(zip(parameters, arguments, strict=True))
+    walk = _Walk(values, names, fixed, assigned_once(tree), branches=branches)
     walk.body(tree.body)
     if not values.builder.block.is_terminated:
         values.builder.ret_void()
@@ -66,12 +68,20 @@ def write_body(
 
 class _Walk:
     def __init__(
-        self, values: Values, names: Mapping[str, Any], fixed: dict[str, Value], *, branches: bool
+        self,
+        values: Values,
+        names: Mapping[str, Any],
+        fixed: dict[str, Value],
+        once: frozenset[str],
+        *,
+        branches: bool,
     ) -> None:
         self.values, self.builder = values, values.builder
         self.names, self.branches = names, branches
         self.fixed = fixed
-        """Parameters and arrays: never assigned again."""
+        """Parameters, arrays and what is in `once`: never assigned again."""
+        self.once = once
+        """Names that are assigned once and then read."""
         self.variables: dict[str, _Variable] = {}
         self.loops: list[_Loop] = []
 
@@ -114,6 +124,9 @@ class _Walk:
             return
         if name in self.fixed:
             raise UnknownConstructError(f"parameter {name} is assigned")
+        if name in self.once:
+            self.fixed[name] = value
+            return
         variable = self.variables.get(name)
         if variable is None:
             with self.builder.goto_entry_block():
@@ -166,8 +179,24 @@ class _Walk:
         with self.loop(_Loop(test, after)):
             self.body(node.body)
         if not self.builder.block.is_terminated:
-            self.builder.branch(test)
+            back = self.builder.branch(test)
+            if isinstance(node.test, ast.Call) and ast.unparse(node.test.func) == "rolled":
+                self.leave_rolled(back)
         self.builder.position_at_end(after)
+
+    def leave_rolled(self, back: Any) -> None:
+        """Keep NVVM from unrolling a loop, without the pragma that would keep ptxas from it.
+
+        Source: LLVM Language Reference, "llvm.loop.unroll.runtime.disable".
+        """
+        from llvmlite import ir
+
+        module = self.builder.module
+        wish = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.runtime.disable")])
+        # A loop's node names itself first, which llvmlite has no call for.
+        loop = ir.MDValue(module, (), name=str(len(module.metadata)))
+        loop.operands = (loop, wish)
+        back.set_metadata("llvm.loop", loop)
 
     def repeat_for(self, node: ast.For) -> None:
         start, stop, step = self.range(node)

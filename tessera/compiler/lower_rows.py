@@ -266,13 +266,15 @@ class Row:
         text = scalar_math.convert(total, self.sum_kind(op), self.kind)
         return total if text == total else self.body.writer.let("total", text)
 
-    def folded(self, op: str, term: Callable[[Name], str]) -> Name:
-        """Fold `term` of every element of the row."""
+    def folded(self, op: str, term: Callable[[Name], str], *, again: bool = False) -> Name:
+        """Fold `term` of every element of the row, which may have been read before."""
         if not self.team.parallel:
             return fold_row(self.body, self.fold.runs, op, self.dtype, lambda b, r: term(self.at(b, r)))
         total = self.begin(op)
+        self.team.again = again
         with self.team.elements() as r:
             self.fold_in(op, total, term(self.x(r)[0]))
+        self.team.again = False
         self.team.share(op, total, self.sum_kind(op))
         return self.narrowed(op, total)
 
@@ -319,24 +321,31 @@ class Row:
             self.body.results[self.core] = self.body.writer.let("y", result(value, index))
             self.body.store(self.root, index)
 
+    def _peak(self) -> Name:
+        return self.folded(scalar_math.PEAK if self.team.parallel else "max", str)
+
+    def _sum_below(self, top: Name) -> Name:
+        return self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind), again=True)
+
     def softmax(self) -> Rewrite:
         """`exp(x - max)` over its sum."""
-        top = self.folded("max", str)
-        total = self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind))
+        top = self._peak()
+        total = self._sum_below(top)
         scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", total, self.kind))
         return lambda x, _: f"{scalar_math.exponential(f'{x} - {top}', self.kind)} * {scale}"
 
     def log_softmax(self) -> Rewrite:
         """`x - max` less the logarithm of the sum of `exp(x - max)`."""
-        top = self.folded("max", str)
-        total = self.folded("sum", lambda x: scalar_math.exponential(f"{x} - {top}", self.kind))
+        top = self._peak()
+        total = self._sum_below(top)
         less = self.body.writer.let("less", scalar_math.logarithm(total, self.kind))
         return lambda x, _: f"{x} - {top} - {less}"
 
     def layernorm(self) -> Rewrite:
         """The distance from the mean, over its root mean square."""
         mean = self.mean_of(self.folded("sum", str))
-        spread = self.mean_of(self.folded("sum", lambda x: f"({x} - {mean}) * ({x} - {mean})"))
+        squares = self.folded("sum", lambda x: f"({x} - {mean}) * ({x} - {mean})", again=True)
+        spread = self.mean_of(squares)
         return self._scaled(f"({{x}} - {mean})", spread)
 
     def rmsnorm(self) -> Rewrite:

@@ -113,6 +113,9 @@ _BOOL_BINARY = {"add": "{a} | {b}", "mul": "{a} & {b}", "maximum": "{a} | {b}", 
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _TESTS = {"isnan": "int64({x} != {x})", "isinf": "int64(abs({x}) == {F}(math.inf))"}
 _FOLDS = {"sum": "add", "mean": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+PEAK = "peak"
+"""The fold of softmax: the largest number of floats on a GPU, one instruction. NaN needs no care, for it
+comes back with the sum of the exponentials."""
 
 Let = Callable[[str], str]
 """Gives a value a name, so that an expression may use it more than once."""
@@ -234,6 +237,8 @@ def logarithm(x: str, kind: str) -> str:
 
 def combine(op: str, a: str, b: str, kind: str) -> str:
     """Fold `b` into `a` in a reduction; `kind` is their compute type."""
+    if op == PEAK:
+        return f"peak_{'f64' if kind == 'float64' else 'f32'}({a}, {b})"
     table = _INTEGER_BINARY if kind == "int64" else _FLOAT_BINARY
     return str(table[_FOLDS[op]]).format(a=a, b=b)
 
@@ -247,7 +252,7 @@ def start(op: str, dtype: DType, kind: str) -> str:
         top = (1 << (dtype.bits - 1 if dtype.kind == "int" else dtype.bits)) - 1 if dtype != bool_ else 1
         bottom = -top - 1 if dtype.kind == "int" else 0
         return literal(bottom if op == "max" else top, dtype)
-    return f"{kind}({'-' if op == 'max' else ''}math.inf)"
+    return f"{kind}({'' if op == 'min' else '-'}math.inf)"
 
 
 def _names(dtype: DType) -> dict[str, str]:

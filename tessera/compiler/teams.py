@@ -33,6 +33,8 @@ class Team(ABC):
     before: Name = ZERO
     """Place in the folded axes before the last ones, where a loop of its own goes over them."""
 
+    again = False
+    """Whether the row is read again, and for a sum: its elements are near, and few in flight are enough."""
     part: Name = ZERO
     """Which of its parts of the row the team folds."""
 
@@ -73,7 +75,8 @@ class Team(ABC):
             end = writer.let("stop", f"min(({self.part} + 1) * {each}, {end})")
             first = f"{self.part} * {each} + {first}"
         r = writer.let("r", first)
-        with writer.block(f"while {r} < {end}"):
+        more = f"{r} < {end}"
+        with writer.block(f"while {f'rolled({more})' if self.again else more}"):
             yield Name(r, writer.depth)
             writer.line(f"{r} += {step}")
 

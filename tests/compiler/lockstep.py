@@ -78,6 +78,9 @@ _NAMES = {
     "udiv": lambda a, b: int(a) // int(b),
     "urem": lambda a, b: int(a) % int(b),
     "div_f32": lambda a, b: np.float32(a) / np.float32(b),
+    "peak_f32": lambda a, b: np.fmax(np.float32(a), np.float32(b)),
+    "peak_f64": lambda a, b: np.fmax(np.float64(a), np.float64(b)),
+    "rolled": bool,
     **{
         f"{name}_{bits}": getattr(np, name)
         for bits in ("f32", "f64")

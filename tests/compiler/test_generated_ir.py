@@ -10,6 +10,7 @@ import pytest
 
 import tessera as ts
 from tessera.compiler import abi, ptx
+from tessera.compiler.assigned_once import assigned_once
 from tessera.compiler.cache import CompileCache
 from tessera.compiler.generated_module import lower_generated
 from tessera.compiler.generated_values import UnknownConstructError
@@ -144,8 +145,8 @@ def test_hand_written_kernels_are_lowered_by_numba() -> None:
 
 @pytest.mark.parametrize("other", ["t - 16", "int64(x[t])"])
 def test_integers_of_two_widths_join_to_the_wider(other: str) -> None:
-    made = lowered(f"t = cuda.threadIdx.x\nwide = {other} if n > 2 else t\nx[0] = float32(wide)").modules[0]
-    assert '%"wide" = alloca i64' in made
+    text = f"t = cuda.threadIdx.x\nwide = {other} if n > 2 else t\nwide += 1\nx[0] = float32(wide)"
+    assert '%"wide" = alloca i64' in lowered(text).modules[0]
 
 
 def test_conditions_become_branches_where_asked() -> None:
@@ -176,3 +177,35 @@ def test_kernel_that_spills_gets_the_better_of_both_front_ends(monkeypatch: pyte
             assert mine.resources is not None
             assert other.resources is not None
             assert (mine.resources.spill_bytes or 0) <= (other.resources.spill_bytes or 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        ("a = x[0]\nb = a + a\nx[1] = b", "ab"),
+        ("a = x[0]\na = a + a\nx[1] = a", ""),
+        ("a = x[0]\na += a\nx[1] = a", ""),
+        ("if n > 2:\n    a = x[0]\n    x[1] = a", "a"),
+        ("if n > 2:\n    a = x[0]\nx[1] = a", ""),
+        ("a = x[0]\nif n > 2:\n    x[1] = a\nelse:\n    x[2] = -a", "a"),
+        ("a = x[0]\nif n > 2:\n    a = x[1]\nx[2] = a", ""),
+        ("i = 0\nwhile i < n:\n    a = x[i]\n    x[i] = a + a\n    i += 1", "a"),
+        ("i = 0\nwhile i < n:\n    if i > 1:\n        x[i] = a\n    a = x[i]\n    i += 1", ""),
+        ("i = 0\nwhile n:\n    a = x[i]\nwhile a:\n    i += 1", ""),
+        ("for i in range(n):\n    a = x[i]\n    x[a if i else 0] = (a, -a)[0]", "a"),
+    ],
+)
+def test_names_that_are_values_are_told_from_variables(body: str, values: str) -> None:
+    tree = ast.parse("def f(x, n):\n" + "".join(f"    {line}\n" for line in body.splitlines())).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    assert assigned_once(tree) == set(values)
+
+
+def test_loop_over_what_is_near_is_left_to_the_assembler() -> None:
+    row = AOTCompiler(target_architectures=["sm_80"], cache=CompileCache.off()).compile(
+        ts.jit(lambda x: ts.softmax(x), name="rows"), [ts.TensorSpec(("m", "n"), "f32")]
+    )
+    ptx_text = next(b.data.decode() for b in row.binaries if b.format == "ptx")
+    loads = ptx_text.count("ld.global")
+    # Of three passes over the row, two are unrolled by four with a loop for what is left, and one is not.
+    assert (loads, ptx_text.count('.pragma "nounroll"')) == (11, 2)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera.profiler.bench_result import Peaks
@@ -17,10 +18,13 @@ from tessera.program.errors import OptionError
 if TYPE_CHECKING:
     from tessera.program.program import Program
 
-_STREAM_BYTES = 96 << 20
+_STREAM_BYTES = 48 << 20
 """Of three arrays together, for each thread: several times what the caches hold of it."""
-_MATRICES = (128, 256, 512, 1024)
-"""Rows of the matrices that are multiplied; small ones are done before another process gets in between."""
+_MATRICES = (256, 512, 1024)
+"""Rows of the matrices that all threads multiply together."""
+_SMALL = 80
+"""Rows of matrices that BLAS multiplies on one thread, in microseconds: before another process comes in."""
+_CPUS = Path("/sys/devices/system/cpu")
 _SECONDS = 0.25
 """To measure each of the two for."""
 
@@ -66,7 +70,8 @@ def cpu_ceiling(precision: str) -> Peaks:
     """Bandwidth and arithmetic of this machine, measured once a process in about half a second.
 
     Bandwidth: `c = a + b` over arrays larger than the caches, a thread for each processor; three arrays
-    count, though most processors read `c` before they write it. Arithmetic: NumPy's BLAS on square matrices.
+    count, though most processors read `c` before they write it. Arithmetic: NumPy's BLAS on square matrices
+    of several sizes, small ones on one thread, times the cores; the fastest counts.
     """
     threads = _processors()
     return Peaks(
@@ -75,7 +80,8 @@ def cpu_ceiling(precision: str) -> Peaks:
         gb_per_s=_bandwidth(threads) / 1e9,
         gflop_per_s=_arithmetic(precision) / 1e9,
         precision=precision,
-        how=f"sum of two arrays in main memory on {threads} threads; product of matrices in NumPy's BLAS",
+        how=f"sum of arrays in main memory on {threads} threads; products of matrices in NumPy's BLAS on all "
+        f"threads, or on one, times {_cores()} cores",
     )
 
 
@@ -91,6 +97,18 @@ def _processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def _cores() -> int:
+    """Cores of this process's processors: two threads of one core share its arithmetic."""
+    try:
+        cores = {
+            (_CPUS / f"cpu{number}/topology/thread_siblings_list").read_text()
+            for number in os.sched_getaffinity(0)
+        }
+    except (OSError, AttributeError):
+        return _processors()
+    return len(cores)
 
 
 def _bandwidth(threads: int) -> float:
@@ -119,12 +137,13 @@ def _arithmetic(precision: str) -> float:
 
     rng = np.random.default_rng(0)
     dtype = np.float64 if precision == "f64" else np.float32
-    rates = []
-    for size in _MATRICES:
+
+    def rate(size: int) -> float:
         a, b = rng.standard_normal((2, size, size)).astype(dtype)
         out = np.empty_like(a)
-        rates.append(2 * size**3 / _best(partial(np.matmul, a, b, out=out), _SECONDS / len(_MATRICES)))
-    return max(rates)
+        return 2 * size**3 / _best(partial(np.matmul, a, b, out=out), _SECONDS / (len(_MATRICES) + 1))
+
+    return max(*map(rate, _MATRICES), rate(_SMALL) * _cores())
 
 
 def _best(call: Callable[[], object], seconds: float = _SECONDS) -> float:

@@ -29,7 +29,7 @@ METHOD = (
 )
 
 Verdict = Literal["slower", "faster", "same", "busy"]
-"""`busy`: different, while other processes were at work and no baseline tells what they did."""
+"""`busy`: different, while other processes were at work and no baseline shows that they changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ def compare(
 
     A row is slower only if the difference is no chance, larger than the least change and than what
     earlier runs differed by, and also so after the baseline's own change is taken out: a machine that
-    has become slow makes the baseline slow, too. Without such a baseline nothing is said of rows that
-    were measured while other processes took a fifth of the machine or more.
+    has become slow makes the baseline slow, too. Of rows that were measured while other processes took a
+    fifth of the machine or more nothing is said, unless the baseline shows that it made no difference.
 
     Args:
         results: What was measured now.
@@ -268,6 +268,11 @@ def permutation_p(before: Sequence[float], now: Sequence[float]) -> float:
     return (beyond + 1) / (PERMUTATIONS + 1)
 
 
+def _is_steady(change: Change) -> bool:
+    """Whether the baseline took the same time in both runs: then the machine was the same, busy or not."""
+    return change.drift is not None and abs(math.log(change.drift)) < math.log1p(change.threshold)
+
+
 def _judged(test: _Test, p: float, alpha: float) -> Change:
     import dataclasses
 
@@ -278,6 +283,6 @@ def _judged(test: _Test, p: float, alpha: float) -> Change:
         verdict = "slower"
     elif p < alpha and all(ratio < 1 / (1 + change.threshold) for ratio in ratios):
         verdict = "faster"
-    if verdict != "same" and change.drift is None and (change.others or 0) > BUSY:
+    if verdict != "same" and (change.others or 0) > BUSY and not _is_steady(change):
         verdict = "busy"
     return dataclasses.replace(change, p=p, verdict=verdict)

@@ -48,7 +48,10 @@ def print_result(result: BenchResult) -> None:
     if any(row.load for row in result.batches):
         _print_server(result)
         return
-    tables = [{**TIMES, **RATES}] if terminal_width() >= _WIDE else [TIMES, RATES]
+    rates = RATES
+    if not any(row.device_timing for row in result.batches):
+        rates = {title: cell for title, cell in RATES.items() if title not in ON_DEVICE}
+    tables = [{**TIMES, **rates}] if terminal_width() >= _WIDE else [TIMES, rates]
     for table in tables:
         titles = ["Batch", *table]
         cells = {"Batch": _batch, **table}
@@ -92,8 +95,8 @@ def time_text(milliseconds: float | None) -> str:
 
 
 def count_text(value: float) -> str:
-    """A number with a prefix where it is large: `812`, `3.41 k`, `1.25 G`."""
-    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    """A number with a prefix where it is large: `812`, `3.41 k`, `1.25 T`."""
+    for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor:
             return f"{value / factor:.3g}{prefix}"
     return f"{value:.3g}"
@@ -132,14 +135,18 @@ TIMES: dict[str, Cell] = {
 
 RATES: dict[str, Cell] = {
     "On device": lambda _, row: time_text(row.device_timing.median_ms if row.device_timing else None),
+    "L2 warm": lambda _, row: time_text(row.warm_timing.median_ms if row.warm_timing else None),
     "GB/s": lambda _, row: number_text(row.gb_per_s, "{:.3g}"),
-    "GFLOP/s": lambda _, row: number_text(row.gflop_per_s, "{:.3g}"),
+    "FLOP/s": lambda _, row: "N/A" if row.gflop_per_s is None else count_text(row.gflop_per_s * 1e9),
     "FLOP/B": lambda _, row: number_text(row.intensity, "{:.3g}"),
     "Bound": lambda result, row: row.bound(result.peaks) or "N/A",
     "Roof": _share,
 }
 """By title, the cell of a row: how near it comes to what the device can do."""
 
+
+ON_DEVICE = ("On device", "L2 warm")
+"""Columns that only a GPU fills."""
 
 SERVER: dict[str, Cell] = {
     "Clients": lambda _, row: number_text(row.load.concurrency if row.load else None),
@@ -198,7 +205,7 @@ def print_comparison(comparison: Comparison) -> None:
         "chance in 1 of 100 at most"
     )
     if any(change.verdict == "busy" for change in comparison.changes):
-        _say("busy: other processes were at work, and no base was measured in both runs")
+        _say("busy: other processes were at work, and no base shows that they changed nothing")
     for text in comparison.notes:
         note(text)
 

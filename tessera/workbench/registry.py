@@ -237,10 +237,11 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry(
         "bench",
         "Measure",
-        "Latency and throughput.",
+        "Latency and throughput, against a baseline, a saved run and the roofline; of servers, too.",
         _in("bench", "bench"),
         "tessera bench kernels.py:linear_relu --device cpu",
-        _FILE,
+        f"{_FILE} A URL is a running server of the Open Inference Protocol. Every run is saved; --history "
+        "lists them. Exit status 1 if --compare finds a row slower, or the baseline computes something else.",
     ),
     CommandEntry(
         "top",

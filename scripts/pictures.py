@@ -1,4 +1,4 @@
-"""Draws the pictures of the documentation: the terminal app and the debugger, on real kernels.
+"""Draws the pictures of the documentation: the terminal app, the debugger and a report, on real kernels.
 
 .venv/bin/python scripts/pictures.py
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -50,9 +52,46 @@ async def debugger(size: tuple[int, int], path: Path) -> None:
             path.write_text(app.export_screenshot(title="tessera debug"), encoding="utf-8")
 
 
+SECTIONS = ("sweeps", "source")
+"""Sections of the report that are drawn."""
+
+
+def report(folder: Path) -> None:
+    """Parts of a report of `examples/tuned` as PNG, in Chromium: `report-sweeps.png`, `report-source.png`.
+
+    Raises:
+        SystemExit: There is no Chromium, or the report cannot be written.
+    """
+    sys.path.insert(0, str(ROOT / "tests" / "profiler"))
+    from chromium import Browser, find_chromium
+
+    executable = find_chromium()
+    if executable is None:
+        raise SystemExit("no Chromium to draw a report in: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        (work / "kernels.py").write_bytes((ROOT / "examples" / "tuned" / "kernels.py").read_bytes())
+        tessera = [sys.executable, "-m", "tessera"]
+        sizes = ["--size", "rows=1024", "--size", "columns=768", "--arch", "sm_90"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        for words in (
+            ["tune", "kernels.py:transpose", *sizes],
+            ["report", "kernels.py:transpose", "--recording", "demo", *sizes],
+        ):
+            subprocess.run([*tessera, *words], cwd=work, env=environment, check=True)
+        with Browser(executable, work / "chromium") as browser:
+            browser.open(work / "report.html", width=1240)
+            browser.evaluate("document.querySelectorAll('.fold')[5].open = true")
+            # The charts alone: the table before them has a row for each configuration.
+            browser.evaluate("document.querySelector('#sweeps .card').remove()")
+            for section in SECTIONS:
+                (folder / f"report-{section}.png").write_bytes(browser.picture(f"#{section}", most=1500))
+
+
 if __name__ == "__main__":
     # The app shows its folder relative to the current one.
     os.chdir(ROOT)
     IMAGES.mkdir(parents=True, exist_ok=True)
+    report(IMAGES)
     asyncio.run(workbench((120, 32), IMAGES / "workbench.svg"))
     asyncio.run(debugger((120, 36), IMAGES / "debugger.svg"))

@@ -137,8 +137,8 @@ def _parallel(key: str, sweep: TunedSweep) -> Chart | None:
         "legend": {"traceorder": "reversed"},
     }
     cut = "" if len(drawn) == len(good) else (
-        f" {len(drawn):,} of {len(good):,} configurations are drawn: the best {DRAWN_LINES // 2} and every "
-        f"{_stride(good)}th of the others by cost."
+        f" {len(drawn):,} of {len(good):,} configurations are drawn: the best {DRAWN_LINES // 2} and one in "
+        f"{_stride(good)} of the others by cost."
     )  # fmt: skip
     return Chart(
         f"{key}-parallel",
@@ -241,7 +241,7 @@ def _best(key: str, sweep: TunedSweep) -> Chart | None:
         "showlegend": True,
     }
     rows = tuple((i, _round(cost * scale)) for i, cost in steps)
-    thinned = f" Every {stride}th trial is drawn as a point." if stride > 1 else ""
+    thinned = f" One trial in {stride} is drawn as a point." if stride > 1 else ""
     return Chart(
         f"{key}-best",
         "Best so far",
@@ -351,8 +351,11 @@ def recording_charts(key: str, run: RecordedRun) -> list[Chart]:
         about = f"{len(own)} GPU{'s' if len(own) > 1 else ''} over {run.duration_s:,.1f} s"
         about += "" if most is None else f", {_round(most):,g} {unit} at most"
         title = f"{figure[:1].upper()}{figure[1:]}"
+        height = 250 + (18 * -(-len(traces) // 3) if len(traces) > 1 else 0)
         charts.append(
-            Chart(f"{key}-{number}", title, "recorded", 250, {"data": traces, "layout": layout}, f"{about}.")
+            Chart(
+                f"{key}-{number}", title, "recorded", height, {"data": traces, "layout": layout}, f"{about}."
+            )
         )
     return charts
 

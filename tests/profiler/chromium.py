@@ -158,6 +158,16 @@ class Browser:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
         return len(set(_pixels(base64.b64decode(shot["data"]))))
 
+    def picture(self, selector: str, *, most: int) -> bytes:
+        """PNG of one element, from its top to at most `most` pixels below it."""
+        left, top, width, height = self.evaluate(
+            f"(r => [r.left + scrollX, r.top + scrollY, r.width, r.height])"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        clip = {"x": left, "y": top, "width": width, "height": min(height, most), "scale": 1}
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png", clip=clip)
+        return base64.b64decode(shot["data"])
+
     def screenshot(self, path: Path) -> None:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
         path.write_bytes(base64.b64decode(shot["data"]))

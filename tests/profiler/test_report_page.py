@@ -261,6 +261,15 @@ def test_report_prints_to_paper_of_light_pages(browser: Browser, tmp_path: Path)
     browser.open(write_report(everything(), tmp_path / "report.html"), width=1280, dark=True)
     browser.pdf(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    # What the page does before it is printed: light, and charts no wider than paper.
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not is_dark(browser)
+    widest = "Math.max(...[...document.querySelectorAll('.chart .main-svg')].map(s => s.clientWidth))"
+    assert 500 < browser.evaluate(widest) <= 688
+    assert browser.evaluate("[...document.querySelectorAll('details:not(.fold)')].every(d => d.open)")
+    browser.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert is_dark(browser)
+    assert browser.evaluate(widest) > 688
     assert browser.complaints() == []
 
 

@@ -96,10 +96,10 @@ def test_a_better_block_size_is_said() -> None:
 
 
 def test_a_block_size_that_gains_next_to_nothing_is_not_said() -> None:
-    # 160 threads would have 25 warps resident.
-    own = Needs(256, 72, 0)
-    assert own.on(parse_arch("sm_80")).warps == 24
-    assert "with blocks of" not in words(parse_arch("sm_80"), own)
+    # 192 threads would have 48 warps resident.
+    own = Needs(160, 38, 0)
+    assert own.on(SM90).warps == 45
+    assert "with blocks of" not in words(SM90, own)
 
 
 def test_full_occupancy_has_nothing_to_gain() -> None:

@@ -368,6 +368,30 @@ def spaces_where_pruning_lost(seeds):
     return [r for r in results if r[0] != r[1]], sum(pruned for _, _, pruned in results)
 
 
+def test_pruning_keeps_the_best_of_a_small_space():
+    """The quick form of the next two: what spills is not run."""
+    kernel = ts.kernel(
+        tune={"HELD": [8, 64], "LIMIT": [128, 24]},
+        grid=lambda n: ts.cdiv(n, 128),
+        block=128,
+        max_registers=lambda LIMIT: LIMIT,
+    )(spread)
+    subject = kernel_subject(kernel, SM80)
+    inputs, sizes = default_inputs(kernel_program(subject), {"n": 500}, 0)
+    best, pruned = [], 0
+    for prune in (True, False):
+        trials = Trials(subject, EmulatorMeter("sm_80"), inputs, sizes, prune=prune)
+        records = [trials.attempt(c) for c in subject.space.configurations()]
+        best.append(min(r.cost_ms for r in records if r.status == "ok"))
+        pruned += sum(r.status == "pruned" for r in records)
+    assert best[0] == best[1]
+    assert pruned > 0
+
+
+def kernel_program(subject):
+    return subject.compile(subject.reference).programs[0]
+
+
 @pytest.mark.slow
 def test_pruning_keeps_the_best_of_some_random_spaces():
     lost, pruned = spaces_where_pruning_lost(range(4))

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tessera.compiler.tuning.record import Kind, Pick, Value
+from tessera.compiler.tuning.record_file import sole_writer
 from tessera.package.atomic import write_json
 from tessera.program.errors import ConfigError
 
@@ -69,8 +70,9 @@ def write_lock(path: Path, picks: Iterable[LockedPick]) -> None:
         ConfigError: The file is there and is something else, or cannot be written.
     """
     new = list(picks)
-    old = read_lock(path) if path.exists() else []
     taken = {(p.kernel, p.target) for p in new}
-    kept = [p for p in old if (p.kernel, p.target) not in taken]
-    ordered = sorted([*kept, *new], key=lambda p: (p.kernel, p.target))
-    write_json(path, msgspec.to_builtins(_File(FORMAT, VERSION, ordered), order="sorted"), indent=1)
+    with sole_writer(path):
+        old = read_lock(path) if path.exists() else []
+        kept = [p for p in old if (p.kernel, p.target) not in taken]
+        ordered = sorted([*kept, *new], key=lambda p: (p.kernel, p.target))
+        write_json(path, msgspec.to_builtins(_File(FORMAT, VERSION, ordered), order="sorted"), indent=1)

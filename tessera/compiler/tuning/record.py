@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     status: Status
     reason: str = ""
     """Why there is no cost."""
-    cost_ms: float | None = None
+    cost_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Time of one execution."""
     registers: int | None = None
     """Per thread; for several kernels the most."""

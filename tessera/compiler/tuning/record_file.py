@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,7 @@ class RecordFile:
         Raises:
             ConfigError: The file is damaged, or cannot be written.
         """
-        with self._locked():
+        with sole_writer(self.path):
             found = {record.key: record for record in self.read()}
             found |= {record.key: record for record in records}
             try:
@@ -66,26 +67,32 @@ class RecordFile:
             except TesseraError as error:
                 raise ConfigError(error.message, hint=error.hint, file=str(self.path)) from None
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write {self.path}: {error.strerror}",
-                hint=f"mkdir -p {self.path.parent}" if isinstance(error, FileNotFoundError) else None,
-                file=str(self.path),
-            ) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # What a process that was killed left half written.
-            for left in self.path.parent.glob(f".{self.path.name[:60]}.*.tmp"):
-                with suppress(OSError):
-                    left.unlink()
-            yield
-        finally:
-            os.close(handle)
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file, so that reading, merging and replacing it is one step for all processes.
+
+    Raises:
+        ConfigError: The folder is not there, or may not be written.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}",
+            hint=f"mkdir -p {path.parent}" if isinstance(error, FileNotFoundError) else None,
+            file=str(path),
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # What a process that was killed left half written.
+        for left in path.parent.glob(f".{glob.escape(path.name[:60])}.*.tmp"):
+            with suppress(OSError):
+                left.unlink()
+        yield
+    finally:
+        os.close(handle)
 
 
 def encode(records: Iterable[Record]) -> bytes:

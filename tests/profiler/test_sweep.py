@@ -370,14 +370,25 @@ def spaces_where_pruning_lost(seeds):
 
 def test_pruning_keeps_the_best_of_a_small_space():
     """The quick form of the next two: what spills is not run."""
+
+    def kept(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+        i = cuda.grid(1)
+        held = cuda.local.array(HELD, float32)
+        for h in range(HELD):
+            held[h] = x[i + h * 7]
+        total = float32(0)
+        for h in range(HELD):
+            total = total * held[HELD - 1 - h] + held[h]
+        y[i] = total
+
     kernel = ts.kernel(
         tune={"HELD": [8, 64], "LIMIT": [128, 24]},
-        grid=lambda n: ts.cdiv(n, 128),
-        block=128,
+        grid=lambda n: n // 256,
+        block=64,
         max_registers=lambda LIMIT: LIMIT,
-    )(spread)
+    )(kept)
     subject = kernel_subject(kernel, SM80)
-    inputs, sizes = default_inputs(kernel_program(subject), {"n": 500}, 0)
+    inputs, sizes = default_inputs(kernel_program(subject), {"n": 2560}, 0)
     best, pruned = [], 0
     for prune in (True, False):
         trials = Trials(subject, EmulatorMeter("sm_80"), inputs, sizes, prune=prune)

@@ -227,10 +227,11 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry(
         "tune",
         "Measure",
-        "Try configurations of a kernel: predicted without a GPU, measured on one.",
+        "Try configurations of kernels, tiles of functions: predicted without a GPU, measured on one.",
         _in("tune", "tune"),
         "tessera tune examples/tuned/kernels.py:transpose --arch sm_90",
-        "FILE[:NAME] is a Python file and a kernel in it that names values to tune. Records are kept after "
+        "FILE[:NAME] is a Python file and a kernel in it that names values to tune, or a function or model: "
+        "the tiles of its steps are tuned. Records are kept after "
         "each configuration: a run that was ended goes on where it stood, and AOTConfig(enable_autotuning="
         "True, autotune_cache=FILE) compiles what is best. With --show, what is on record is printed again.",
     ),

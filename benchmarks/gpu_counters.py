@@ -12,8 +12,6 @@ where they do not. Clocks stay as they are.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -128,18 +126,15 @@ def launch(folder: Path) -> int:
 
 
 def measured(text: str) -> dict[str, dict[str, float]]:
-    """Metrics by kernel, out of ncu's raw CSV, whose second row has the units."""
-    start = text.index('"ID"')
-    rows = csv.DictReader(io.StringIO(text[start:]))
+    """Metrics by kernel, out of ncu's raw CSV."""
+    from tessera.profiler.ncu_csv import read_launches
+
     found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if not row["ID"]:
-            continue
-        kernel = row["Kernel Name"].split("(")[0]
-        sums = found.setdefault(kernel, {})
+    for launch in read_launches(text):
+        sums = found.setdefault(launch.kernel, {})
         for metric in (*METRICS, CONSTANTS):
-            if row.get(metric):
-                sums[metric] = sums.get(metric, 0.0) + float(row[metric].replace(",", ""))
+            if metric in launch.metrics:
+                sums[metric] = sums.get(metric, 0.0) + launch.metrics[metric]
         tensor = "sm__inst_executed_pipe_tensor.sum"
         sums[tensor] = sums.get(tensor, 0.0) - sums.pop(CONSTANTS, 0.0)
     return found

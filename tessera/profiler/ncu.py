@@ -61,6 +61,12 @@ SECTION = "SourceCounters"
 OPTIONAL = {"--import-source": "yes", "--clock-control": "none", "--target-processes": "all"}
 """Options that older versions may not know."""
 TIMEOUT_S = 600
+CHILD = (
+    "import sys; sys.path.append(sys.argv.pop(1)); from tessera.profiler.ncu_launch import main; "
+    "sys.exit(main(sys.argv[1:]))"
+)
+"""What Python runs under ncu: with `-P` and Tessera's folder last, so that no file of the current folder is
+taken for a module."""
 TRIES = 6
 """How often ncu is called again without what it does not know."""
 
@@ -166,8 +172,18 @@ def profile_ncu(
         # A prefix: savez has arguments of its own that an input may be called like.
         arrays: dict[str, Any] = {f"{PREFIX}{name}": np.asarray(value) for name, value in inputs.items()}
         np.savez(values, **arrays)
-        launch = [sys.executable, "-m", "tessera.profiler.ncu_launch", str(package.resolve()), program,
-                  str(values), device]  # fmt: skip
+        root = str(Path(__file__).parents[2])
+        launch = [
+            sys.executable,
+            "-P",
+            "-c",
+            CHILD,
+            root,
+            str(package.resolve()),
+            program,
+            str(values),
+            device,
+        ]
         # Version 2026.3 has another ending for reports unless one is given.
         call = _Call(called, Path(folder) / "report.ncu-rep", launch)
         unknown = _collect(call, timeout_s)

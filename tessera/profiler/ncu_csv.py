@@ -142,9 +142,9 @@ def csv_rows(text: str) -> list[list[str]]:
     Raises:
         RecordingError: It ends within a cell.
     """
-    last = text.rstrip("\n").rpartition("\n")[2]
-    # Every cell is quoted: half a number would pass for a whole one.
-    if last.count('"') % 2:
+    last = text.rstrip("\r\n").rpartition("\n")[2]
+    # Every cell is quoted, the empty ones too: half a number would pass for a whole one.
+    if last.startswith('"') and (last.count('"') % 2 or not last.endswith('"')):
         raise RecordingError(
             f"what ncu printed is torn: its last line is {last[-60:]!r}",
             hint="run it again; df -h shows whether the disk is full",

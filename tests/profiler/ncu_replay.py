@@ -75,7 +75,7 @@ else:
         sys.exit("==ERROR== Failed to find metric regex:^dram__bytes_read\\\\.(sum|avg|min|max)$\\n"
                  "==ERROR== Failed to find metric lts__t_sector_hit_rate.pct")
     if mode == "run":
-        start = arguments.index("-m") - 1
+        start = arguments.index("-P") - 1
         done = subprocess.run([*arguments[start:-1], "emulator"])
         if done.returncode:
             sys.exit(done.returncode)

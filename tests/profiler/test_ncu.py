@@ -217,10 +217,11 @@ def test_torn_page_is_an_error_or_reads_whole_rows(cut: int) -> None:
     assert found == whole[: len(found)]
 
 
-def test_page_that_ends_within_a_cell_is_an_error() -> None:
+@pytest.mark.parametrize("cut", [2, 4, 8])
+def test_page_that_ends_within_a_cell_is_an_error(cut: int) -> None:
     page = raw_page({"a": {"z.sum": 1234.0}})
     with pytest.raises(RecordingError, match="torn"):
-        read_launches(page[:-4])
+        read_launches(page[:-cut])
     with pytest.raises(RecordingError, match="torn"):
         read_lines(SOURCE[:-4])
 

@@ -69,6 +69,9 @@ def test_the_same_program_runs_on_the_same_inputs_below_ncu(
     tessera: Tessera, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NCU_REPLAY", "run")
+    # A file of the user's called like a module is not imported for it.
+    (folder / "statistics.py").write_text("raise RuntimeError('the wrong module')")
+    (folder / "inspect.py").write_text("raise RuntimeError('the wrong module')")
     # The replay runs what ncu would run, in the emulator: the package, its program and its inputs are whole.
     said = tessera("profile", "slow.py:saxpy", "--size", "n=300", "--device", "cuda:0", "--ncu", "--json")
     assert said.status == 0, said.err

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate, KeyUsage
     from cryptography.x509.verification import ExtensionPolicy, Policy
 
+_MAX_EXTENSIONS = 64
+"""Most extensions of a certificate."""
+
 
 def read_certificates(path: Path) -> tuple[Certificate, ...]:
     """Every certificate in a PEM file, in its order.
@@ -31,8 +34,8 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
 
     data = read_pem(path, "certificate")
     try:
-        return tuple(x509.load_pem_x509_certificates(data))
-    except ValueError:
+        return tuple(_parsed(c) for c in x509.load_pem_x509_certificates(data))
+    except _malformed():
         raise SignatureError(
             f"{path}: holds no certificate in PEM",
             hint="its lines begin with -----BEGIN CERTIFICATE-----; a bare key goes to --key",
@@ -51,9 +54,32 @@ def parse_chain(chain: Sequence[bytes], entry: str) -> tuple[Certificate, ...]:
     from cryptography import x509
 
     try:
-        return tuple(x509.load_der_x509_certificate(der) for der in chain)
-    except ValueError as error:
+        return tuple(_parsed(x509.load_der_x509_certificate(der)) for der in chain)
+    except _malformed() as error:
         raise fault(entry, "certificate", f"one of its certificates is malformed: {error}") from None
+
+
+def _parsed(certificate: Certificate) -> Certificate:
+    """`certificate`, once every part of it that is looked at later has been: they are parsed on first use."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    names = (certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string())
+    dates = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    der = certificate.public_bytes(Encoding.DER)
+    # The count of spare bits before the signature is not itself signed: it can only be 0.
+    if not der.endswith(b"\0" + certificate.signature):
+        raise ValueError(f"spare bits in the signature on {names[0]}")
+    if dates[0] > dates[1] or len(certificate.extensions) > _MAX_EXTENSIONS:
+        raise ValueError(f"{names[0]} ends before it begins, or has too many extensions")
+    return certificate
+
+
+def _malformed() -> tuple[type[Exception], ...]:
+    """What parsing a certificate raises, which is not of one family; warnings where they are errors."""
+    from cryptography import x509
+
+    own = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+    return (ValueError, TypeError, Warning, *own)
 
 
 def leaf_key(leaf: Certificate, entry: str) -> EllipticCurvePublicKey:
@@ -85,7 +111,7 @@ def identities(certificate: Certificate) -> tuple[str, ...]:
     names += [str(attribute.value) for attribute in common]
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return tuple(names)
     for kind in (x509.RFC822Name, x509.UniformResourceIdentifier, x509.DNSName):
         names += found.get_values_for_type(kind)
@@ -124,7 +150,7 @@ def check_chain(
     )
     try:
         verifier.verify(leaf, between)
-    except VerificationError as error:
+    except (VerificationError, ValueError) as error:
         names = ", ".join(subject(root) for root in roots)
         raise fault(
             entry,
@@ -169,12 +195,8 @@ def check_usage(leaf: Certificate, entry: str) -> None:
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    try:
-        extensions = leaf.extensions
-    except ValueError as error:
-        raise fault(entry, "key usage", f"an extension of {subject(leaf)} is malformed: {error}") from None
     usage = extended = None
-    for extension in extensions:
+    for extension in leaf.extensions:
         if isinstance(extension.value, x509.KeyUsage):
             usage = extension.value.digital_signature
         elif isinstance(extension.value, x509.ExtendedKeyUsage):

@@ -93,11 +93,6 @@ class Package:
         """
         path = Path(path)
         policy = required_policy(require_signature)
-        if policy is not None and verify_weights == "lazy":
-            raise PackageError(
-                "verify_weights='lazy' checks no weight, so that a signature would not cover them",
-                hint="take 'first-touch', or do without require_signature",
-            )
         source: Source = Tree(path, limits) if path.is_dir() else Archive(path, limits)
         package = cls(source, limits=limits, verify_weights=verify_weights)
         if policy is not None:
@@ -172,6 +167,11 @@ class Package:
     def digest(self) -> str:
         """SHA-256 that names the package and everything in it."""
         return self.manifest.digest
+
+    @property
+    def verify_weights(self) -> VerifyWeights:
+        """When digests of weights are checked."""
+        return self._verify_weights
 
     @property
     def document(self) -> bytes:

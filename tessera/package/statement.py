@@ -145,8 +145,9 @@ def check_statement(payload: bytes, files: Mapping[str, SignedFile], *, entry: s
         elif not _fits(files[path], sorted(by_file[path], key=lambda r: r[0])):
             wrong[path] = "is not what was signed"
     if wrong:
-        # The manifest lists the others' digests, so it differs with any of them: name what matters first.
-        first, *more = sorted(wrong, key=lambda path: (path == MANIFEST, path))
+        # Files that came or went before those that changed; the manifest, which differs with any, last.
+        both = files.keys() & by_file.keys()
+        first, *more = sorted(wrong, key=lambda path: (path == MANIFEST, path in both, path))
         also = f" (and {len(more)} more: {', '.join(more[:3])})" if more else ""
         raise fault(first, "contents", f"{wrong[first]}{also}", entries=[first, *more])
 

@@ -37,7 +37,13 @@ def check_signature(package: Package, policy: TrustPolicy, limits: Limits = DEFA
         SignatureError: It has no signature, one that the policy refuses, or one over other contents;
             `fields` has the `rule`, and the `entry` that differs.
         IntegrityError: The signature is no strict JSON, or over a cap.
+        PackageError: The package was loaded so that its weights are never checked.
     """
+    if package.verify_weights == "lazy":
+        raise PackageError(
+            "verify_weights='lazy' checks no weight, so that a signature would not cover them",
+            hint="load the package with 'first-touch'",
+        )
     bundle = read_signature(package, limits)
     if bundle is None:
         raise policy.unsigned(str(package.path or package.name))

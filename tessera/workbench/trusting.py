@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,8 +50,12 @@ def policy_for(
     roots: Sequence[Path] | None = None,
     file: Path | None = None,
     require: bool = False,
+    optional: bool = False,
 ) -> TrustPolicy | None:
     """The policy that a command holds `package` to; None if nobody asked for a signature.
+
+    Its `require_signature` tells whether a package without one is refused. With `optional` it may be a
+    policy that does not ask for one, to judge a signature that is there.
 
     What the call names counts before the project that one stands in, and that before the project that the
     package lies in. The last can ask for a signature, but never be the one that satisfies
@@ -67,11 +71,14 @@ def policy_for(
         if file is not None:
             raise UsageError("--policy cannot be combined with --key or --trust", hint="give one of them")
         return policy_of(keys or (), roots or (), source=_named(keys, roots))
-    if file is not None:
-        return required_policy(file if file.suffix == ".toml" else _no_policy(file))
+    if file is not None or require:
+        named = required_policy(
+            True if file is None else file if file.suffix == ".toml" else _no_policy(file)
+        )
+        return named and replace(named, require_signature=True)
     own = find_policy(Path.cwd())
-    if require:
-        return required_policy(own if own is not None and (own.keys or own.roots) else True)
+    if optional and own is not None and (own.keys or own.roots):
+        return own
     own = own or find_policy(package.absolute().parent)
     return own if own is not None and own.require_signature else None
 
@@ -105,16 +112,13 @@ class Standing:
         ]
 
 
-def standing_of(
-    package: Package, path: Path, policy: TrustPolicy | None, *, required: bool = False
-) -> Standing:
+def standing_of(package: Package, path: Path, policy: TrustPolicy | None) -> Standing:
     """What is known of who signed `package`, which lies at `path`.
 
     Args:
         package: The package, open.
         path: Its file or folder.
-        policy: Whose signatures count; None: nobody was asked.
-        required: Whether a package without a signature is refused.
+        policy: Whose signatures count, and whether there must be one; None: nobody was asked.
 
     Raises:
         SignatureError: It is refused.
@@ -123,7 +127,7 @@ def standing_of(
     from tessera.package.verification import check_signature, claim_of
 
     signer: Signer | None = None
-    if policy is not None and (required or package.signature is not None):
+    if policy is not None and (policy.require_signature or package.signature is not None):
         signer = check_signature(package, policy)
     claim = claim_of(package)
     signature = None

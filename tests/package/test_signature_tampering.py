@@ -192,6 +192,33 @@ def test_signature_of_another_package_is_refused(signed: Path, key: KeyPair, tmp
     )
 
 
+Weights = dict[str, np.ndarray[Any, Any]]
+
+
+@pytest.mark.parametrize(
+    ("change", "entry", "match"),
+    [
+        (lambda w: {"a": w["b"], "b": w["a"]}, "weights/a.bin", "is not what was signed"),
+        (lambda w: {"a": w["a"]}, "weights/b.bin", "is signed, but not in the package"),
+        (lambda w: {"a": w["a"], "b2": w["b"]}, "weights/b.bin", r"not in the package .* weights/b2\.bin"),
+        (lambda w: {**w, "c": w["a"]}, "weights/c.bin", "is not signed: it was added later"),
+        (lambda w: {"a": w["a"], "b": w["b"] + 1}, "weights/b.bin", "is not what was signed"),
+        (lambda w: {"a": w["a"], "b": w["b"].reshape(2, 2)}, "programs/forward.json", "manifest.json"),
+    ],
+    ids=["swapped", "removed", "renamed", "added", "changed", "reshaped"],
+)
+def test_whole_other_file_with_the_old_signature_is_refused(
+    signed: Path, key: KeyPair, tmp_path: Path, change: Callable[[Weights], Weights], entry: str, match: str
+) -> None:
+    package = Package.load(signed)
+    artifact = make_artifact(**change({w.name: package.constant(w.name) for w in package.weights}))
+    other = Package.from_artifact(artifact, name="small", kind="tsc").save(tmp_path / "other.tsc")
+    forged = with_signature(other, package.signature)
+    assert Package.load(forged).verify() == []
+    error = refused(forged, key, match, entry=entry)
+    assert error.fields["rule"] == "contents"
+
+
 def test_signature_of_another_key_says_which_was_found_and_wanted(
     signed: Path, key: KeyPair, tmp_path: Path
 ) -> None:

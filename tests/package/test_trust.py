@@ -1,13 +1,16 @@
 """Who may sign: keys, certificates, and the policy that says so."""
 
+import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from authority import DAY, NOW, Holder, pem, root, stock, usage
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tessera.package import (
@@ -40,8 +43,6 @@ def authority(tmp_path: Path) -> Holder:
 
 def signed_by(package: Path, signer: Holder, *between: Holder) -> Path:
     """The package, signed by `signer` whatever may be wrong with its certificate."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     from tessera.package.archive import Archive
     from tessera.package.limits import DEFAULT_LIMITS
 
@@ -241,13 +242,32 @@ def test_malformed_and_foreign_certificates_are_refused(
         assert match in refusal(forged, tmp_path).message
     private = rsa.generate_private_key(65537, 2048)
     foreign = authority.issue("release", SIGNS, key=private)  # type: ignore[arg-type]
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     key = generate_key(tmp_path / "k")
     chain_of_rsa = (foreign.certificate.public_bytes(Encoding.DER),)
     bundle = SigningKey(read_signer(key.private).key, chain_of_rsa).sign(b"{}")
     forged = with_signature(package, bundle_to_json(bundle))
     assert "RSA" in refusal(forged, tmp_path).message
+
+
+def test_certificate_with_any_bytes_changed_is_refused(authority: Holder, tmp_path: Path) -> None:
+    middle = authority.issue("middle", ISSUES, authority=True)
+    mail = (x509.SubjectAlternativeName([x509.RFC822Name("release@example.com")]), False)
+    leaf = middle.issue("release", SIGNS, mail)
+    chain = [h.certificate.public_bytes(Encoding.DER) for h in (leaf, middle)]
+    policy = TrustPolicy("test", roots=(tmp_path / "root.crt",), identities=("release@example.com",))
+    good = SigningKey(leaf.key, tuple(chain)).sign(b"{}")
+    assert policy.accept(good, entry="e").subject == "CN=release"
+    rng = random.Random(6)
+    # Every byte once, and some more several at a time.
+    changes = [(which, [at]) for which in (0, 1) for at in range(len(chain[which]))]
+    changes += [(w, rng.sample(range(len(chain[w])), 3)) for w in (0, 1) for _ in range(200)]
+    for which, places in changes:
+        broken = bytearray(chain[which])
+        for at in places:
+            broken[at] ^= rng.randrange(1, 256)
+        changed = [*chain[:which], bytes(broken), *chain[which + 1 :]]
+        with pytest.raises(SignatureError):
+            policy.accept(replace(good, chain=tuple(changed)), entry="e")
 
 
 def write_policy(folder: Path, text: str) -> Path:

@@ -214,6 +214,24 @@ def test_project_that_requires_a_signature_holds_every_command_to_it(
     assert "trusted by keys: release.pub.pem" in tessera("package", "verify", "p.tsd").out
 
 
+def test_project_that_names_keys_judges_a_signature_that_is_there(
+    tessera: Tessera, package: Path, key: str, project: Path
+) -> None:
+    (project / "tessera.toml").write_text(POLICY.replace("require_signature = true\n", ""))
+    assert tessera("package", "verify", "p.tsd").status == 0
+    assert tessera("package", "verify", "p.tsd", "--require-signature").status == 1
+    tessera("package", "keygen", "other", "--no-passphrase")
+    tessera("package", "sign", "p.tsd", "--key", "other.pem")
+    said = tessera("package", "verify", "p.tsd")
+    assert said.status == 1
+    assert "tessera.toml accepts sha256:" in said.err
+    assert tessera("run", "p.tsd", "--device", "cpu", "--size", "batch=2").status == 0
+    tessera("package", "sign", "p.tsd", "--key", "release.pem")
+    assert (
+        "trusted by keys: release.pub.pem" in tessera("package", "verify", "p.tsd", "--require-signature").out
+    )
+
+
 def test_policy_beside_a_package_can_ask_but_not_vouch(
     tessera: Tessera, package: Path, key: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,11 +452,15 @@ def test_signed_package_is_loaded_by_the_public_functions(
     tessera: Tessera, package: Path, key: str, project: Path
 ) -> None:
     from tessera.deploy import DeploymentPackage, ProductionServer, load_model
-    from tessera.program.errors import ServeError, SignatureError
+    from tessera.program.errors import PackageError, ServeError, SignatureError
 
     for load in (DeploymentPackage.load, lambda p, **k: load_model(p, "cpu", **k)):
         with pytest.raises(SignatureError):
             load(package, require_signature="release.pub.pem")
+    with pytest.raises(PackageError, match="lazy"):
+        load_model(
+            DeploymentPackage.load(package, verify_weights="lazy"), "cpu", require_signature="release.pub.pem"
+        )
     unsigned = DeploymentPackage.load(package)
     with pytest.raises(SignatureError):
         load_model(unsigned, "cpu", require_signature="release.pub.pem")

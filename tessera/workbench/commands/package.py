@@ -101,7 +101,7 @@ def verify(
     from tessera.workbench.trusting import policy_for, print_standing
 
     package_path(path)
-    required = policy_for(path, keys=key, roots=trust, file=policy, require=require_signature)
+    required = policy_for(path, keys=key, roots=trust, file=policy, require=require_signature, optional=True)
     findings, count, standing = _findings(path, required)
     if source is not None and not findings:
         _verify_source(path, source, as_json)
@@ -135,7 +135,7 @@ def _findings(
         findings = [(f.entry, f.problem) for f in package.verify()]
         if findings:
             return findings, len(package.entries), None
-        standing = standing_of(package, path, policy, required=policy is not None)
+        standing = standing_of(package, path, policy)
     except SignatureError:
         raise
     except PackageError as error:

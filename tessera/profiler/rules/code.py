@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,20 +88,22 @@ def _lines(rows: Mapping[int, InstructionCounts]) -> dict[int, Line]:
 def _barrier_loops(flow: ControlFlow) -> frozenset[int]:
     """Blocks that a jump backwards may bring about again, together with a barrier."""
     waits = {b.index for b in flow.blocks if any(i.opcode in ("bar", "barrier") for i in b.instructions)}
-    found: set[int] = set()
-    for block in flow.blocks:
-        for target in block.successors:
-            turn = _between(flow, target, block.index) if target <= block.index else set[int]()
-            found |= turn if turn & waits else set()
-    return frozenset(found)
-
-
-def _between(flow: ControlFlow, head: int, tail: int) -> set[int]:
-    """Blocks from which a loop's end is reached without passing its head."""
+    if not waits:
+        return frozenset()
     before: dict[int, list[int]] = {}
     for block in flow.blocks:
         for target in block.successors:
             before.setdefault(target, []).append(block.index)
+    found: set[int] = set()
+    for block in flow.blocks:
+        for target in block.successors:
+            turn = _between(before, target, block.index) if target <= block.index else set[int]()
+            found |= turn if turn & waits else set()
+    return frozenset(found)
+
+
+def _between(before: Mapping[int, Sequence[int]], head: int, tail: int) -> set[int]:
+    """Blocks from which a loop's end is reached without passing its head."""
     found, left = {head, tail}, [tail]
     while left:
         block_index = left.pop()

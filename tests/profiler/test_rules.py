@@ -61,7 +61,7 @@ def test_waste_is_said_from_a_fifth_on(sectors: float, said: bool) -> None:
 def test_launches_are_judged_by_waves(blocks: float, kind: str | None) -> None:
     values = {
         "blocks": blocks, "multiprocessors": 108.0, "resident_blocks": 8.0, "occupancy": 1.0,
-        "instructions": 640.0 * 8 * blocks, "warps": 8 * blocks,
+        "instructions": 2000.0 * 8 * blocks, "warps": 8 * blocks,
     }  # fmt: skip
     found = apply(RULES, kernel(**values))
     assert [a.kind for a in found] == ([kind] if kind else [])

@@ -16,7 +16,7 @@ LOST = 0.05
 """Places of threads in a kernel's instructions that go unused, over all, below which nobody would notice."""
 BEHIND = 16
 """Instructions of a warp behind a branch that divided it, below which it is a store or two by one thread."""
-LONG = 256
+LONG = 1024
 """Instructions of a warp from which on its work could be spread over more of them."""
 TAIL = 0.25
 """Part of a GPU's time that the last wave of blocks leaves idle."""

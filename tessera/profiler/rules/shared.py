@@ -99,7 +99,8 @@ def _tree(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
 
 def _unused(kernel: KernelMetrics) -> Hit | None:
     idle, total = kernel["shared_untouched_bytes"], kernel["shared_bytes"]
-    if idle < UNTOUCHED or idle < total / 2:
+    # Stages of a pipeline lie idle where there are few turns: that is a matter of sizes.
+    if idle < UNTOUCHED or idle < total / 2 or kernel["tensor_instructions"]:
         return None
     what = f"{format_bytes(int(idle))} of {format_bytes(int(total))} of shared memory are never touched"
     remedy = "ask for less: more blocks fit a multiprocessor, or its level-1 cache is larger"
@@ -166,8 +167,8 @@ SHARED: tuple[Rule, ...] = (
     Rule(
         name="unused-shared-memory",
         fault="shared memory that is asked for and not used",
-        needs=("shared_untouched_bytes", "shared_bytes"),
-        when=f"{UNTOUCHED} bytes or more, and half of it",
+        needs=("shared_untouched_bytes", "shared_bytes", "tensor_instructions"),
+        when=f"{UNTOUCHED} bytes or more, and half of it, outside of tensor cores",
         remedy="ask for less",
         resource=SHARED_BYTES,
         source=sources.SHARED_BYTES,

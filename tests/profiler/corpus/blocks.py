@@ -10,8 +10,8 @@ SIZES = {
     "waiting_good": {"n": 65536}, "hesitating": {"n": 65536}, "hesitating_good": {"n": 65536},
     "tree": {"n": 65536}, "tree_good": {"n": 65536}, "idle_bytes": {"n": 65536},
     "idle_bytes_good": {"n": 65536}, "odd_even": {"n": 65536}, "odd_even_good": {"n": 65536},
-    "half_warps": {"n": 65536}, "half_warps_good": {"n": 65536}, "one_block": {"n": 65536},
-    "one_block_good": {"n": 65536}, "last_wave": {"n": 300000}, "last_wave_good": {"n": 300000},
+    "half_warps": {"n": 65536}, "half_warps_good": {"n": 65536}, "one_block": {"n": 1 << 19},
+    "one_block_good": {"n": 1 << 19}, "last_wave": {"n": 300000}, "last_wave_good": {"n": 300000},
     "crowded_out": {"n": 65536}, "crowded_out_good": {"n": 65536},
 }  # fmt: skip
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tessera.profiler.cost import graph_operations, program_cost
 from tessera.profiler.prediction import operations
-from tessera.program.arch import best_match
+from tessera.program.arch import Architecture, best_match, is_cpu
 from tessera.program.dim import evaluate
 from tessera.program.errors import OptionError
 from tessera.program.occupancy import Occupancy
@@ -16,6 +17,7 @@ from tessera.program.program import BoxMap, Launch, Plan, Pointer, Port, Program
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters
+    from tessera.profiler.datasheet import Datasheet
     from tessera.profiler.emulated import EmulatedProfile, KernelProfile, StaticOccupancy
 
 WAVEFRONT_BYTES = 128
@@ -208,3 +210,34 @@ def graph_work(
     return Work(
         program.name, tuple(sorted(counted.items())), moved, moved, "graph", launches, measured_ms=measured_ms
     )
+
+
+def planned_work(program: Program, symbols: Mapping[str, int], gpu: Datasheet) -> Work:
+    """`graph_work` with the launches that the program's plan makes on a GPU: nothing runs.
+
+    Args:
+        program: One with a graph and code for the GPU.
+        symbols: Values of its sizes.
+        gpu: The model.
+
+    Raises:
+        OptionError: It has no graph, or no code that the GPU runs.
+        InputError: A size has no value in `symbols`.
+    """
+    from tessera.runtime.schedule import LaunchCall, make_schedule
+
+    work = graph_work(program, symbols, gpu.capability)
+    target = best_match([t for t in program.targets if not is_cpu(t)], gpu.capability)
+    plan = program.plan_for(target) if target else None
+    if plan is None:
+        own = Architecture(*gpu.capability).name
+        raise OptionError(
+            f"{program.name} has no code that {gpu.name} runs; it has {', '.join(program.targets) or 'none'}",
+            hint=f"compile it with --arch {own}",
+        )
+    calls = [c for c in make_schedule(program, plan, symbols).calls if isinstance(c, LaunchCall)]
+    if len(calls) != 1:
+        return replace(work, launches=max(len(calls), 1))
+    (x, y, z), block = calls[0].grid, calls[0].block
+    x = min(x, gpu.multiprocessors) if calls[0].persistent else x
+    return replace(work, blocks=x * y * z, threads=math.prod(block))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tessera.workbench.output import Column, print_table, terminal_width
 
 if TYPE_CHECKING:
     from tessera.profiler.roof import Ceiling, RooflineChart, RooflinePoint
+    from tessera.program.program import Program
     from tessera.workbench.profiling import Counted, Form
 
 
@@ -78,6 +79,34 @@ def charts(result: Counted, gpus: Sequence[str]) -> list[RooflineChart]:
         chart = roofline_chart(gpu, points)
         found.append(replace(chart, notes=(*chart.notes, *notes)))
     return found
+
+
+def graph_charts(
+    programs: Sequence[Program], sizes: Mapping[str, int], gpus: Sequence[str]
+) -> list[RooflineChart]:
+    """The roofline of each GPU with whole programs in it, from their graphs.
+
+    Raises:
+        OptionError: A program has no graph, or no code for a GPU.
+        InputError: A size that no program has.
+        UsageError: A size is missing.
+    """
+    from tessera.profiler.datasheets import find_datasheet
+    from tessera.profiler.roof import roofline_chart
+    from tessera.profiler.verdict import judge
+    from tessera.profiler.work import planned_work
+    from tessera.program.validate import bound_symbols
+    from tessera.workbench.checking import known_sizes
+
+    known_sizes(programs, sizes)
+    missing = sorted({name for p in programs for name in bound_symbols(p)} - set(sizes))
+    if missing:
+        wanted = " ".join(f"--size {name}=4096" for name in missing)
+        raise UsageError(f"a roofline needs sizes: {', '.join(missing)}", hint=wanted)
+    return [
+        roofline_chart(gpu, [judge(planned_work(p, sizes, find_datasheet(gpu)), gpu) for p in programs])
+        for gpu in gpus
+    ]
 
 
 def charts_data(found: Sequence[RooflineChart]) -> list[dict[str, Any]]:

@@ -100,6 +100,54 @@ def test_json_has_ceilings_and_points_of_every_gpu_named(tessera: Tessera, folde
     assert any("--arch sm_70" in note for note in v100["notes"])
 
 
+def test_a_function_is_judged_from_its_graph_at_any_size(tessera: Tessera, folder: Path) -> None:
+    (folder / "product.py").write_text(PRODUCT)
+    words = ("inspect", "product.py:product", "--roofline", "H200", "--roofline", "V100")
+    said = tessera(*words, "--size", "batch=65536", "--json")
+    h200, v100 = said.json["roofline"]
+    (point,) = h200["points"]
+    assert (point["bound"], point["pipe"], point["origin"]) == ("compute", "bf16 tensor", "graph")
+    assert point["operations"] == 2 * 65536 * 4096 * 4096
+    # The compiler has no tensor cores of a V100 for it.
+    assert v100["points"][0]["pipe"] == "f32"
+    text = tessera(*words[:4], "--size", "batch=1").out
+    assert "memory-bound (DRAM): 33.6 MB" in " ".join(text.split())
+
+
+PRODUCT = """\
+import tessera as ts
+
+
+@ts.jit
+def product(x: ts.Tensor[ts.bf16, "batch", 4096], w: ts.Tensor[ts.bf16, 4096, 4096]):
+    return ts.matmul(x, w)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["product.py", "--roofline", "H200"], "a roofline needs sizes: batch"),
+        (["product.py", "--roofline", "H200", "--size", "n=3"], "there is no size called 'n'"),
+        (["product.py", "--roofline", "H9", "--size", "batch=3"], "no datasheet for the GPU 'H9'"),
+        (["product.py", "--roofline", "H200", "--ptx"], "has a page of its own"),
+        (["product.py", "--roofline", "H200", "--occupancy"], "has a page of its own"),
+        (["product.py", "--size", "batch=3"], "add --roofline H200"),
+        (["work.py:series", "--roofline", "H200", "--size", "n=3"], "series has no graph"),
+        (["old.tsd", "--roofline", "H200", "--size", "batch=3"], "no code that H200 SXM runs; it has sm_120"),
+    ],
+)
+def test_bad_calls_of_a_roofline_say_what_is_wrong(
+    tessera: Tessera, folder: Path, arguments: list[str], message: str
+) -> None:
+    (folder / "product.py").write_text(PRODUCT)
+    if arguments[0] == "old.tsd":
+        tessera("package", "build", "product.py", "--arch", "sm_120", "-o", "old.tsd")
+    said = tessera("inspect", *arguments)
+    assert (said.status, said.out) == (1 if "no size called" in message else 2, "")
+    assert message in said.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tessera.workbench.commands.compile import Arch, Spec
+from tessera.workbench.commands.run import Size
 from tessera.workbench.output import JsonOption
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ def inspect(
             "--occupancy", help="Show resident blocks, what limits them, and what other sizes would give."
         ),
     ] = False,
+    roofline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--roofline",
+            metavar="GPU",
+            help="Place functions under the ceilings of a GPU model, such as H200, from their graphs.",
+        ),
+    ] = None,
+    size: Size = None,
     kernel: Annotated[
         str | None,
         typer.Option("--kernel", help="With --occupancy: only kernels with this in their names."),
@@ -57,9 +67,17 @@ def inspect(
     if stage_ending(target):
         _stage(target, arch, sass=sass, ptx=ptx, as_json=as_json)
         return
+    if (occupancy or roofline) and (ptx or sass or plan or graph or (occupancy and roofline)):
+        name = "--occupancy" if occupancy else "--roofline"
+        raise UsageError(f"{name} has a page of its own", hint="give the others in another call")
     if occupancy:
-        _occupancy(target, arch, spec, kernel, as_json=as_json, alone=not (ptx or sass or plan or graph))
+        _occupancy(target, arch, spec, kernel, as_json=as_json)
         return
+    if roofline:
+        _roofline(target, arch, spec, roofline, size, as_json=as_json)
+        return
+    if size:
+        raise UsageError("--size gives sizes to --roofline", hint="add --roofline H200")
     if kernel is not None:
         raise UsageError("--kernel chooses what --occupancy shows", hint="add --occupancy")
     if not (is_package(target) or ptx or sass or plan or graph):
@@ -81,20 +99,37 @@ def inspect(
 
 def _occupancy(
     target: str, arch: list[str] | None, spec: list[str] | None, kernel: str | None, *,
-    as_json: bool, alone: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Resident blocks of every kernel and architecture, and what would change them."""
-    from tessera.workbench.failure import UsageError
     from tessera.workbench.occupancy_tables import occupancy_data, print_what_ifs, what_ifs
     from tessera.workbench.output import emit
 
-    if not alone:
-        raise UsageError("--occupancy has a page of its own", hint="give the others in another call")
     tables = what_ifs(_contents(target, arch, spec, lineinfo=False), kernel)
     if as_json:
         emit(occupancy_data(tables))
     else:
         print_what_ifs(tables, target)
+
+
+def _roofline(
+    target: str, arch: list[str] | None, spec: list[str] | None, names: list[str], size: list[str] | None, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Whole functions under the ceilings of GPU models, from their graphs: at any size, as nothing runs."""
+    from tessera.profiler.datasheets import find_datasheet
+    from tessera.program.arch import Architecture
+    from tessera.workbench.output import emit
+    from tessera.workbench.roofline_tables import charts_data, graph_charts, named_gpus, print_charts
+    from tessera.workbench.specs import parse_sizes
+
+    gpus, sizes = named_gpus(names, "text"), parse_sizes(size or ())
+    own = list(dict.fromkeys(Architecture(*find_datasheet(gpu).capability).name for gpu in gpus))
+    charts = graph_charts(_contents(target, arch or own, spec, lineinfo=False).programs, sizes, gpus)
+    if as_json:
+        emit({"roofline": charts_data(charts)})
+    else:
+        print_charts(charts, whole=True)
 
 
 def _stage(target: str, arch: list[str] | None, *, sass: bool, ptx: bool, as_json: bool) -> None:

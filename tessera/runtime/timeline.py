@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -59,6 +60,8 @@ class Timeline(Recorder):
         super().__init__()
         self._limit = limit
         self._spans: list[Span] = []
+        # Of every call, also of those whose spans are not kept: eight bytes each.
+        self._times: dict[tuple[str, int, str], array[int]] = {}
         self._pending = threading.local()
         self._numbered = 0
         self._dropped = 0
@@ -93,12 +96,12 @@ class Timeline(Recorder):
 
     def add_step(self, program: str, index: int, name: str, ns: int) -> None:
         """One call of a step took `ns`, and ends now."""
-        super().add_step(program, index, name, ns)
+        self._add_time(program, index, name, ns)
         self.add_span(Span("host", "kernel", name, time.perf_counter_ns() - ns, ns, index))
 
     def add_device_step(self, program: str, span: Span) -> None:
         """One call of a step on a GPU, by its clock."""
-        super().add_step(program, span.step or 0, span.name, span.duration_ns)
+        self._add_time(program, span.step or 0, span.name, span.duration_ns)
         self.add_span(span)
 
     def add_execution(self, ns: int, program: str = "", start_ns: int | None = None) -> None:
@@ -120,27 +123,26 @@ class Timeline(Recorder):
         self._own().clear()
         with self._lock:
             self._spans.clear()
+            self._times.clear()
             self._numbered = self._dropped = 0
 
     def snapshot(self, device: str) -> Profile:
         """What was collected so far, with the median of each step."""
         found = super().snapshot(device)
-        times: dict[tuple[int | None, str], list[int]] = {}
-        for span in self.spans:
-            if span.kind == "kernel":
-                times.setdefault((span.step, span.name), []).append(span.duration_ns)
-        # Two programs on one runtime share steps' places and names: their times would be mixed.
-        if len({step.program for step in found.steps}) > 1 or self.dropped:
-            return found
+        with self._lock:
+            middles = {key: median(times) / 1e6 for key, times in self._times.items()}
         return replace(
             found,
             steps=tuple(
-                replace(step, median_ms=median(times[step.index, step.name]) / 1e6)
-                if (step.index, step.name) in times
-                else step
+                replace(step, median_ms=middles.get((step.program, step.index, step.name)))
                 for step in found.steps
             ),
         )
+
+    def _add_time(self, program: str, index: int, name: str, ns: int) -> None:
+        super().add_step(program, index, name, ns)
+        with self._lock:
+            self._times.setdefault((program, index, name), array("q")).append(ns)
 
     def _own(self) -> list[Span]:
         if not hasattr(self._pending, "spans"):

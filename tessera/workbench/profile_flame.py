@@ -48,7 +48,7 @@ def print_flame(stacks: Sequence[Stack], weight: str, files: SourceFiles) -> Non
     columns = [Column("Total", right=True), Column("Own", right=True), Column("Share"), Column("Line")]
     print_table(columns, rows)
     if small:
-        print(f"and {small} smaller ones; --json and --flame have them\n")
+        print(f"and {small} smaller {'one' if small == 1 else 'ones'}; --flame has all\n")
 
 
 def bar(share: float, length: int) -> str:

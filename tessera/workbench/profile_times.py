@@ -33,7 +33,10 @@ def print_timed(result: Timed, seed: int) -> None:
     else:
         _print_steps(result)
     if result.dropped:
-        note(f"{result.dropped} pieces were too many to keep; --repeat with fewer executions keeps all")
+        note(
+            f"{result.dropped} pieces were too many to keep one by one, for --trace and what is summed up by "
+            "execution; fewer executions (--repeat) keep all"
+        )
 
 
 def _print_steps(result: Timed) -> None:

@@ -244,11 +244,17 @@ def _kernel(source: KernelSource) -> CudaKernel | CpuKernel:
     )
 
 
-def load_source(source: KernelSource) -> Function:
-    """The function that generated source defines; tracebacks and Numba's messages can show its lines."""
+def keep_lines(source: KernelSource) -> str:
+    """The name of generated source, under which `linecache` has its lines from now on."""
     digest = hashlib.sha256(source.source.encode()).hexdigest()[:12]
     file = f"<{source.name}.{source.target}.{digest}.py>"
     linecache.cache[file] = (len(source.source), None, source.source.splitlines(keepends=True), file)
+    return file
+
+
+def load_source(source: KernelSource) -> Function:
+    """The function that generated source defines; tracebacks and Numba's messages can show its lines."""
+    file = keep_lines(source)
     namespace: dict[str, Any] = {"__name__": f"tessera_generated_{source.name}"}
     exec(compile(parsed_module(source.source), file, "exec"), namespace)  # noqa: S102 - written by this compiler
     function: Function = namespace[source.name]

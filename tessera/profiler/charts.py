@@ -16,6 +16,7 @@ from typing import Any
 from tessera.profiler.bench_result import BenchResult
 from tessera.profiler.report_data import (
     Bars,
+    BufferLife,
     Heatmap,
     KernelRow,
     MemoryPlan,
@@ -31,6 +32,8 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,3px", "2px,6px")
 _PATTERNS = ("", "/", "x", ".", "+", "|", "-", "\\")
 _TICK_CHARACTERS = 26
+OCCUPANCY_KERNELS = 40
+"""Kernels whose occupancy is drawn at most: those with the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,14 @@ def occupancy_chart(kernels: Sequence[KernelRow]) -> Chart | None:
     known = [k for k in kernels if k.occupancy is not None]
     if not known:
         return None
-    names = list(dict.fromkeys((k.program, k.kernel) for k in known))
+    every = list(dict.fromkeys((k.program, k.kernel) for k in known))
+    names = every
+    if len(every) > OCCUPANCY_KERNELS:
+        least = {
+            name: min(k.occupancy or 0 for k in known if (k.program, k.kernel) == name) for name in every
+        }
+        names = sorted(every, key=lambda name: least[name])[:OCCUPANCY_KERNELS]
+        known = [k for k in known if (k.program, k.kernel) in names]
     targets = list(dict.fromkeys(k.target for k in known))
     data = [
         {
@@ -120,6 +130,8 @@ def occupancy_chart(kernels: Sequence[KernelRow]) -> Chart | None:
     about = (
         "From registers, shared memory and threads of a block, by NVIDIA's rules; the table has the figures."
     )
+    if len(names) < len(every):
+        about += f" Drawn are the {len(names)} of {len(every):,} kernels with the least."
     return Chart("occupancy", "Occupancy", "predicted", height, {"data": data, "layout": layout}, about)
 
 
@@ -168,33 +180,13 @@ def bars_chart(key: str, bars: Bars) -> Chart:
 
 def memory_chart(key: str, plan: MemoryPlan) -> Chart:
     """The arena over the steps: each buffer a rectangle from its first to its last step."""
-    traces = [
-        {
-            "type": "bar",
-            "name": label(buffer.name),
-            "x": [(buffer.first + buffer.last) / 2],
-            "width": [buffer.last - buffer.first + 0.92],
-            "base": [buffer.offset_bytes],
-            "y": [buffer.bytes],
-            "text": [label(buffer.name, limit=14)],
-            "textposition": "inside",
-            "insidetextanchor": "middle",
-            "textangle": 0,
-            "constraintext": "inside",
-            "customdata": [[label(buffer.name), buffer.first, buffer.last]],
-            "hovertemplate": "%{customdata[0]}: %{y:,} bytes at %{base:,}, "
-            "steps %{customdata[1]} to %{customdata[2]}<extra></extra>",
-            "marker": {"color": _SERIES[i % len(_SERIES)], "line": {"width": 1, "color": "var:--surface"}},
-        }
-        for i, buffer in enumerate(plan.buffers)
-    ]
+    # One trace for each colour: a trace for each of a thousand buffers takes the browser seconds.
+    groups = [plan.buffers[i :: len(_SERIES)] for i in range(len(_SERIES))]
+    traces = [_rectangles(buffers, i) for i, buffers in enumerate(groups) if buffers]
     layout = {
         "barmode": "overlay",
         "xaxis": {
-            "tickvals": list(range(len(plan.steps))),
-            "ticktext": [f"{i} {label(step, limit=14)}" for i, step in enumerate(plan.steps)]
-            if len(plan.steps) <= 6
-            else [str(i) for i in range(len(plan.steps))],
+            **_step_ticks(plan.steps),
             "range": [-0.6, len(plan.steps) - 0.4],
             "title": {"text": "step"},
             "showgrid": False,
@@ -220,6 +212,34 @@ def memory_chart(key: str, plan: MemoryPlan) -> Chart:
             "predicted",
         ),
     )
+
+
+def _step_ticks(steps: Sequence[str]) -> Json:
+    """Names where there is room for them, else numbers, at most thirty."""
+    if len(steps) <= 6:
+        names = [f"{i} {label(step, limit=14)}" for i, step in enumerate(steps)]
+        return {"tickvals": list(range(len(steps))), "ticktext": names}
+    shown = range(0, len(steps), -(-len(steps) // 30))
+    return {"tickvals": list(shown), "ticktext": [str(i) for i in shown]}
+
+
+def _rectangles(buffers: Sequence[BufferLife], place: int) -> Json:
+    return {
+        "type": "bar",
+        "x": [(b.first + b.last) / 2 for b in buffers],
+        "width": [b.last - b.first + 0.92 for b in buffers],
+        "base": [b.offset_bytes for b in buffers],
+        "y": [b.bytes for b in buffers],
+        "text": [label(b.name, limit=14) for b in buffers],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "constraintext": "inside",
+        "customdata": [[label(b.name), b.first, b.last] for b in buffers],
+        "hovertemplate": "%{customdata[0]}: %{y:,} bytes at %{base:,}, "
+        "steps %{customdata[1]} to %{customdata[2]}<extra></extra>",
+        "marker": {"color": color_of(place), "line": {"width": 1, "color": "var:--surface"}},
+    }
 
 
 def in_use(plan: MemoryPlan) -> list[int]:

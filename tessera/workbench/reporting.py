@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tessera.profiler.report_runs import ExecutionTrace, RecordedRun, SourceListing, TunedSweep
     from tessera.profiler.roof import RooflineChart
     from tessera.profiler.source_lines import SourceFiles
-    from tessera.program.artifact import KernelBinary
+    from tessera.program.artifact import Artifact, KernelBinary
     from tessera.program.program import Program
     from tessera.runtime.source import ProgramSource
     from tessera.workbench.compilation import Compiled
@@ -107,9 +107,23 @@ def _source(wanted: Wanted) -> tuple[ReportData, list[Subject]]:
     subjects = []
     for entry, kernel in zip(lined.entries, lined.kernels, strict=True) if lined else ():
         (program,) = kernel.artifact.programs
+        _keep_written(lined, kernel.artifact)
         files = SourceFiles(lambda name, entry=entry: path_of(name, entry, wanted.target))  # type: ignore[misc]
         subjects.append(Subject(program, ArtifactSource(kernel.artifact), kernel.artifact.binaries, files))
     return base, subjects
+
+
+def _keep_written(lined: Compiled | None, artifact: Artifact) -> None:
+    """Let the lines of kernels that the compiler wrote be read, also where its cache had their code."""
+    from tessera.compiler.graph_unit import keep_lines, lower_graph
+    from tessera.workbench.compilation import configuration
+
+    (program,) = artifact.programs
+    if program.graph is None or lined is None:
+        return
+    config = configuration(lined.request)
+    for source, _ in lower_graph(program.graph, artifact.constants, config.tool_options(), config).kernels:
+        keep_lines(source)
 
 
 def _with_lines(wanted: Wanted, arch: Sequence[str]) -> Compiled | None:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from report_samples import listing, rows, sweep
 
 from tessera.compiler.tuning.record import Record
+from tessera.profiler.charts import OCCUPANCY_KERNELS, memory_chart, occupancy_chart
 from tessera.profiler.charts_runs import DRAWN_LINES, drawn_trials
 from tessera.profiler.live.figures import Device, Figures, Machine, Reading, Sample
 from tessera.profiler.live.recorder import Recorder
+from tessera.profiler.report_data import BufferLife, KernelRow, MemoryPlan
 from tessera.profiler.report_fold import ASSEMBLY_ROWS, fold_sources, fold_sweep
 from tessera.profiler.report_live import KEPT, recorded_run
 from tessera.profiler.report_runs import TunedSweep, TunedTrial
@@ -166,3 +168,23 @@ PTX = """\
 
 def test_ptx_that_was_not_counted_is_placed_by_its_line_information() -> None:
     assert ptx_places(PTX) == {6: ("kernels.py", 12), 7: ("kernels.py", 12), 9: ("kernels.py", 13)}
+
+
+def test_occupancy_of_many_kernels_draws_those_with_the_least() -> None:
+    many = [KernelRow("p", f"k{i}", "sm_90", occupancy=(i * 37 % 100) / 100) for i in range(100)]
+    chart = occupancy_chart(many)
+    assert chart is not None
+    (bars,) = chart.figure["data"]
+    assert sorted(bars["x"]) == list(range(OCCUPANCY_KERNELS))
+    assert "40 of 100 kernels" in chart.about
+
+
+def test_memory_chart_of_a_thousand_buffers_has_a_trace_for_each_colour() -> None:
+    buffers = tuple(BufferLife(f"b{i}", 256 * (i % 4), 256, i, i + 1) for i in range(1000))
+    steps = tuple(f"s{i}" for i in range(1001))
+    chart = memory_chart("m", MemoryPlan("p", "sm_90", {}, steps, 1024, buffers))
+    *bars, line = chart.figure["data"]
+    assert len(bars) == 8
+    assert sum(len(each["x"]) for each in bars) == 1000
+    assert max(line["y"]) == 512
+    assert len(chart.figure["layout"]["xaxis"]["tickvals"]) <= 30

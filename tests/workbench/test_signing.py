@@ -195,6 +195,30 @@ def test_provenance_is_an_in_toto_statement_of_the_files_own_bytes(
     assert any(len(d.get("digest", {}).get("sha256", "")) == 64 for d in build["resolvedDependencies"])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_other_libraries_read_what_is_written(tessera: Tessera, package: Path, key: str) -> None:
+    import base64
+
+    from google.protobuf import json_format
+    from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+    from in_toto_attestation.v1 import statement_pb2
+    from sigstore_models.bundle import v1 as bundles
+
+    tessera("package", "sign", "p.tsd", "--key", "release.pem")
+    for text in (Path("p.tsd.sigstore.json").read_text(), Package.load("p.tsd").signature.decode()):
+        bundle = bundles.Bundle.from_json(text)
+        assert bundle.verification_material.public_key.hint == key
+        payload = base64.b64decode(json.loads(text)["dsseEnvelope"]["payload"])
+        statement = json_format.Parse(payload, statement_pb2.Statement())
+        if statement.predicate_type == "https://slsa.dev/provenance/v1":
+            # The schema itself: an unknown field or another type is an error.
+            predicate = json.dumps(json.loads(payload)["predicate"])
+            provenance = json_format.Parse(predicate, provenance_pb2.Provenance())
+            assert provenance.run_details.builder.id == "urn:tessera:builder:local"
+        else:
+            assert statement.predicate_type == "https://model_signing/signature/v1.0"
+
+
 def test_project_that_requires_a_signature_holds_every_command_to_it(
     tessera: Tessera, package: Path, key: str, project: Path
 ) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SMALLEST = 0.005
 """Share of the whole below which a line is left out."""
-ROWS = 24
-"""Lines that are shown."""
+ROWS = 20
+"""Lines that are shown, the heaviest of all kernels."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -30,16 +30,17 @@ def print_flame(stacks: Sequence[Stack], weight: str, files: SourceFiles) -> Non
         return
     wide = terminal_width() >= 100
     length = 20 if wide else 10
-    rows: list[list[str]] = []
-    small = 0
-    for depth, branch in _walk(root):
-        if branch.total < SMALLEST * root.total or len(rows) >= ROWS:
-            small += 1
-            continue
-        rows.append(
-            [_percent(branch.total, root.total), _percent(branch.own, root.total) if branch.own else "",
-             bar(branch.total / root.total, length), "  " * depth + _place(branch, files)]
-        )  # fmt: skip
+    branches = list(_walk(root))
+    # What is above a line is never lighter than it: so it is among the heaviest too.
+    heaviest = sorted(branches, key=lambda found: (-found[1].total, found[0]))[:ROWS]
+    shown = {id(branch) for _, branch in heaviest if branch.total >= SMALLEST * root.total}
+    small = len(branches) - len(shown)
+    rows = [
+        [_percent(branch.total, root.total), _percent(branch.own, root.total) if branch.own else "",
+         bar(branch.total / root.total, length), "  " * depth + _place(branch, files)]
+        for depth, branch in branches
+        if id(branch) in shown
+    ]  # fmt: skip
     # rich shrinks every column alike, and numbers are of no use in part.
     room = max(terminal_width() - sum(max(len(row[i]) for row in rows) for i in range(3)) - 12, 24)
     for row in rows:

@@ -209,3 +209,23 @@ def test_names_of_programs_do_not_matter(tmp_path):
     config = AOTConfig(targets=["sm_80"], enable_autotuning=True, autotune_cache=str(cache))
     made = AOTCompiler(config).compile(dense, name="another")
     assert made.programs[0].plans[0].steps[1].block == (64, 1, 1)
+
+
+def test_exported_and_batched_models_take_tiles_too(tmp_path, rng):
+    from tessera.compiler.cache import CompileCache
+    from tessera.compiler.export import export_artifact
+    from tessera.deploy import BatchCompiler
+
+    cache = tmp_path / "autotune_cache.json"
+    config = AOTConfig(targets=["sm_80"], enable_autotuning=True, autotune_cache=str(cache))
+    example = rng.normal(size=(4, 32)).astype("f4")
+    compiled(Layer(), enable_autotuning=True, autotune_cache=str(cache))
+    for way in ("best of 21 that were tried", "on record"):
+        artifact = export_artifact(Layer(), example, config, CompileCache.default())
+        assert artifact.programs[0].name == "forward"
+        assert any("batch up to" in note and way in note for note in artifact.notes)
+    # Open sizes have names: `rows` of the annotation, and `batch` of what is exported.
+    assert {tuple(r.bucket) for r in RecordFile(cache).read()} == {("rows",), ("batch",)}
+    batch = BatchCompiler(config)
+    batch.add_kernel(Layer(), name="one")
+    assert any("rows up to" in note and "on record" in note for note in batch.compile_all().artifact.notes)

@@ -258,45 +258,50 @@ def scale(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
 """
 
 
+def begin(folder, cache, strategy):
+    """`tessera tune` in a process of its own."""
+    command = [sys.executable, "-m", "tessera", "tune", "kernels.py", "--strategy", strategy, "--seed", "3"]
+    command += ["--budget", "30", "--size", "n=5000", "--cache", cache, "--json"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet, env=os.environ.copy())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "bayesian"])
 def test_a_run_killed_ten_times_ends_as_one_that_was_not(tmp_path, strategy):
     (tmp_path / "kernels.py").write_text(SOURCE)
 
-    def begin(cache):
-        command = [
-            sys.executable,
-            "-m",
-            "tessera",
-            "tune",
-            "kernels.py",
-            "--strategy",
-            strategy,
-            "--seed",
-            "3",
-        ]
-        command += ["--budget", "30", "--size", "n=5000", "--cache", cache, "--json"]
-        quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, cwd=tmp_path, stdout=quiet, stderr=quiet, env=os.environ.copy())
-
-    assert begin("whole.json").wait() == 0
+    assert begin(tmp_path, "whole.json", strategy).wait() == 0
     chance, cache = random.Random(5), tmp_path / "killed.json"
     seen, kills = [], 0
     while kills < 10:
         before = cache.read_bytes() if cache.exists() else b""
-        process = begin(cache.name)
-        # Wait for something new, then strike at any moment.
-        while process.poll() is None and (cache.read_bytes() if cache.exists() else b"") == before:
-            time.sleep(0.005)
-        time.sleep(chance.random() * 0.05)
+        process = begin(tmp_path, cache.name, strategy)
+        if kills % 4 == 3:
+            # At any moment of a start, too: while Python imports, or nothing was compiled yet.
+            time.sleep(chance.random() * 3)
+        else:
+            # Wait for something new, so that the run gets on, then strike at any moment.
+            while process.poll() is None and (cache.read_bytes() if cache.exists() else b"") == before:
+                time.sleep(0.005)
+            time.sleep(chance.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
         seen.append(len(RecordFile(cache).read()))
     assert seen == sorted(seen)
     assert seen[0] < 30
-    assert begin(cache.name).wait() == 0
+    assert begin(tmp_path, cache.name, strategy).wait() == 0
     assert cache.read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_on_one_file_end_as_one(tmp_path):
+    (tmp_path / "kernels.py").write_text(SOURCE)
+    both = [begin(tmp_path, "shared.json", "grid") for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert begin(tmp_path, "whole.json", "grid").wait() == 0
+    assert (tmp_path / "shared.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
 def spread(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):

@@ -152,6 +152,24 @@ def test_steps_on_the_cpu_are_measured(tessera: Tessera, folder: Path) -> None:
     assert {row["calls"] for row in rows} == {"2"}
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_rules_are_listed_with_their_sources(
+    tessera: Tessera, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = tessera("profile", "--rules")
+    assert said.status == 0
+    assert max(map(len, said.out.splitlines())) <= width
+    assert "needless-barriers" in said.out
+    assert "Best Practices Guide" in said.out
+    rules = tessera("profile", "--rules", "--json").json["rules"]
+    assert said.out.startswith(f"{len(rules)} rules")
+    first = rules[0]
+    assert (first["name"], first["resource"]) == ("uncoalesced-loads", "sectors of global memory")
+    assert first["source"]["url"].startswith("https://docs.nvidia.com/")
+    assert "global_ld_sectors" in first["needs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message", "hint"),
     [
@@ -163,6 +181,9 @@ def test_steps_on_the_cpu_are_measured(tessera: Tessera, folder: Path) -> None:
         (["slow.py:saxpy", "--input", "x.npy"], 1, "input 'x' of shape (3, 3): has 2 axes", "f32(n)"),
         (["slow.py:saxpy", "--json", "--csv"], 2, "--json and --csv cannot be written to one stream", "one"),
         (["slow.py:saxpy", "--device", "tpu"], 2, "--device", "cpu"),
+        ([], 2, "Missing argument 'FILE[:NAME]|PKG'", "tessera profile kernels.py:saxpy"),
+        (["--rules", "--csv"], 2, "--rules has no form as CSV", "--json"),
+        (["slow.py", "--rules"], 2, "--rules profiles nothing", "tessera profile --rules"),
     ],
 )  # fmt: skip
 def test_calls_that_cannot_be_meant_say_so(

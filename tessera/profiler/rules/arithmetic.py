@@ -98,7 +98,7 @@ def _tensor_cores(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
         return None
     what = (
         f"{products:,.0f} multiply-adds of 16-bit floats, of numbers that are used "
-        f"{kernel['operand_reuse']:.0f} times each, run beside the tensor cores"
+        f"{kernel['operand_reuse']:.0f} times each, run outside of the tensor cores"
     )
     remedy = "use tessera.gpu.mma_m16n8k16_f16 (C++: nvcuda::wmma), or ts.matmul, which does"
     return Hit(what, remedy, line["instructions"], kernel["instructions"])

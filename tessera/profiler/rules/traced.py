@@ -143,7 +143,9 @@ def _vectors(own: Accesses, word: str, found: Values) -> None:
         lengths = np.diff(np.r_[begins, len(a.at)])
         fits = np.isin(lengths, (2, 4, 8)) & (lengths * size <= VECTOR_BYTES)
         fits &= a.at[begins] % np.maximum(lengths * size, 1) == 0
-        # Threads whose elements overlap share them by reading the neighbours': no vector is alike for both.
+        # Neighbours that other threads load too, as in a stencil, are nobody's own vector.
+        _, place, count = np.unique(a.at, return_inverse=True, return_counts=True)
+        fits &= ~np.logical_or.reduceat(count[place] > 1, begins)
         heads, widths = a.at[begins][fits], lengths[fits] * size
         side = np.argsort(heads, kind="stable")
         dense = np.zeros(len(heads), np.bool_)

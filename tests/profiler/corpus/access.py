@@ -13,7 +13,7 @@ SIZES = {
     "spread": {"n": 32768}, "spread_good": {"n": 32768}, "row_sums": {"n": 32768},
     "row_sums_good": {"n": 32768}, "quads": {"n": 1 << 18},
     "quads_good": {"n": 1 << 18}, "bytewise": {"n": 1 << 18}, "bytewise_good": {"n": 1 << 16},
-    "gather": {"n": 65536}, "gather_good": {"n": 65536},
+    "gather": {"n": 65536}, "gather_good": {"n": 65536}, "differences_good": {"n": 65536},
 }  # fmt: skip
 
 
@@ -194,3 +194,11 @@ def bytewise_good(x: ts.Array[ts.u32, "n"], y: ts.Array[ts.u32, "n"]):
     i = cuda.grid(1)
     if i < x.size:
         y[i] = x[i] ^ 0xFFFFFFFF
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)
+def differences_good(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    # Two neighbours, of which the next thread needs one too: no vector.
+    i = cuda.grid(1)
+    if i < x.size - 1:
+        y[i] = x[i + 1] - x[i]

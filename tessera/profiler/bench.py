@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera.profiler.bench_baseline import TOLERANCE, Baseline, agreement, check_baseline
+from tessera.profiler.bench_busy import BUSY, busy_note, watch
 from tessera.profiler.bench_program import BATCHES, Budget, ProgramBench
 from tessera.profiler.bench_result import BatchResult, BenchResult
 from tessera.profiler.check_machine import cpu_model
@@ -108,11 +109,19 @@ def _bench_function(
             f"{name} is a function: it has no graph that {baseline} could compute",
             hint="baseline=another_function",
         )
+    start = watch()
     rows = [
         _function_row(name, function, baseline if callable(baseline) else None, batch, inputs(batch), budget)
         for batch in batch_sizes
     ]
-    return BenchResult(label or name, None, "python", cpu_model(), tuple(rows))
+    others = start.others() if start else None
+    notes = [busy_note(others)] if others is not None and others > BUSY else []
+    wrong = any(row.agrees is False for row in rows)
+    if wrong and callable(baseline):
+        notes.append(f"Outputs differ from those of {getattr(baseline, '__name__', 'the baseline')}.")
+    return BenchResult(
+        label or name, None, "python", cpu_model(), tuple(rows), notes=tuple(notes), others=others
+    )
 
 
 def _function_row(

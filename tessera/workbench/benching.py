@@ -186,10 +186,19 @@ def _server(wanted: Wanted, url: str) -> BenchResult:
 
 def _local(wanted: Wanted, target: str, baseline: Baseline) -> BenchResult:
     from tessera.profiler.bench import bench_target
+    from tessera.workbench.bench_function import bench_function, plain_function
     from tessera.workbench.opening import benchable
 
+    try:
+        opened = benchable(target, wanted.device, wanted.spec)
+    except UsageError:
+        # Neither a kernel nor traced: perhaps a function that is called as it is.
+        function = plain_function(target)
+        if function is None:
+            raise
+        return bench_function(function, wanted, target_label(target), baseline)
     return bench_target(
-        benchable(target, wanted.device, wanted.spec),
+        opened,
         device=wanted.device,
         batch_sizes=wanted.batch,
         seconds=wanted.seconds,

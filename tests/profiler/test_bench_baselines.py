@@ -18,6 +18,7 @@ from tessera.profiler.sizes import random_inputs
 from tessera.program.artifact import Artifact
 from tessera.program.dtype import as_dtype
 from tessera.program.errors import InputError, MissingDependencyError, OptionError
+from tessera.program.graph import Graph
 from tessera.program.program import Port, Program
 from tessera.program.spec import TensorSpec
 from tessera.reference import run_graph
@@ -74,7 +75,12 @@ def traced(name: str, dtype: str = "f32") -> Program:
 
 
 def program_of(function: Callable[..., Any], shapes: tuple[tuple[Any, ...], ...], dtype: str) -> Program:
-    graph = ts.jit(function).trace([TensorSpec(shape, as_dtype(dtype)) for shape in shapes]).graph
+    return _program_of_graph(
+        ts.jit(function).trace([TensorSpec(shape, as_dtype(dtype)) for shape in shapes]).graph
+    )
+
+
+def _program_of_graph(graph: Graph) -> Program:
     nodes = {name: graph.nodes[index] for name, index in graph.leaves("input").items()}
     results = zip(graph.output_names, (graph.nodes[i] for i in graph.outputs), strict=True)
     return Program(
@@ -122,6 +128,25 @@ def test_library_equals_the_reference(library: str, name: str) -> None:
     other = make_contender(library, case)
     assert other is not None
     assert other.label.startswith(f"{library} ")
+    assert_equals_reference(program, case, other.call())
+
+
+def rearranged(x, i):
+    y = ts.pad(x[:, 1:5], ((0, 0), (1, 2))) + ts.roll(ts.concat([x, x[:, :1]], axis=1), 1, axis=1)
+    y = ts.take(y, i, axis=1) + ts.cumsum(y, axis=1)[:, :3]
+    return ts.where(y > 0, y // 2, y % 3.0), ts.argsort(x, axis=1)
+
+
+def test_torch_moves_elements_as_the_reference_does() -> None:
+    pytest.importorskip("torch")
+    graph = ts.jit(rearranged).trace(
+        [TensorSpec(("n", 6), as_dtype("f32")), TensorSpec((3,), as_dtype("i32"))]
+    )
+    program = _program_of_graph(graph.graph)
+    case = case_of(program)
+    case.inputs["i"][:] = [-1, 0, 4]  # type: ignore[index]
+    other = make_contender("torch", case)
+    assert other is not None
     assert_equals_reference(program, case, other.call())
 
 

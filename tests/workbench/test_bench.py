@@ -249,6 +249,39 @@ def test_bench_of_a_running_server(tessera: Any, project: Path) -> None:
     assert "connection refused" in said.err
 
 
+SPECS = ("--spec", "x=f32[None,8]", "--spec", "W=f32[8,4]")
+TIMES = ("--seconds", "0.02", "--warmup", "0", "-b", "4")
+
+
+def test_bench_of_a_plain_function_draws_inputs_from_specs(tessera: Any) -> None:
+    said = tessera("bench", "kernels.py:plain", *SPECS, *TIMES, "--json")
+    assert said.status == 0, said.err
+    result = said.json["results"][0]
+    assert (result["target"], result["device"]) == ("kernels.py:plain", "python")
+    assert result["batches"][0]["timing"]["median_ms"] > 0
+    words = ("bench", "kernels.py:plain", *SPECS, *TIMES, "--baseline")
+    assert tessera(*words, "kernels.py:slow").status == 0
+    said = tessera(*words, "kernels.py:wrong")
+    assert said.status == 1
+    assert "Outputs differ from those of wrong" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("kernels.py:plain",), "no spec for argument 'x'"),
+        (("kernels.py:plain", *SPECS, "--device", "reference"), "--device reference does not reach it"),
+        (("kernels.py:plain", *SPECS, "--baseline", "numpy", "--size", "depth=3"), "no size called 'depth'"),
+        (("kernels.py:number", *SPECS), "'number' is neither"),
+        (("kernels.py:nothing",), "'nothing' is not there"),
+    ],
+)
+def test_bench_of_what_is_no_target_is_told(tessera: Any, words: tuple[str, ...], part: str) -> None:
+    said = tessera("bench", *words, *TIMES)
+    assert said.status in (1, 2)
+    assert part in said.err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -19,7 +19,7 @@ def bench(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TARGET…", help="FILE:NAME, a package, or the URL of a server.", show_default=False
+            metavar="TARGET…", help="FILE:NAME, a package, or a server's URL.", show_default=False
         ),
     ] = None,
     device: Device = "cpu",

@@ -51,7 +51,9 @@ def print_result(result: BenchResult) -> None:
     rates = RATES
     if not any(row.device_timing for row in result.batches):
         rates = {title: cell for title, cell in RATES.items() if title not in ON_DEVICE}
-    tables = [{**TIMES, **rates}] if terminal_width() >= _WIDE else [TIMES, rates]
+    if all(row.bytes is None and row.device_timing is None for row in result.batches):
+        rates = {}
+    tables = [{**TIMES, **rates}] if terminal_width() >= _WIDE or not rates else [TIMES, rates]
     for table in tables:
         titles = ["Batch", *table]
         cells = {"Batch": _batch, **table}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera.program.errors import ConfigError, HistoryError, OptionError
+from tessera.program.errors import ConfigError, HistoryError, OptionError, TesseraError
 from tessera.workbench.failure import UsageError
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Measured:
     database: Path | None
     """Where it was saved."""
     comparison: Comparison | None
-    problem: ConfigError | None = None
-    """Why the saved run cannot be compared with, found when all was measured."""
+    problem: TesseraError | None = None
+    """What could not be done with the figures: compare, save or export them."""
 
     @property
     def failed(self) -> bool:
@@ -101,14 +101,19 @@ def run_bench(wanted: Wanted) -> Measured:
         # Asked for before anything is measured: a name that is not there is told at once.
         before = history.find(wanted.against, targets=[target_label(t) for t in wanted.targets])
     results = _results(wanted)
-    comparison, problem = None, None
+    comparison, saved = None, None
+    problem: TesseraError | None = None
     try:
         comparison = None if before is None else _compared(wanted, history, results, before)
     except ConfigError as error:
         problem = error
-    saved = _saved(wanted, history, results)
-    for path in wanted.exports:
-        export(path, results, comparison)
+    # Whatever goes wrong from here on, what was measured is shown.
+    try:
+        saved = _saved(wanted, history, results)
+        for path in wanted.exports:
+            export(path, results, comparison)
+    except TesseraError as error:
+        problem = problem or error
     return Measured(tuple(results), saved, history.path if saved else None, comparison, problem)
 
 

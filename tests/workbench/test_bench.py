@@ -196,6 +196,7 @@ def test_bench_exports_each_form(tessera: Any, project: Path) -> None:
 def test_bench_export_into_a_missing_folder_is_told(tessera: Any) -> None:
     said = tessera("bench", LINEAR, *QUICK, "--export", "no/x.md")
     assert said.status == 1
+    assert "Median" in said.out
     assert "mkdir -p" in said.err
 
 
@@ -216,6 +217,8 @@ def test_bench_where_the_history_cannot_be_written_still_measures(tessera: Any, 
     assert "not saved" in said.err
     said = tessera("bench", LINEAR, *QUICK, "--database", "bad.sqlite", "--save", "x")
     assert said.status == 1
+    assert "Median" in said.out
+    assert "not a database" in said.err
     assert tessera("bench", "--history", "--database", "bad.sqlite").status == 1
 
 
@@ -293,6 +296,27 @@ def test_bench_options_that_do_not_fit_the_target_are_status_2(tessera: Any, wor
     said = tessera("bench", *words)
     assert said.status == 2
     assert "server" in said.err
+
+
+def test_bench_ends_on_ctrl_c_and_saves_nothing(project: Path) -> None:
+    words = ["bench", LINEAR, "--seconds", "60", "--device", "reference", "-b", "4"]
+    code = (
+        "import signal, sys, threading\n"
+        "import tessera.profiler.timing as timing\n"
+        "from tessera.workbench.cli import main\n"
+        "measured = timing.gc.disable\n"
+        "def started():\n"
+        "    measured()\n"
+        "    threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT)).start()\n"
+        "timing.gc.disable = started\n"
+        f"sys.exit(main({words!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (Path(os.environ["TESSERA_DATA_DIR"]) / "bench.sqlite").exists()
 
 
 def test_bench_help_imports_nothing_heavy() -> None:

@@ -301,7 +301,7 @@ def trace_chart(key: str, trace: ExecutionTrace) -> Chart:
     title = f"{trace.program} on {trace.device}"
     height = 150 + 46 * len(tracks) + (22 * -(-len(names) // 4) if len(names) <= 16 else 0)
     pieces = "1 piece" if len(spans) == 1 else f"{len(spans):,} pieces"
-    about = f"{pieces}, {_round(_end(trace) * scale):,g} {unit} in all.{cut}"
+    about = f"{pieces}, {_amount(_end(trace) * scale)} {unit} in all.{cut}"
     return Chart(key, title, trace.origin, height, {"data": traces, "layout": layout}, about)
 
 
@@ -349,7 +349,7 @@ def recording_charts(key: str, run: RecordedRun) -> list[Chart]:
         }  # fmt: skip
         most = max((s.most for s in own if s.most is not None), default=None)
         about = f"{len(own)} GPU{'s' if len(own) > 1 else ''} over {run.duration_s:,.1f} s"
-        about += "" if most is None else f", {_round(most):,g} {unit} at most"
+        about += "" if most is None else f", {_amount(most)} {unit} at most"
         title = f"{figure[:1].upper()}{figure[1:]}"
         height = 250 + (18 * -(-len(traces) // 3) if len(traces) > 1 else 0)
         charts.append(
@@ -378,6 +378,10 @@ def _unit(costs_ms: Sequence[float]) -> tuple[str, float]:
     """The unit that costs read best in, and its size in ms."""
     least = min((c for c in costs_ms if c > 0), default=1.0)
     return ("ms", 1.0) if least >= 1 else ("µs", 1e3)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _round(value: float) -> float:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tessera.profiler.report_data import Fact, ReportData
+from tessera.profiler.report_sweeps import ranked
 from tessera.program.arch import is_cpu
 from tessera.program.bytesize import format_bytes
 
 
 def summarize(data: ReportData) -> tuple[Fact, ...]:
-    """At most eight figures, of the sections that `data` has."""
-    return (*_kernels(data), *_package(data), *_stages(data), *_benchmark(data), *_checks(data))
+    """At most nine figures, of the sections that `data` has."""
+    return (
+        *_kernels(data),
+        *_sweeps(data),
+        *_package(data),
+        *_stages(data),
+        *_benchmark(data),
+        *_checks(data),
+    )
 
 
 def _kernels(data: ReportData) -> Iterator[Fact]:
@@ -31,6 +39,19 @@ def _kernels(data: ReportData) -> Iterator[Fact]:
         low, high = min(occupancies), max(occupancies)
         text = f"{100 * low:.0f}–{100 * high:.0f} %" if low < high else f"{100 * low:.0f} %"
         yield Fact("occupancy", text, "predicted", "resident warps of the most possible")
+
+
+def _sweeps(data: ReportData) -> Iterator[Fact]:
+    """The best configuration of the sweep that gained most over its slowest."""
+    found = [(sweep, good) for sweep in data.sweeps if (good := ranked(sweep))]
+    if not found:
+        return
+    sweep, good = max(found, key=lambda pair: (pair[1][-1].cost_ms or 0) / (pair[1][0].cost_ms or 1))
+    cost = good[0].cost_ms or 0.0
+    text = f"{cost:,.3g} ms" if cost >= 1 else f"{1e3 * cost:,.3g} µs"
+    words = " ".join(f"{name}={value}" for name, value in sorted(good[0].configuration.items()))
+    where = f"{sweep.kernel}, best of {len(sweep.trials):,} for {sweep.gpu}: {words}"
+    yield Fact("tuned kernel", text, sweep.origin, where)
 
 
 def _package(data: ReportData) -> Iterator[Fact]:

@@ -15,10 +15,11 @@ from tessera.profiler.charts import OCCUPANCY_KERNELS, memory_chart, occupancy_c
 from tessera.profiler.charts_runs import DRAWN_LINES, drawn_trials
 from tessera.profiler.live.figures import Device, Figures, Machine, Reading, Sample
 from tessera.profiler.live.recorder import Recorder
-from tessera.profiler.report_data import BufferLife, KernelRow, MemoryPlan
+from tessera.profiler.report_data import BufferLife, KernelRow, MemoryPlan, ReportData
 from tessera.profiler.report_fold import ASSEMBLY_ROWS, fold_sources, fold_sweep
 from tessera.profiler.report_live import KEPT, recorded_run
 from tessera.profiler.report_runs import TunedSweep, TunedTrial
+from tessera.profiler.report_summary import summarize
 from tessera.profiler.report_sweeps import best_so_far, heat_axes, ranked, sweeps_of
 from tessera.profiler.report_trace import timeline_trace
 from tessera.runtime.timeline import Span
@@ -188,3 +189,11 @@ def test_memory_chart_of_a_thousand_buffers_has_a_trace_for_each_colour() -> Non
     assert sum(len(each["x"]) for each in bars) == 1000
     assert max(line["y"]) == 512
     assert len(chart.figure["layout"]["xaxis"]["tickvals"]) <= 30
+
+
+def test_summary_names_the_best_configuration_and_its_gpu() -> None:
+    facts = {fact.label: fact for fact in summarize(ReportData("x", sweeps=(sweep(),)))}
+    tuned = facts["tuned kernel"]
+    assert tuned.origin == "predicted"
+    assert tuned.value == "11 µs"
+    assert tuned.detail == "transpose, best of 24 for H100 SXM: ROWS=1 TILE=8 UNROLL=1"

@@ -19,6 +19,9 @@ from tessera.program.program import Program
 
 from .conftest import Tessera
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "package"))
+from authority import pem, root, usage
+
 POLICY = '[trust]\nrequire_signature = true\nkeys = ["release.pub.pem"]\n'
 
 
@@ -104,6 +107,33 @@ def test_refusal_names_rule_keys_and_what_to_type(tessera: Tessera, package: Pat
         tessera("package", "verify", "p.tsd", "--key", "release.pub.pem", "--key", "other.pub.pem").status
         == 0
     )
+
+
+def test_certificate_names_the_signer(tessera: Tessera, package: Path, project: Path) -> None:
+    authority = root("Example root")
+    (project / "root.crt").write_bytes(pem(authority))
+    middle = authority.issue("Example builds", usage(issue=True), authority=True)
+    key, chain = middle.issue("release", usage(sign=True)).write(project / "keys", middle)
+    said = tessera("package", "sign", "p.tsd", "--key", key, "--cert", chain)
+    assert said.status == 0, said.err
+    assert "next: tessera package verify p.tsd --trust ROOT.pem" in said.out
+    said = tessera("package", "verify", "p.tsd", "--trust", "root.crt")
+    assert said.status == 0, said.err
+    assert "(CN=release), trusted by roots: root.crt" in said.out
+    assert tessera("package", "verify", "p.tsd", "--trust", "root.crt", "--json").json["signature"][
+        "subject"
+    ] == ("CN=release")
+    (project / "strange.crt").write_bytes(pem(root("Example root")))
+    said = tessera("package", "verify", "p.tsd", "--trust", "strange.crt")
+    assert said.status == 1
+    assert "no trusted root vouches for CN=release, issued by CN=Example builds" in said.err
+    (project / "tessera.toml").write_text(
+        '[trust]\nrequire_signature = true\nroots = ["root.crt"]\nidentities = ["someone else"]\n'
+    )
+    said = tessera("run", "p.tsd", "--device", "cpu", "--size", "batch=2")
+    assert said.status == 1
+    assert "it is signed by CN=release" in said.err
+    assert "accepts someone else" in said.err
 
 
 def test_signing_again_and_elsewhere(tessera: Tessera, package: Path, key: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tessera.profiler.bench_result import BenchResult
@@ -144,7 +144,7 @@ def stage_chart(stages: Sequence[StageTime]) -> Chart:
         tuple(s.seconds for s in stages),
         "measured",
     )
-    return bars_chart("stages", bars)
+    return replace(bars_chart("stages", bars), about="On the machine that the environment describes.")
 
 
 def bars_chart(key: str, bars: Bars) -> Chart:

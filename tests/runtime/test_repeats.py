@@ -14,6 +14,7 @@ from tessera.program.artifact import Artifact
 from tessera.program.errors import DeviceError
 from tessera.runtime import ArtifactSource, open_artifact
 from tessera.runtime.cuda import CudaDevice
+from tessera.runtime.cuda_driver import CupyDriver
 from tessera.runtime.repeats import FLUSH_FACTOR, Repeats
 
 Build = Callable[..., Artifact]
@@ -106,3 +107,69 @@ def test_other_devices_take_it_for_a_recorder(build: Build, rng: np.random.Gener
     assert profile is not None
     assert len(profile.steps) == 1
     assert repeats.warm_ns == []
+
+
+class Refused(Exception):
+    """What CuPy raises where CUDA refuses."""
+
+
+class FakeStream:
+    """A CuPy stream that keeps what is asked of it."""
+
+    ptr = 7
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.asked: list[str] = []
+        self.refuses = refuses
+
+    def begin_capture(self) -> None:
+        self.asked.append("begin")
+
+    def end_capture(self) -> FakeStream:
+        self.asked.append("end")
+        if self.refuses:
+            raise Refused("capture was invalidated")
+        return self
+
+    def launch(self, stream: FakeStream) -> None:
+        assert stream is self
+        self.asked.append("replay")
+
+
+def cupy_driver() -> CupyDriver:
+    driver = CupyDriver.__new__(CupyDriver)
+    driver._errors = (Refused, Refused)
+    return driver
+
+
+def test_cupy_captures_launches_between_begin_and_end_and_replays_on_the_stream() -> None:
+    stream = FakeStream()
+    replay = cupy_driver().capture([lambda: stream.asked.append("launch")] * 2, stream)
+    assert not isinstance(replay, str)
+    replay()
+    assert stream.asked == ["begin", "launch", "launch", "end", "replay"]
+
+
+def test_cupy_ends_a_capture_that_fails_and_says_why() -> None:
+    stream = FakeStream(refuses=True)
+
+    def fail() -> None:
+        raise Refused("operation not permitted when stream is capturing")
+
+    reason = cupy_driver().capture([fail], stream)
+    assert reason == "capture was invalidated"
+    assert stream.asked == ["begin", "end"]
+
+
+def test_cupy_fills_by_a_memset_on_the_stream() -> None:
+    called: list[tuple[int, ...]] = []
+
+    class Runtime:
+        @staticmethod
+        def memsetAsync(*arguments: int) -> None:
+            called.append(arguments)
+
+    driver = cupy_driver()
+    driver._runtime = Runtime
+    driver.fill(0x1000, 64, FakeStream())
+    assert called == [(0x1000, 0, 64, 7)]

@@ -44,7 +44,7 @@ def find_heads(graph: Graph, core: int, computes: Callable[[int], bool], units: 
         units: What products may use.
     """
     node = graph.nodes[core]
-    if node.dtype not in (f16, bf16) or not units.multiplies(node.dtype):
+    if node.dtype not in (f16, bf16) or not units.copies or not units.multiplies(node.dtype):
         return None
     operands = node.inputs[:3]
     depth, width = (graph.nodes[i].shape[-1] for i in operands[1:])

@@ -22,6 +22,7 @@ from tessera.compiler.tile_layout import DEPTH_BYTES, STEPS, Layout, choose_layo
 from tessera.compiler.tile_result import Sums, place_tile, write_sums
 from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv, product
+from tessera.program.dtype import f16
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +217,35 @@ class _Mma:
                 writer.line(f"x{step}_{row} = {self._rounded(a.fragment('a_at', row, step))}")
             for pair in range(self._fragments_across // 2):
                 writer.line(f"y{step}_{pair} = {self._rounded(b.fragment('b_at', pair, step))}")
-        mma = f"gpu.{self.matrices.product.mma}"
         for step, row, column in itertools.product(
             range(STEPS), range(self._fragments_down), range(self._fragments_across)
         ):
             loaded, low = f"y{step}_{column // 2}", column % 2 * 2
-            right = f"({loaded}[{low}], {loaded}[{low + 1}])"
-            total = f"c{row}_{column}"
-            writer.line(f"{total} = {mma}(x{step}_{row}, {right}, {total})")
+            right = (f"{loaded}[{low}]", f"{loaded}[{low + 1}]")
+            self._product(f"x{step}_{row}", right, f"c{row}_{column}")
+
+    def _product(self, left: str, right: tuple[str, str], total: str) -> None:
+        """16 rows, 8 columns and 32 bytes of depth; of sm_75 in parts.
+
+        Source: PTX ISA 8.8, "Matrix Fragments for mma.m16n8k8", "…m8n8k16", "…m16n8k16" and "…m16n8k32": the
+        registers of the larger ones are those of the smaller, rows first, then the depth.
+        """
+        writer, product = self.writer, self.matrices.product
+        mma = f"gpu.{product.mma}"
+        if product.needs >= (8, 0):
+            writer.line(f"{total} = {mma}({left}, ({', '.join(right)}), {total})")
+        elif product.dtype == f16:
+            for half in range(2):
+                both = f"({left}[{2 * half}], {left}[{2 * half + 1}])"
+                writer.line(f"{total} = {mma}({both}, ({right[half]},), {total})")
+        else:
+            for rows in range(2):
+                part = f"({total}[{2 * rows}], {total}[{2 * rows + 1}])"
+                for half in range(2):
+                    one = f"({left}[{rows + 2 * half}],)"
+                    writer.line(f"t{rows} = {mma}({one}, ({right[half]},), {part})")
+                    part = f"t{rows}"
+            writer.line(f"{total} = (t0[0], t0[1], t1[0], t1[1])")
 
     def _rounded(self, fragment: str) -> str:
         """float32 in memory becomes tf32 here, rounded; the products would cut it off."""

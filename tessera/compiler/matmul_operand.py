@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tessera.compiler.body import Body
 from tessera.compiler.index import Index
-from tessera.compiler.matrix_units import PRODUCTS, MatrixUnits, Product
+from tessera.compiler.matrix_units import MatrixUnits, Product
 from tessera.compiler.operand_view import Strided, strided_view
 from tessera.compiler.patches import Patches, find_patches
 from tessera.compiler.tile_layout import Layout, Shape
@@ -84,9 +84,8 @@ def find_matrices(
     node = graph.nodes[core]
     operands = [_uncast(graph, operand, node.dtype, computes, units) for operand in node.inputs]
     kinds = {graph.nodes[operand].dtype for operand in operands}
-    if len(kinds) != 1 or not units.multiplies(kind := kinds.pop()):
-        return None
-    if node.dtype not in PRODUCTS[kind].results:
+    multiplied = units.product(kinds.pop()) if len(kinds) == 1 else None
+    if multiplied is None or node.dtype not in multiplied.results:
         return None
     views = [strided_view(graph, operand, computes) for operand in operands]
     along = [
@@ -102,8 +101,8 @@ def find_matrices(
         if windows is not None:
             along[position] = True
             both = (along[0], along[1])
-            return Matrices(core, PRODUCTS[kind], (left, right), pair, both, windows, position)
-    return Matrices(core, PRODUCTS[kind], (left, right), pair, (along[0], along[1]))
+            return Matrices(core, multiplied, (left, right), pair, both, windows, position)
+    return Matrices(core, multiplied, (left, right), pair, (along[0], along[1]))
 
 
 def _uncast(
@@ -114,7 +113,7 @@ def _uncast(
     if node.op != "cast" or not computes(operand):
         return operand
     source = graph.nodes[node.inputs[0]].dtype
-    keeps = units.multiplies(source) and wanted in PRODUCTS[source].results
+    keeps = units.gives(source, wanted)
     return node.inputs[0] if keeps and node.dtype == wanted else operand
 
 
@@ -303,7 +302,7 @@ class Elements(Loader):
             values = [self._element(line, depth) for line, depth in self.word.elements]
             dtype = self.matrices.product.dtype
             packed = _joined([f"({v} & {(1 << dtype.bits) - 1})" for v in values], dtype.bits)
-            writer.line(f"{p}_word{i} = {packed if self.raw else _packed(values, dtype)}")
+            writer.line(f"{p}_word{i} = {packed if self.raw else _packed(values, self.matrices.product)}")
         writer.line(f"{p}_depth += {self.side.layout.depth}")
 
     def _element(self, line: str, depth: str) -> Name:
@@ -334,11 +333,13 @@ class Elements(Loader):
             writer.line(f"gpu.store_shared_u32({slot} + {self.word.to}, {p}_word{i})")
 
 
-def _packed(values: list[Name], dtype: DType) -> str:
+def _packed(values: list[Name], product: Product) -> str:
     """The elements of one word."""
+    dtype = product.dtype
     if dtype == tf32:
         return f"gpu.f32_to_tf32({values[0]})"
-    if dtype in (f16, bf16):
+    # sm_75 rounds one at a time.
+    if dtype in (f16, bf16) and product.needs >= (8, 0):
         return f"gpu.f32_to_{dtype.name}x2({values[0]}, {values[1]})"
     if dtype.is_float:
         bits = [f"int64(f32_to_{dtype.name}({value}))" for value in values]

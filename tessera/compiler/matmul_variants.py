@@ -75,7 +75,7 @@ def product_space(graph: Graph, group: Group, units: MatrixUnits) -> Space | Non
     """What a product may be tuned over; None where tensor cores do not compute it."""
     assert group.core is not None  # noqa: S101 - the caller looked
     matrices = find_matrices(graph, group.core, frozenset(group.members).__contains__, units)
-    if matrices is None or units.shared_bytes < SMALL.shared_bytes:
+    if matrices is None or units.shared_bytes < SMALL.shared_bytes or not units.copies:
         return None
     return matmul_space(matrices, units, _ways(matrices)[0][0])
 
@@ -155,6 +155,8 @@ class Family:
     def candidates(self) -> list[_Candidate]:
         """All that could be taken, best first; the last always can."""
         found: list[_Candidate] = []
+        if not self.units.copies:
+            return [_Candidate((), Maker(self, SMALL, copied=0))]
         aligned = self.matrices.conditions
         warpgroups = [] if aligned is None else self._warpgroup_tiles()
         if aligned is not None:

@@ -22,7 +22,7 @@ class Product:
     name: str
     """In the names of the instructions."""
     mma: str
-    """Function of `tessera.gpu` that multiplies 16 rows, 8 columns and 32 bytes of depth."""
+    """Function of `tessera.gpu` that multiplies 16 rows, 8 columns and 32 bytes of depth, or a part."""
     needs: tuple[int, int]
     """Lowest compute capability."""
     results: tuple[DType, ...]
@@ -48,6 +48,15 @@ PRODUCTS: dict[DType, Product] = {
     )
 }
 """What tensor cores multiply, by the dtype of the operands."""
+TURING: dict[DType, Product] = {
+    p.dtype: p
+    for p in (
+        Product(f16, "f16", "mma_m16n8k8_f16", (7, 5), (f16, f32)),
+        Product(i8, "s8", "mma_m8n8k16_s8", (7, 5), (i8, i16, i32)),
+        Product(u8, "u8", "mma_m8n8k16_u8", (7, 5), (u8, i16, i32)),
+    )
+}
+"""Those of sm_75: each does a half (f16) or a quarter of what a later one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,22 @@ class MatrixUnits:
 
     def multiplies(self, dtype: DType) -> bool:
         """Whether operands of a dtype have an instruction."""
-        return dtype in PRODUCTS and PRODUCTS[dtype].needs <= self.cc
+        return self.product(dtype) is not None
+
+    def product(self, dtype: DType) -> Product | None:
+        """The instruction for operands of a dtype, if there is one."""
+        found = (PRODUCTS if self.copies else TURING).get(dtype)
+        return found if found is not None and found.needs <= self.cc else None
+
+    def gives(self, dtype: DType, result: DType) -> bool:
+        """Whether products of operands of a dtype may be computed in another one."""
+        product = self.product(dtype)
+        return product is not None and result in product.results
+
+    @property
+    def copies(self) -> bool:
+        """Whether there are asynchronous copies: without them operands come element by element."""
+        return self.cc >= (8, 0)
 
 
 def units_of(options: ToolOptions, shared_cap: int | None) -> MatrixUnits | None:
@@ -76,11 +100,11 @@ def units_of(options: ToolOptions, shared_cap: int | None) -> MatrixUnits | None
         shared_cap: The configured `max_shared_memory_per_block`.
     """
     arch = parse_arch(options.target)
-    if arch.cc < (8, 0) or not options.tensor_cores:
+    if arch.cc < (7, 5) or not options.tensor_cores:
         return None
     limit = shared_limit(options.target, shared_cap)
     if arch.name == "sm_90a":
         return MatrixUnits((9, 0), limit, warpgroups=True, wgmma=options.wgmma)
     # Targets that differ in nothing that matters here have the same plan and share kernels.
-    level = (8, 9) if arch.cc >= (8, 9) else (8, 0)
+    level = next(cc for cc in ((8, 9), (8, 0), (7, 5)) if arch.cc >= cc)
     return MatrixUnits(level, min(limit, STATIC_SHARED_BYTES))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tessera.compiler.matrix_units import PRODUCTS, MatrixUnits
+from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.passes.channels_flow import Flow
 from tessera.compiler.passes.rewrite import Rewriter, rewrite
 from tessera.program.dim import Dim, product
@@ -51,6 +51,9 @@ def lay_channels_last(graph: Graph, units: MatrixUnits) -> Graph:
         graph: As it would be grouped.
         units: What the targets' tensor cores do.
     """
+    if not units.copies:
+        # What comes element by element may lie in any order.
+        return graph
     flow, numbers = _flow(graph, units), itertools.count()
     lasts: dict[int, int] = {}
     copies: dict[object, int] = {}
@@ -146,7 +149,7 @@ def _convolution(rewriter: Rewriter, node: Node, units: MatrixUnits, *, plain: b
     if len({nodes[i].dtype for i in narrow}) == 1:
         left, source = narrow
     dtype = nodes[source].dtype
-    if not units.multiplies(dtype) or node.dtype not in PRODUCTS[dtype].results:
+    if not units.gives(dtype, node.dtype):
         return None
     if windows is None and not plain and not _misaligned(shape, columns.shape, dtype):
         return None
@@ -181,7 +184,7 @@ def _uncast(rewriter: Rewriter, index: int, wanted: DType, units: MatrixUnits) -
 
 
 def _keeps(source: DType, wanted: DType, units: MatrixUnits) -> bool:
-    return units.multiplies(source) and wanted in PRODUCTS[source].results
+    return units.gives(source, wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from tessera.compiler.lower_mma import Tile
+from tessera.compiler.lower_tma import multiplies_boxes
 from tessera.compiler.matmul_operand import CHUNK_BYTES, Matrices
 from tessera.compiler.matrix_units import MatrixUnits
 from tessera.compiler.tiling import Values, make_tile_space, pair, whole
@@ -54,7 +55,7 @@ def _fitting(matrices: Matrices, units: MatrixUnits, copied: int) -> Iterator[Va
         # Loads by element are text, and registers, for each element.
         if fits and (copied or made.rows + made.columns <= made.threads):
             yield values
-    if units.warpgroups and copied == CHUNK_BYTES:
+    if units.warpgroups and copied == CHUNK_BYTES and multiplies_boxes(matrices):
         for tile, stages in itertools.product(("128x64", "128x128", "128x256"), _STAGES):
             if _LEAST_STAGES[WARPGROUPS] <= stages:
                 yield {"UNIT": WARPGROUPS, "TILE": tile, "WARPS": NONE, "STAGES": stages, "SPLITS": 1}

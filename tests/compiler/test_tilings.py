@@ -148,6 +148,8 @@ def test_warps_that_cannot_share_a_tile_are_no_configuration():
 def test_the_space_is_told_by_what_the_target_has():
     assert only_step(CASES["f16"], "sm_80").step.space.parameters[0] == ("UNIT", ("auto", "mma"))
     assert only_step(CASES["f16"], "sm_90a").step.space.parameters[0] == ("UNIT", ("auto", "mma", "wgmma"))
+    # What lies across the depth is read by `wgmma` in 16 bits alone.
+    assert "wgmma" not in dict(only_step(CASES["tf32"], "sm_90a").step.space.parameters)["UNIT"]
     # Rows of 71 columns are loaded by element: in two stages, and without registers for large tiles.
     parameters = dict(only_step(CASES["f16 any"], "sm_80").step.space.parameters)
     assert parameters["STAGES"] == ("auto", 2)

@@ -52,6 +52,15 @@ class RecordFile:
             raise ConfigError(f"cannot read {self.path}: {error.strerror}", file=str(self.path)) from None
         return decode(data, self.path)
 
+    def check(self) -> None:
+        """Refuse what `add` will refuse, before anything was tried.
+
+        Raises:
+            ConfigError: The file is damaged, or its folder is not there or may not be written.
+        """
+        with sole_writer(self.path):
+            self.read()
+
     def add(self, records: Iterable[Record]) -> None:
         """Add records; one with the key of another takes its place.
 

@@ -80,6 +80,8 @@ def run_sweep(
     Raises:
         TesseraError: The reference configuration does not compile or run, or the file cannot be used.
     """
+    if file is not None:
+        file.check()
     probe = trials.record(trials.subject.reference, "ok")
     known = {r.key: r for r in (file.read() if file else ()) if r.sweep == probe.sweep}
     tried: dict[str, Record] = {}

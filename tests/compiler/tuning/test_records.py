@@ -95,6 +95,10 @@ def test_a_folder_that_is_not_there_says_so(tmp_path):
     with pytest.raises(ConfigError, match="cannot write") as caught:
         RecordFile(tmp_path / "no" / "cache.json").add([record()])
     assert "mkdir" in caught.value.hint
+    with pytest.raises(ConfigError, match="cannot write"):
+        RecordFile(tmp_path / "no" / "cache.json").check()
+    RecordFile(tmp_path / "yet.json").check()
+    assert not (tmp_path / "yet.json").exists()
     assert RecordFile(tmp_path / "none.json").read() == []
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tessera.profiler.live.sampler import Sampler
     from tessera.profiler.ncu import NcuProfile, profile_ncu
     from tessera.profiler.occupancy_tables import Needs, WhatIf, what_if
+    from tessera.profiler.plotly_figures import report_figures
     from tessera.profiler.prediction import Prediction, predict
     from tessera.profiler.report import write_report
     from tessera.profiler.report_data import ReportData
@@ -107,6 +108,7 @@ _HOMES: dict[str, str] = {
     "profile_emulated": "tessera.profiler.emulated",
     "profile_ncu": "tessera.profiler.ncu",
     "program_cost": "tessera.profiler.cost",
+    "report_figures": "tessera.profiler.plotly_figures",
     "report_from_artifact": "tessera.profiler.report_source",
     "report_from_package": "tessera.profiler.report_source",
     "roofline": "tessera.profiler.roof",
@@ -171,6 +173,7 @@ __all__ = [
     "profile_emulated",
     "profile_ncu",
     "program_cost",
+    "report_figures",
     "report_from_artifact",
     "report_from_package",
     "roofline",

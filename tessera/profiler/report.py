@@ -137,6 +137,20 @@ def render_report(data: ReportData, *, title: str | None = None) -> str:
     )
 
 
+def every_chart(data: ReportData) -> list[Chart]:
+    """The charts of a report in the page's order.
+
+    Raises:
+        ConfigError: A chart's data do not fit together.
+    """
+    blocks = [
+        _view(f"section-{i}-{j}", block).chart
+        for i, own in enumerate(data.sections.values())
+        for j, block in enumerate(own)
+    ]
+    return [*_charts(data).every(), *(chart for chart in blocks if chart is not None)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Charts:
     occupancy: Chart | None

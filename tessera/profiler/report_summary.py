@@ -8,6 +8,7 @@ from tessera.profiler.report_data import Fact, ReportData
 from tessera.profiler.report_sweeps import ranked
 from tessera.program.arch import is_cpu
 from tessera.program.bytesize import format_bytes
+from tessera.program.quantity import format_ms
 
 
 def summarize(data: ReportData) -> tuple[Fact, ...]:
@@ -48,10 +49,9 @@ def _sweeps(data: ReportData) -> Iterator[Fact]:
         return
     sweep, good = max(found, key=lambda pair: (pair[1][-1].cost_ms or 0) / (pair[1][0].cost_ms or 1))
     cost = good[0].cost_ms or 0.0
-    text = f"{cost:,.3g} ms" if cost >= 1 else f"{1e3 * cost:,.3g} µs"
     words = " ".join(f"{name}={value}" for name, value in sorted(good[0].configuration.items()))
     where = f"{sweep.kernel}, best of {len(sweep.trials):,} for {sweep.gpu}: {words}"
-    yield Fact("tuned kernel", text, sweep.origin, where)
+    yield Fact("tuned kernel", format_ms(cost), sweep.origin, where)
 
 
 def _package(data: ReportData) -> Iterator[Fact]:
@@ -74,7 +74,7 @@ def _benchmark(data: ReportData) -> Iterator[Fact]:
     size = "" if quickest.batch is None else f"batch {quickest.batch}, "
     yield Fact(
         "fastest answer",
-        f"{quickest.timing.median_ms:,.3g} ms",
+        format_ms(quickest.timing.median_ms),
         "measured",
         f"{size}median on {result.device}",
     )

@@ -10,6 +10,7 @@ from tessera.profiler.roof import Bound, RooflinePoint
 from tessera.profiler.tuning.cost_model import LATENCY_S, LAUNCH_MS, LOADS_UNDER_WAY
 from tessera.profiler.work import Work
 from tessera.program.errors import OptionError
+from tessera.program.quantity import format_count, format_decimal_bytes, format_ms, format_number
 
 LAUNCH_S = LAUNCH_MS / 1e3
 """Of one kernel, even if it does nothing: an assumption."""
@@ -157,9 +158,9 @@ class _Limits:
 
 def _launch(limits: _Limits) -> tuple[str, str]:
     count, body = limits.work.launches, limits.body_s
-    launching = f"{count} launches take {time_text(limits.launching_s)}" if count > 1 else (
-        f"the launch takes {time_text(limits.launching_s)}")  # fmt: skip
-    verdict = f"launch-bound: {launching}, the work {time_text(body)}"
+    launching = f"{count} launches take {_time(limits.launching_s)}" if count > 1 else (
+        f"the launch takes {_time(limits.launching_s)}")  # fmt: skip
+    verdict = f"launch-bound: {launching}, the work {_time(body)}"
     larger = f"{limits.launching_s / body:,.0f} times the work" if body else "more work"
     return verdict, (
         f"do more in a launch ({larger} takes twice as long at most), fuse it with its neighbours, or "
@@ -170,7 +171,7 @@ def _launch(limits: _Limits) -> tuple[str, str]:
 def _latency(limits: _Limits) -> tuple[str, str]:
     work, sheet = limits.work, limits.sheet
     slowest = max(limits.hindered, key=lambda name: limits.hindered[name])
-    times = f"{time_text(limits.body_s)} instead of {time_text(max(limits.full.values()))}"
+    times = f"{_time(limits.body_s)} instead of {_time(max(limits.full.values()))}"
     if slowest != "DRAM" or limits.busy < limits.fed:
         blocks, processors = work.blocks or 0, sheet.multiprocessors
         most, left = -(-blocks // processors), blocks % processors
@@ -186,7 +187,8 @@ def _latency(limits: _Limits) -> tuple[str, str]:
     remedy = "more elements in all, or more loads of each thread under way"
     if not few:
         remedy = f"more resident blocks (limited by {limiter}; tessera inspect --occupancy), or wider loads"
-    asked, needed = bytes_text(limits.under_way_bytes or 0.0), bytes_text(limits.needed_bytes)
+    asked = format_decimal_bytes(limits.under_way_bytes or 0.0)
+    needed = format_decimal_bytes(limits.needed_bytes)
     return (
         f"latency-bound: {warps:.3g} warps on an SM keep {asked} under way, {sheet.memory_tb_s:g} TB/s need "
         f"{needed}: {times}",
@@ -199,11 +201,11 @@ def _memory(limits: _Limits) -> tuple[str, str]:
     rates = {"DRAM": sheet.memory_tb_s, "L2": sheet.l2_tb_s or 0.0, "shared memory": sheet.shared_tb_s}
     moved = {"DRAM": work.bytes, "L2": work.worst_bytes, "shared memory": work.shared_bytes}[level]
     verdict = (
-        f"memory-bound ({level}): {bytes_text(moved)} take {time_text(limits.full[level])} at "
+        f"memory-bound ({level}): {format_decimal_bytes(moved)} take {_time(limits.full[level])} at "
         f"{rates[level]:.3g} TB/s{_arithmetic_text(limits)}"
     )
     if limits.body_s > NOTICED * limits.full[level]:
-        verdict += f"; with the warps that it has {time_text(limits.body_s)}"
+        verdict += f"; with the warps that it has {_time(limits.body_s)}"
     return verdict, _memory_remedy(limits, level)
 
 
@@ -227,10 +229,11 @@ def _arithmetic_text(limits: _Limits) -> str:
     rate = limits.sheet.rate(pipe)
     if not count or rate is None:
         return "; it computes next to nothing"
-    text = f", {pipe} {time_text(limits.full[pipe])}"
+    text = f", {pipe} {_time(limits.full[pipe])}"
     if limits.work.bytes:
         ridge = rate / limits.sheet.memory_tb_s
-        text += f"; {ratio_text(count / limits.work.bytes)} operations per byte, the ridge is at {ridge:.3g}"
+        intensity = format_number(count / limits.work.bytes)
+        text += f"; {intensity} operations per byte, the ridge is at {ridge:.3g}"
     return text
 
 
@@ -239,15 +242,15 @@ def _compute(limits: _Limits) -> tuple[str, str]:
     count = dict(work.operations)[pipe]
     rate = sheet.rate(pipe) or 0.0
     verdict = (
-        f"compute-bound ({pipe}): {count_text(count)} operations take {time_text(limits.full[pipe])} at "
-        f"{rate:.4g} {'TOP/s' if pipe == 'i8 tensor' else 'TFLOP/s'}, DRAM {time_text(limits.full['DRAM'])}"
+        f"compute-bound ({pipe}): {format_count(count)} operations take {_time(limits.full[pipe])} at "
+        f"{rate:.4g} {'TOP/s' if pipe == 'i8 tensor' else 'TFLOP/s'}, DRAM {_time(limits.full['DRAM'])}"
     )
     if work.bytes:
-        verdict += f"; {ratio_text(count / work.bytes)} operations per byte"
+        verdict += f"; {format_number(count / work.bytes)} operations per byte"
         verdict += f", the ridge is at {rate / sheet.memory_tb_s:.3g}"
     worst = work.worst_bytes / (sheet.memory_tb_s * 1e12)
     if worst > limits.full[pipe]:
-        verdict += f"; if caches kept nothing, memory would take {time_text(worst)}"
+        verdict += f"; if caches kept nothing, memory would take {_time(worst)}"
     return verdict, _compute_remedy(sheet, pipe)
 
 
@@ -277,27 +280,5 @@ def _plural(count: int, word: str) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def ratio_text(value: float) -> str:
-    """`0.125`, `1,365`."""
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-
-
-def time_text(seconds: float) -> str:
-    """`2.62 µs`."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
-
-
-def bytes_text(count: float) -> str:
-    """`12.6 MB`, in powers of 10 as bandwidths are."""
-    return f"{count:.3g} B" if count < 1000 else f"{count_text(count)}B"
-
-
-def count_text(count: float) -> str:
-    """`137 G`."""
-    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= factor * 0.9995:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count:.3g}"
+def _time(seconds: float) -> str:
+    return format_ms(seconds * 1e3)

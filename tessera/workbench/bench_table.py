@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.program.quantity import format_count
 from tessera.workbench.failure import visible
-from tessera.workbench.output import Column, note, number_text, print_table, terminal_width
+from tessera.workbench.output import (
+    Column,
+    note,
+    number_text,
+    print_table,
+    print_wrapped,
+    terminal_width,
+    time_text,
+)
 
 if TYPE_CHECKING:
     from tessera.profiler.bench_compare import Change, Comparison
@@ -44,7 +52,7 @@ def measured_data(measured: Measured) -> dict[str, Any]:
 
 def print_result(result: BenchResult) -> None:
     """One table, and what is to be known about it."""
-    _say(f"{result.target} on {result.device} ({result.hardware}), {result.kind}")
+    print_wrapped(f"{result.target} on {result.device} ({result.hardware}), {result.kind}")
     if any(row.load for row in result.batches):
         _print_server(result)
         return
@@ -62,7 +70,7 @@ def print_result(result: BenchResult) -> None:
             [[cells[title](result, row) for title in titles] for row in result.batches],
         )
     for text in _facts(result):
-        _say(text)
+        print_wrapped(text)
     for text in result.notes:
         note(text, "warning" if text.startswith("Outputs differ") else "note")
 
@@ -74,34 +82,12 @@ def _print_server(result: BenchResult) -> None:
         [Column(title, right=True) for title in titles],
         [[cells[title](result, row) for title in titles] for row in result.batches],
     )
-    _say(
+    print_wrapped(
         "latency of whole requests on kept connections, where each client waits for its answer; ±: half the "
         "95 % interval of the median rate of 20 stretches"
     )
     for text in result.notes:
         note(text, "warning" if "failed" in text else "note")
-
-
-def _say(text: str) -> None:
-    print(textwrap.fill(visible(text), terminal_width(), subsequent_indent="  "))
-
-
-def time_text(milliseconds: float | None) -> str:
-    """A time with the unit that fits: `812 ns`, `3.41 µs`, `12.9 ms`."""
-    if milliseconds is None:
-        return "N/A"
-    for limit, factor, unit in ((1e-3, 1e6, "ns"), (1.0, 1e3, "µs"), (1e3, 1.0, "ms")):
-        if milliseconds < limit:
-            return f"{milliseconds * factor:.3g} {unit}"
-    return f"{milliseconds / 1e3:.3g} s"
-
-
-def count_text(value: float) -> str:
-    """A number with a prefix where it is large: `812`, `3.41 k`, `1.25 T`."""
-    for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{prefix}"
-    return f"{value:.3g}"
 
 
 def _batch(_result: BenchResult, row: BatchResult) -> str:
@@ -129,7 +115,7 @@ TIMES: dict[str, Cell] = {
     "±": lambda _, row: interval_text(row),
     "p5": lambda _, row: time_text(row.timing.p5_ms),
     "p95": lambda _, row: time_text(row.timing.p95_ms),
-    "Per s": lambda _, row: count_text(row.per_second),
+    "Per s": lambda _, row: format_count(row.per_second),
     "Base": lambda _, row: time_text(row.baseline.median_ms if row.baseline else None),
     "Faster": lambda _, row: number_text(row.speedup, "{:.3g}×"),
 }
@@ -139,7 +125,7 @@ RATES: dict[str, Cell] = {
     "On device": lambda _, row: time_text(row.device_timing.median_ms if row.device_timing else None),
     "L2 warm": lambda _, row: time_text(row.warm_timing.median_ms if row.warm_timing else None),
     "GB/s": lambda _, row: number_text(row.gb_per_s, "{:.3g}"),
-    "FLOP/s": lambda _, row: "N/A" if row.gflop_per_s is None else count_text(row.gflop_per_s * 1e9),
+    "FLOP/s": lambda _, row: "N/A" if row.gflop_per_s is None else format_count(row.gflop_per_s * 1e9),
     "FLOP/B": lambda _, row: number_text(row.intensity, "{:.3g}"),
     "Bound": lambda result, row: row.bound(result.peaks) or "N/A",
     "Roof": _share,
@@ -152,7 +138,7 @@ ON_DEVICE = ("On device", "L2 warm")
 
 SERVER: dict[str, Cell] = {
     "Clients": lambda _, row: number_text(row.load.concurrency if row.load else None),
-    "Req/s": lambda _, row: count_text(row.load.per_second) if row.load else "N/A",
+    "Req/s": lambda _, row: format_count(row.load.per_second) if row.load else "N/A",
     "±": lambda _, row: _rate_interval(row),
     "Median": TIMES["Median"],
     "p5": TIMES["p5"],
@@ -202,12 +188,12 @@ def print_comparison(comparison: Comparison) -> None:
     columns = [Column(t, right=t not in ("Target", "Verdict"), wraps=t == "Target") for t in titles]
     print_table(columns, [_change_cells(change) for change in comparison.changes])
     least = max(change.threshold for change in comparison.changes)
-    _say(
+    print_wrapped(
         f"slower or faster: by more than {100 * least:.2g} %, also after the base's own change, and by "
         "chance in 1 of 100 at most"
     )
     if any(change.verdict == "busy" for change in comparison.changes):
-        _say("busy: other processes were at work, and no base shows that they changed nothing")
+        print_wrapped("busy: other processes were at work, and no base shows that they changed nothing")
     for text in comparison.notes:
         note(text)
 
@@ -248,7 +234,7 @@ def _history_lines(run: SavedRun) -> Iterator[list[str]]:
         what = [result.target, result.device]
         for row in result.batches:
             clients = f" × {row.load.concurrency}" if row.load else ""
-            times = [time_text(row.best.median_ms), count_text(row.per_second)]
+            times = [time_text(row.best.median_ms), format_count(row.per_second)]
             yield [*head, *what, number_text(row.batch) + clients, *times]
             head, what = ["", "", ""], ["", ""]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tessera.program.arch import is_cpu
-from tessera.workbench.failure import UsageError, visible
-from tessera.workbench.output import Column, note, print_table, terminal_width
+from tessera.workbench.failure import UsageError
+from tessera.workbench.output import Column, note, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from tessera.profiler.occupancy_tables import WhatIf, WhatIfRow
@@ -66,7 +65,7 @@ def print_what_ifs(tables: Sequence[WhatIf], title: str) -> None:
     """The kernels and the next step of each; the what-if tables too where there is only one."""
     if not tables:
         return
-    _wrapped(f"{title}: occupancy, {LABEL}")
+    print_wrapped(f"{title}: occupancy, {LABEL}")
     _print_summary(tables)
     if len(tables) == 1:
         _print_steps(tables[0])
@@ -76,10 +75,10 @@ def print_what_ifs(tables: Sequence[WhatIf], title: str) -> None:
     for table in tables:
         same.setdefault((table.kernel, table.steps), []).append(table)
     for (kernel, _), found in same.items():
-        _wrapped(f"{kernel} for {', '.join(table.target for table in found)}", indent="    ")
+        print_wrapped(f"{kernel} for {', '.join(table.target for table in found)}", indent="    ")
         _print_steps(found[0])
     print()
-    _wrapped(
+    print_wrapped(
         "tables of what registers, block size and shared memory would change: --kernel NAME and one --arch; "
         "--json has all"
     )
@@ -108,7 +107,7 @@ def _print_summary(tables: Sequence[WhatIf]) -> None:
 
 def _print_steps(table: WhatIf) -> None:
     for step in table.steps:
-        _wrapped(f"  {step}", indent="    ")
+        print_wrapped(f"  {step}", indent="    ")
 
 
 def _print_tables(table: WhatIf) -> None:
@@ -116,7 +115,7 @@ def _print_tables(table: WhatIf) -> None:
     _print_rows("Registers of a thread", "Registers", table.registers)
     _print_rows("Threads of a block", "Threads", table.block_sizes)
     _print_rows("Shared memory of a block", "Bytes", table.shared)
-    _wrapped(
+    print_wrapped(
         "▸ where the kernel stands. max_registers= of @ts.kernel caps registers; those that do not fit "
         "spill. Blocks of another size are taken to need as many registers, and shared memory, as now."
     )
@@ -152,8 +151,3 @@ def _shortened(cells: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     gap = ("", "…", "", "", "", "", "")
     shown = cells[start : start + SHOWN]
     return [*([gap] if start else []), *shown, *([gap] if start + SHOWN < len(cells) else [])]
-
-
-def _wrapped(text: str, indent: str = "") -> None:
-    for line in textwrap.wrap(visible(text), terminal_width(), subsequent_indent=indent):
-        print(line)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from tessera.program.bytesize import format_bytes
+from tessera.program.quantity import format_ms
 from tessera.workbench.failure import colored, paint, visible
 from tessera.workbench.streams import data_stream
 
@@ -115,6 +117,22 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, tit
     console.print(table)
 
 
+def print_wrapped(text: str, *, start: str = "", indent: str | None = None, color: str | None = None) -> None:
+    """A paragraph on stdout of the terminal's width.
+
+    Args:
+        text: What it says.
+        start: What its first line begins with.
+        indent: What its further lines begin with; None: as many spaces as `start` has letters.
+        color: Of the text, where stdout is a terminal that has colors.
+    """
+    further = " " * len(start) if indent is None else indent
+    for line in textwrap.wrap(
+        visible(text), terminal_width(), initial_indent=start, subsequent_indent=further
+    ):
+        print(line if color is None else paint(line, color, colored(sys.stdout)))
+
+
 @contextlib.contextmanager
 def progress(total: int, *, after_s: float = 1.0) -> Iterator[Callable[[float, str], None]]:
     """A bar on stderr that appears once the work has taken `after_s` seconds.
@@ -189,6 +207,11 @@ class _DelayedBar:
 def bytes_text(count: int | None) -> str:
     """A size as a person reads it: `12.4 KiB`; `N/A` if unknown."""
     return "N/A" if count is None else format_bytes(count)
+
+
+def time_text(milliseconds: float | None) -> str:
+    """A time with the unit that fits: `3.41 µs`; `N/A` if unknown."""
+    return "N/A" if milliseconds is None else format_ms(milliseconds)
 
 
 def number_text(value: float | None, form: str = "{}") -> str:

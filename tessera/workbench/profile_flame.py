@@ -11,6 +11,7 @@ from tessera.profiler.flame import Branch, Site, Stack, emulated_stacks, folded,
 from tessera.profiler.source_lines import SourceFiles
 from tessera.workbench.failure import short_path
 from tessera.workbench.output import Column, note, print_table, terminal_width
+from tessera.workbench.profile_tables import percent
 
 if TYPE_CHECKING:
     from tessera.workbench.profile_ncu import HardwareCounts
@@ -36,7 +37,7 @@ def print_flame(stacks: Sequence[Stack], weight: str, files: SourceFiles) -> Non
     shown = {id(branch) for _, branch in heaviest if branch.total >= SMALLEST * root.total}
     small = len(branches) - len(shown)
     rows = [
-        [_percent(branch.total, root.total), _percent(branch.own, root.total) if branch.own else "",
+        [percent(branch.total, root.total), percent(branch.own, root.total) if branch.own else "",
          bar(branch.total / root.total, length), "  " * depth + _place(branch, files)]
         for depth, branch in branches
         if id(branch) in shown
@@ -119,8 +120,3 @@ def _place(branch: Branch, files: SourceFiles) -> str:
     name = Path(files.path(site.file)).name if not files.generated(site.file) else "generated"
     text = files.line(site.file, site.line).strip()
     return f"{name}:{site.line}  {text}".rstrip()
-
-
-def _percent(part: float, whole: float) -> str:
-    value = 100 * part / whole
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %"

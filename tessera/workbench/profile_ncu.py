@@ -13,10 +13,10 @@ from tessera.profiler.source_lines import SourceFiles
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import TesseraError
 from tessera.workbench.failure import visible
-from tessera.workbench.output import Column, note, print_table
+from tessera.workbench.output import Column, note, print_table, print_wrapped, time_text
 from tessera.workbench.profile_data import advice_data
 from tessera.workbench.profile_flame import print_flame
-from tessera.workbench.profile_tables import milliseconds, print_advice, print_wrapped, short
+from tessera.workbench.profile_tables import print_advice, short
 
 if TYPE_CHECKING:
     from tessera.profiler.ncu import NcuProfile
@@ -104,9 +104,9 @@ def print_counters(counts: HardwareCounts) -> None:
         print_flame(stacks, weight, counts.files)
         _print_stalls(lines)
     else:
-        print_wrapped("", "no figures by line: this version of ncu has no source page, or the code no lines")
+        print_wrapped("no figures by line: this version of ncu has no source page, or the code no lines")
     if found.unknown:
-        print_wrapped("", f"not known to this version or GPU: {', '.join(found.unknown)}")
+        print_wrapped(f"not known to this version or GPU: {', '.join(found.unknown)}")
 
 
 def _print_stalls(lines: Sequence[NcuLine]) -> None:
@@ -120,7 +120,7 @@ def _print_stalls(lines: Sequence[NcuLine]) -> None:
         worst = sorted(sums.items(), key=lambda item: -item[1])[:STALLS]
         if whole and worst:
             said = ", ".join(f"{reason} {100 * samples / whole:.0f} %" for reason, samples in worst)
-            print_wrapped("", f"{kernel}: of {short(whole)} samples warps waited for {said}")
+            print_wrapped(f"{kernel}: of {short(whole)} samples warps waited for {said}")
 
 
 def counters_data(counts: HardwareCounts | None) -> dict[str, Any] | None:
@@ -167,7 +167,7 @@ def _percent(value: float) -> str:
 
 
 COLUMNS: tuple[tuple[str, Callable[[NcuLaunch], str]], ...] = (
-    ("Time", _metric("gpu__time_duration.sum", lambda ns: milliseconds(ns / 1e6))),
+    ("Time", _metric("gpu__time_duration.sum", lambda ns: time_text(ns / 1e6))),
     ("SM", _metric("sm__throughput.avg.pct_of_peak_sustained_elapsed", _percent)),
     ("Memory", _metric("gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed", _percent)),
     ("DRAM", _moved),

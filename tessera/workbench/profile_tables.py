@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tessera.program.bytesize import format_bytes
 from tessera.workbench.draw import say_drawn
-from tessera.workbench.failure import colored, paint, short_path, visible
-from tessera.workbench.output import Column, number_text, print_table, terminal_width
+from tessera.workbench.failure import short_path, visible
+from tessera.workbench.output import (
+    Column,
+    number_text,
+    print_table,
+    print_wrapped,
+    terminal_width,
+    time_text,
+)
 
 if TYPE_CHECKING:
     from tessera.emulator.counters import Counters, LineCounts
@@ -43,7 +48,7 @@ def print_counted(result: Counted, seed: int) -> None:
     for kernel in profile.kernels:
         _print_source(kernel, result)
     shown = [t for t, there, _ in CELLS if any(there(k.counters) for k in profile.kernels)]
-    print_wrapped("", "; ".join(f"{title}: {LEGEND[title]}" for title in shown if title in LEGEND))
+    print_wrapped("; ".join(f"{title}: {LEGEND[title]}" for title in shown if title in LEGEND))
     print()
     _print_occupancy(result)
     _print_predictions(result)
@@ -63,26 +68,16 @@ def print_advice(found: Sequence[Advice], files: SourceFiles, *, several: bool) 
     hidden = len(found) - len(advice)
     if not advice:
         said = "no line stands out: accesses side by side, banks free of conflicts, warps together"
-        print_wrapped("", said)
+        print_wrapped(said)
     for number, each_one in enumerate(advice[:SHOWN], 1):
         where = f"{each_one.kernel}, line {each_one.line}" if several else f"line {each_one.line}"
-        print_wrapped(f"{number}. ", f"{where}: {each_one.what}", "yellow")
-        print_wrapped("   ", each_one.remedy)
-        print_wrapped("   ", each_one.gain_text)
+        print_wrapped(f"{where}: {each_one.what}", start=f"{number}. ", color="yellow")
+        print_wrapped(each_one.remedy, start="   ")
+        print_wrapped(each_one.gain_text, start="   ")
     if len(advice) > SHOWN:
         print(f"   and {len(advice) - SHOWN} more; --json has all")
     if hidden:
         print(f"   {hidden} in code that the compiler wrote; --json has them")
-
-
-def print_wrapped(start: str, text: str, paint_with: str | None = None) -> None:
-    """A paragraph of the terminal's width, its lines after the first indented as far as `start` is long."""
-    color = colored(sys.stdout) and paint_with is not None
-    indent = " " * len(start)
-    for line in textwrap.wrap(
-        visible(text), terminal_width(), initial_indent=start, subsequent_indent=indent
-    ):
-        print(paint(line, paint_with, color) if paint_with else line)
 
 
 # -- kernels ------------------------------------------------------------------------------------
@@ -123,7 +118,7 @@ def short(count: float) -> str:
     return f"{count:,.0f} T"
 
 
-def share(part: int, whole: int) -> str:
+def share(part: float, whole: float) -> str:
     """A part in percent; `–` of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "–"
 
@@ -137,13 +132,13 @@ def each(total: int, count: int) -> str:
 
 Cell = Callable[["LineCounts", "KernelProfile"], str]
 CELLS: tuple[tuple[str, Callable[[Counters], bool], Cell], ...] = (
-    ("Instr.", lambda c: bool(c.executed), lambda n, k: _percent(n.executed, k.counters.executed)),
+    ("Instr.", lambda c: bool(c.executed), lambda n, k: percent(n.executed, k.counters.executed)),
     ("Active", lambda c: c.threads < 32 * c.executed,
      lambda n, _: number_text(n.threads_per_instruction, "{:.1f}")),
     ("Sectors", lambda c: bool(c.memory("global").requests), lambda n, _: _sectors(n)),
     ("Confl.", lambda c: bool(c.memory("shared").excess),
      lambda n, _: short(n.memory("shared").excess) if n.memory("shared").requests else ""),
-    ("Div.", lambda c: bool(c.divergent), lambda n, _: _percent(n.divergent, n.branches)),
+    ("Div.", lambda c: bool(c.divergent), lambda n, _: percent(n.divergent, n.branches)),
     ("FLOP", lambda c: bool(c.flops + c.tensor_flops),
      lambda n, _: short(n.flops + n.tensor_flops) if n.flops + n.tensor_flops else ""),
 )  # fmt: skip
@@ -158,7 +153,8 @@ LEGEND = {
 """What the columns are, for those who see them first."""
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: float, whole: float) -> str:
+    """A part in percent, to a tenth where it is small; empty of nothing."""
     if not whole:
         return ""
     value = 100 * part / whole
@@ -245,9 +241,9 @@ def _print_predictions(result: Counted) -> None:
     rows = [
         (
             p.gpu,
-            milliseconds(p.arithmetic_ms),
-            milliseconds(p.best_memory_ms),
-            milliseconds(p.worst_memory_ms),
+            time_text(p.arithmetic_ms),
+            time_text(p.best_memory_ms),
+            time_text(p.worst_memory_ms),
             p.bound,
         )
         for p in result.predictions
@@ -256,14 +252,3 @@ def _print_predictions(result: Counted) -> None:
         return
     print("predicted least time, from datasheets; memory with perfect caches and with none")
     print_table([Column("GPU"), *(Column(t, right=True) for t in right), Column("Bound")], rows)
-
-
-def milliseconds(value: float | None) -> str:
-    """A time in three digits and the unit that fits; `N/A` where it is not known."""
-    if value is None:
-        return "N/A"
-    for unit in ("ms", "µs"):
-        if value >= 1:
-            return f"{value:.3g} {unit}"
-        value *= 1000
-    return f"{value:.3g} ns"

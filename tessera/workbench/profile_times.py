@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 from tessera.profiler.device_times import DeviceTimes, Piece
 from tessera.program.bytesize import format_bytes
 from tessera.workbench.draw import say_drawn
-from tessera.workbench.output import Column, note, number_text, print_table, terminal_width
-from tessera.workbench.profile_tables import milliseconds, print_wrapped
+from tessera.workbench.output import (
+    Column,
+    note,
+    number_text,
+    print_table,
+    print_wrapped,
+    terminal_width,
+    time_text,
+)
+from tessera.workbench.profile_tables import share
 
 if TYPE_CHECKING:
     from tessera.workbench.profiling import Timed
@@ -23,9 +31,8 @@ def print_timed(result: Timed, seed: int) -> None:
     middle = median(whole) if whole else result.profile.total_ms / max(result.profile.executions, 1)
     how = "measured by CUDA events" if result.times else "measured"
     print_wrapped(
-        "",
         f"{result.program.name} on {result.description}: {how}, {result.profile.executions} executions, "
-        f"median {milliseconds(middle)}",
+        f"median {time_text(middle)}",
     )
     if result.times:
         _print_pieces(result.times)
@@ -42,8 +49,8 @@ def print_timed(result: Timed, seed: int) -> None:
 def _print_steps(result: Timed) -> None:
     steps = sum(step.total_ms for step in result.profile.steps)
     rows = [
-        (str(step.index), step.name, str(step.calls), milliseconds(step.median_ms),
-         milliseconds(step.min_ms), milliseconds(step.max_ms), _share(step.total_ms, steps))
+        (str(step.index), step.name, str(step.calls), time_text(step.median_ms),
+         time_text(step.min_ms), time_text(step.max_ms), share(step.total_ms, steps))
         for step in result.profile.steps
     ]  # fmt: skip
     right = ("Calls", "Median", "Least", "Most", "Share")
@@ -65,32 +72,27 @@ def _piece_row(
     return [step, what, *(cell(piece, times) for cell in cells)]
 
 
-def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "–"
-
-
 WIDE = 100
 """Columns of a terminal that has room for everything."""
 PIECE_COLUMNS: tuple[tuple[str, Callable[[Piece, DeviceTimes], str]], ...] = (
     ("Size", lambda p, _: "" if p.size_bytes is None else format_bytes(p.size_bytes)),
-    ("Median", lambda p, _: milliseconds(p.median_ms)),
-    ("Least", lambda p, _: milliseconds(p.min_ms)),
-    ("Most", lambda p, _: milliseconds(p.max_ms)),
+    ("Median", lambda p, _: time_text(p.median_ms)),
+    ("Least", lambda p, _: time_text(p.min_ms)),
+    ("Most", lambda p, _: time_text(p.max_ms)),
     ("GB/s", lambda p, _: "" if p.gbps is None else number_text(p.gbps, "{:.3g}")),
-    ("Issued", lambda p, _: "" if p.host_ms is None else milliseconds(p.host_ms)),
-    ("Share", lambda p, times: _share(p.median_ms, times.whole_ms)),
+    ("Issued", lambda p, _: "" if p.host_ms is None else time_text(p.host_ms)),
+    ("Share", lambda p, times: share(p.median_ms, times.whole_ms)),
 )
 
 
 def _print_overhead(times: DeviceTimes) -> None:
     empty = "" if times.empty_ms is None else (
-        f" Two events with nothing in between are {milliseconds(times.empty_ms)} apart: so much of each time "
+        f" Two events with nothing in between are {time_text(times.empty_ms)} apart: so much of each time "
         "is the events'."
     )  # fmt: skip
     print_wrapped(
-        "",
-        f"of {milliseconds(times.whole_ms)} the kernels take {milliseconds(times.kernels_ms)} and the copies "
-        f"{milliseconds(times.copies_ms)}; {milliseconds(times.overhead_ms)} are overhead: allocating, "
-        f"launching ({milliseconds(times.launches_ms)} of the host), waiting. Issued: the host's time to "
+        f"of {time_text(times.whole_ms)} the kernels take {time_text(times.kernels_ms)} and the copies "
+        f"{time_text(times.copies_ms)}; {time_text(times.overhead_ms)} are overhead: allocating, "
+        f"launching ({time_text(times.launches_ms)} of the host), waiting. Issued: the host's time to "
         f"start a piece; allocating is the host's own.{empty}",
     )

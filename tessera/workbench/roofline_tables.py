@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from tessera.program.arch import Architecture, parse_arch
 from tessera.program.errors import OptionError
-from tessera.workbench.failure import UsageError, visible
-from tessera.workbench.output import Column, print_table, terminal_width
+from tessera.program.quantity import format_count, format_decimal_bytes, format_ms, format_number
+from tessera.workbench.failure import UsageError
+from tessera.workbench.output import Column, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from tessera.profiler.roof import Ceiling, RooflineChart, RooflinePoint
@@ -127,16 +127,18 @@ def print_charts(found: Sequence[RooflineChart], *, whole: bool) -> None:
     """Verdicts in words; with `whole` the ceilings and where each kernel lies under them as well."""
     for chart in found:
         hint = "" if whole else "; --gpu NAME for another and its ceilings"
-        _wrapped(f"what limits it on {chart.gpu}, predicted from the datasheet, with 2 µs a launch{hint}")
+        print_wrapped(
+            f"what limits it on {chart.gpu}, predicted from the datasheet, with 2 µs a launch{hint}"
+        )
         if whole:
             _print_ceilings(chart.ceilings)
             if chart.points:
                 _print_points(chart.points)
         for number, point in enumerate(chart.points, 1):
-            _wrapped(f"{number}. {point.name}: {point.verdict}", indent="   ")
-            _wrapped(f"   try: {point.remedy}", indent="   ")
+            print_wrapped(f"{number}. {point.name}: {point.verdict}", indent="   ")
+            print_wrapped(f"   try: {point.remedy}", indent="   ")
         for text in chart.notes if whole or not chart.points else ():
-            _wrapped(f"note: {text}")
+            print_wrapped(f"note: {text}")
         print()
 
 
@@ -146,21 +148,14 @@ def _print_ceilings(found: Sequence[Ceiling]) -> None:
 
 
 def _print_points(points: Sequence[RooflinePoint]) -> None:
-    from tessera.profiler.verdict import bytes_text, count_text, ratio_text, time_text
-
     right = ("Operations", "Bytes", "Op/B", "Attainable", "Predicted")
     columns = [Column("Kernel", wraps=True), *(Column(t, right=True) for t in right), Column("Bound")]
     rows = []
     for p in points:
-        intensity = "–" if p.intensity is None else ratio_text(p.intensity)
+        intensity = "–" if p.intensity is None else format_number(p.intensity)
         attainable = "–" if p.attainable is None else f"{p.attainable:.3g} T/s"
         rows.append(
-            (p.name, count_text(p.operations), bytes_text(p.bytes), intensity, attainable,
-             time_text(p.predicted_ms / 1e3), p.bound)
+            (p.name, format_count(p.operations), format_decimal_bytes(p.bytes), intensity, attainable,
+             format_ms(p.predicted_ms), p.bound)
         )  # fmt: skip
     print_table(columns, rows)
-
-
-def _wrapped(text: str, indent: str = "") -> None:
-    for line in textwrap.wrap(visible(text), terminal_width(), subsequent_indent=indent):
-        print(line)

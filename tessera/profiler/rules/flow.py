@@ -7,8 +7,8 @@ import math
 from tessera.profiler.rules import sources
 from tessera.profiler.rules.rule import INSTRUCTIONS, TIME, Hit, Rule, cycles
 from tessera.profiler.rules.subject import WARP, KernelMetrics, LineMetrics
-from tessera.profiler.rules.wording import figure
 from tessera.program.bytesize import format_bytes
+from tessera.program.quantity import format_number
 
 DIVIDED = 0.1
 """Branches of a line that divide the warp, over all of it, below which they are edges of the data."""
@@ -48,7 +48,8 @@ def _divergence(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     what = f"{100 * divided / branches:.0f} % of the branches of warps here divide the warp"
     if behind:
         active = line["divergence_threads"] / behind
-        what += f"; {figure(active)} of {WARP} threads are active in the {behind:,.0f} instructions behind"
+        threads = format_number(active)
+        what += f"; {threads} of {WARP} threads are active in the {behind:,.0f} instructions behind"
     remedy = (
         "let the 32 threads of a warp decide alike, such as by a multiple of 32 instead of single threads"
     )

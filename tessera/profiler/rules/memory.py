@@ -7,7 +7,8 @@ from functools import partial
 from tessera.profiler.rules import sources
 from tessera.profiler.rules.rule import REQUESTS, SECTORS, Hit, Rule
 from tessera.profiler.rules.subject import WARP, KernelMetrics, LineMetrics
-from tessera.profiler.rules.wording import element, enough, figure
+from tessera.profiler.rules.wording import element, enough
+from tessera.program.quantity import format_number
 
 WASTE = 1.2
 """Sectors over the ideal from which on a line is said to waste some."""
@@ -43,7 +44,7 @@ def requests_of(kernel: KernelMetrics) -> float:
 def _wasted(op: str, line: LineMetrics) -> str:
     requests, name = line[f"global_{op}_requests"], element(line.text, write=op != "ld").text
     return (
-        f"{name} {_VERBS[op]} {figure(line[f'global_{op}_sectors'] / requests)} sectors per request "
+        f"{name} {_VERBS[op]} {format_number(line[f'global_{op}_sectors'] / requests)} sectors per request "
         f"where {enough(line[f'global_{op}_ideal_sectors'] / requests)}"
     )
 
@@ -140,7 +141,7 @@ def _narrow(op: str, kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     if _scattered(op, line) or places < 0.9 * line[f"global_{op}_traced"]:
         return None
     name = element(line.text, write=op != "ld").text
-    what = f"{name} {_VERBS[op]} 1 byte per thread, {figure(threads / requests)} bytes per request"
+    what = f"{name} {_VERBS[op]} 1 byte per thread, {format_number(threads / requests)} bytes per request"
     remedy = "let each thread take 4 or 16 neighbouring bytes, in one access"
     return Hit(what, remedy, requests * 0.75, requests_of(kernel))
 

@@ -6,7 +6,8 @@ from tessera.profiler.rules import sources
 from tessera.profiler.rules.memory import sectors_of
 from tessera.profiler.rules.rule import ATOMICS, SECTORS, STORES, Hit, Rule
 from tessera.profiler.rules.subject import KernelMetrics, LineMetrics
-from tessera.profiler.rules.wording import element, figure
+from tessera.profiler.rules.wording import element
+from tessera.program.quantity import format_number
 
 MOST = 0.5
 """Part of a line's accesses from which on a fault is said."""
@@ -65,7 +66,7 @@ def _same_place(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     if not traced or places > (1 - MOST) * traced:
         return None
     name = element(line.text, write=True, last=True).text
-    what = f"{figure(traced / max(places, 1))} threads of a warp store to the same place, {name}"
+    what = f"{format_number(traced / max(places, 1))} threads of a warp store to the same place, {name}"
     remedy = "let one of them store, such as lane 0; of several values only the last remains anyhow"
     saved = line["global_st_threads"] * (1 - places / traced)
     return Hit(what, remedy, saved, kernel.total("global_st_threads"))
@@ -80,7 +81,7 @@ def _reread(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
         return None
     if line["global_ld_again"] >= MOST * line["global_ld_traced"]:
         return None
-    what = f"the warps of a block load each place {figure(asked / places)} times from global memory"
+    what = f"the warps of a block load each place {format_number(asked / places)} times from global memory"
     remedy = "let the block load a tile into shared memory once, and all its threads read it there"
     return Hit(what, remedy, line["global_ld_sectors"] * (1 - places / asked), sectors_of(kernel))
 
@@ -89,7 +90,8 @@ def _contended(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     places, traced = line["global_atom_places"], line["global_atom_traced"]
     if not places or traced < MEETING * places:
         return None
-    what = f"{figure(traced / places)} threads of a warp update the same place of global memory, in turns"
+    threads = format_number(traced / places)
+    what = f"{threads} threads of a warp update the same place of global memory, in turns"
     remedy = "add up in the warp first (shuffles, redux), then in the block, and update once for all"
     saved = line["global_atom_threads"] * (1 - places / traced)
     return Hit(what, remedy, saved, kernel.total("global_atom_threads"))
@@ -101,7 +103,8 @@ def _gathered(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
         return None
     if traced >= MEETING * line["global_atom_places"]:
         return None
-    what = f"a block updates {places:,.0f} places of global memory, each {figure(traced / places)} times"
+    times = format_number(traced / places)
+    what = f"a block updates {places:,.0f} places of global memory, each {times} times"
     remedy = "count in shared memory first, and add the block's sums to global memory once"
     saved = line["global_atom_threads"] * (1 - places / traced)
     return Hit(what, remedy, saved, kernel.total("global_atom_threads"))

@@ -7,8 +7,9 @@ from functools import partial
 from tessera.profiler.rules import sources
 from tessera.profiler.rules.rule import INSTRUCTIONS, SHARED_BYTES, TIME, WAVEFRONTS, Hit, Rule, cycles
 from tessera.profiler.rules.subject import WARP, KernelMetrics, LineMetrics
-from tessera.profiler.rules.wording import element, enough, figure
+from tessera.profiler.rules.wording import element, enough
 from tessera.program.bytesize import format_bytes
+from tessera.program.quantity import format_number
 
 CONFLICTS = 1.2
 """Wavefronts over the ideal from which on a line is said to have bank conflicts."""
@@ -40,7 +41,7 @@ def _conflicts(op: str, kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
         return None
     name = element(line.text, write=op != "ld", last=True)
     what = (
-        f"{name.text} {_VERBS[op]} in {figure(passes / requests)} wavefronts per request "
+        f"{name.text} {_VERBS[op]} in {format_number(passes / requests)} wavefronts per request "
         f"where {enough(ideal / requests)}"
     )
     remedy = "threads of a warp meet in the same bank; " + (
@@ -58,7 +59,7 @@ def _contention(kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
         return None
     if "shared_atom_places" in kernel.known and line["shared_atom_traced"] < MEETING * places:
         return None
-    what = f"atomics take {figure(passes / requests)} turns per request"
+    what = f"atomics take {format_number(passes / requests)} turns per request"
     remedy = "threads of a warp update the same place; add up in the warp first, or spread the places"
     return Hit(what, remedy, passes - ideal, wavefronts(kernel))
 
@@ -81,7 +82,7 @@ def _many(kernel: KernelMetrics) -> Hit | None:
         return None
     if kernel["block_threads"] <= WARP:
         return None
-    what = f"every {figure(instructions / barriers)} instructions of a warp is a barrier of its block"
+    what = f"every {format_number(instructions / barriers)} instructions of a warp is a barrier of its block"
     remedy = "do more between two barriers: larger tiles, several elements per thread, a warp for itself"
     return Hit(what, remedy, cycles(kernel) * barriers / instructions, cycles(kernel))
 

@@ -7,6 +7,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+from tessera.program.quantity import format_number
+
 _CPP_SUBSCRIPT = re.compile(r"\b([A-Za-z_]\w*)((?:\s*\[[^\[\]]+\])+)(?!\s*=[^=])")
 _CPP_TARGET = re.compile(r"\b([A-Za-z_]\w*)((?:\s*\[[^\[\]]+\])+)\s*[-+*/|&^]?=(?!=)")
 
@@ -73,12 +75,7 @@ def _statement(text: str) -> str:
     return line + " pass" if line.endswith(":") else line
 
 
-def figure(value: float) -> str:
-    """Three digits, without an exponent: `31.4`, `1,024`."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
 def enough(value: float) -> str:
     """`4 suffice`, `1 suffices`."""
-    text = figure(value)
+    text = format_number(value)
     return f"{text} suffice{'s' if text == '1' else ''}"

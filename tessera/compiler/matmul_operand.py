@@ -13,7 +13,7 @@ from tessera.compiler.operand_view import Strided, strided_view
 from tessera.compiler.patches import Patches, find_patches
 from tessera.compiler.tile_layout import Layout, Shape
 from tessera.compiler.writer import ZERO, Name
-from tessera.program.dim import Dim, product
+from tessera.program.dim import Dim
 from tessera.program.dtype import DType, bf16, f16, tf32
 from tessera.program.graph import Graph
 from tessera.program.program import Compare
@@ -351,13 +351,3 @@ def _packed(values: list[Name], product: Product) -> str:
 def _joined(parts: list[str], width: int) -> str:
     """Elements of `width` bits as one word, the first in the low bits."""
     return "uint32(" + " | ".join(f"({b} << {width * i})" if i else b for i, b in enumerate(parts)) + ")"
-
-
-def is_copied(loaders: tuple[Loader, ...]) -> bool:
-    """Whether any loader leaves copies under way."""
-    return any(isinstance(loader, Copies) for loader in loaders)
-
-
-def total_batch(shape: tuple[Dim, ...]) -> Dim:
-    """How many products there are."""
-    return product(shape[:-2])

@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def disassemble(cubin: bytes, kernel: str, file: str = "the cubin") -> tuple[Ins
     with tempfile.NamedTemporaryFile(suffix=".cubin") as copy:
         copy.write(cubin)
         copy.flush()
-        text = _run(tool, copy.name, shown=file)
+        text = _run(tool, copy.name, file)
     found = list(_instructions(text, kernel))
     if not found:
         raise ToolchainError(f"nvdisasm finds no kernel {kernel!r} in {file}")
@@ -121,17 +120,11 @@ def disassemble(cubin: bytes, kernel: str, file: str = "the cubin") -> tuple[Ins
     return tuple(found)
 
 
-@cache
-def disassembler_version(tool: Path) -> str:
-    """`13.5.37`, or "" if it does not say."""
-    match = re.search(r"V(\d+\.\d+\.\d+)", _run(tool, "--version"))
-    return match[1] if match else ""
-
-
-def _run(tool: Path, argument: str, *, shown: str = "") -> str:
-    options = [] if argument == "--version" else ["--print-line-info-inline", "--print-code"]
+def _run(tool: Path, cubin: str, shown: str) -> str:
+    """What nvdisasm says of a copy of the file that the reader knows as `shown`."""
     try:
-        done = subprocess.run([tool, *options, argument], capture_output=True, text=True, check=False)
+        command = [str(tool), "--print-line-info-inline", "--print-code", cubin]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise ToolchainError(
             f"{tool} cannot be run: {error.strerror}", hint="unset TESSERA_NVDISASM, or let it name nvdisasm"
@@ -139,9 +132,9 @@ def _run(tool: Path, argument: str, *, shown: str = "") -> str:
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         # It names the copy that it was given, which is gone by now.
-        reason = _FATAL.sub("", said[-1]).replace(argument, shown) if said else f"status {done.returncode}"
+        reason = _FATAL.sub("", said[-1]).replace(cubin, shown) if said else f"status {done.returncode}"
         raise ToolchainError(
-            f"nvdisasm cannot read {shown or tool}: {reason}",
+            f"nvdisasm cannot read {shown}: {reason}",
             hint="the file is damaged: make it again"
             if _DAMAGED.search(reason)
             else "nvdisasm 13 reads sm_75 and later: --arch sm_80, or name another one in TESSERA_NVDISASM",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tessera.profiler.bench_busy import BUSY
@@ -274,8 +274,6 @@ def _is_steady(change: Change) -> bool:
 
 
 def _judged(test: _Test, p: float, alpha: float) -> Change:
-    import dataclasses
-
     change = test.change
     ratios = [change.ratio] if change.adjusted is None else [change.ratio, change.adjusted]
     verdict: Verdict = "same"
@@ -285,4 +283,4 @@ def _judged(test: _Test, p: float, alpha: float) -> Change:
         verdict = "faster"
     if verdict != "same" and (change.others or 0) > BUSY and not _is_steady(change):
         verdict = "busy"
-    return dataclasses.replace(change, p=p, verdict=verdict)
+    return replace(change, p=p, verdict=verdict)

@@ -139,15 +139,6 @@ def read_instructions(text: str) -> list[NcuInstruction]:
     return tables.instructions()
 
 
-def read_lines(text: str) -> list[NcuLine]:
-    """The lines of a source page.
-
-    Raises:
-        RecordingError: It ends in the middle, or has numbers in two languages.
-    """
-    return lines_of(read_instructions(text))
-
-
 def located(instructions: Iterable[NcuInstruction], tables: Mapping[str, Lines]) -> list[NcuInstruction]:
     """Instructions with the lines that the machine code itself says they come from.
 

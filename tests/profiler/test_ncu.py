@@ -19,7 +19,7 @@ from tessera.profiler.flame import folded, ncu_stacks
 from tessera.profiler.ncu import METRICS, find_ncu, profile_ncu
 from tessera.profiler.ncu_csv import decimal_comma, kernel_name, number, read_launches
 from tessera.profiler.ncu_rules import measured_metrics
-from tessera.profiler.ncu_source import CodeLine, lines_of, located, read_instructions, read_lines
+from tessera.profiler.ncu_source import CodeLine, NcuLine, lines_of, located, read_instructions
 from tessera.profiler.rules import RULES, VOCABULARY, apply
 from tessera.profiler.source_lines import SourceFiles
 from tessera.program.errors import DeviceError, MissingDependencyError, RecordingError
@@ -60,6 +60,10 @@ def test_units_are_made_base_units(ncu: Path) -> None:
     assert metrics["gpu__time_duration.sum"] == 2848
     older = raw_page({"k": {}}).replace('"ns"', '"usecond"').replace('"2,848"', '"2.85"')
     assert read_launches(older)[0].metrics["gpu__time_duration.sum"] == 2850
+
+
+def read_lines(page: str) -> list[NcuLine]:
+    return lines_of(read_instructions(page))
 
 
 def test_lines_are_sums_of_their_instructions_and_nothing_twice(ncu: Path) -> None:

@@ -22,7 +22,6 @@ def _profiling(section: str, anchor: str) -> Source:
     return Source("Nsight Compute, Kernel Profiling Guide", section, _PROFILING + anchor)
 
 
-COALESCING = _best("Coalesced Access to Global Memory", "coalesced-access-to-global-memory")
 STRIDES = _best("Strided Accesses", "strided-accesses")
 MISALIGNED = _best("A Sequential but Misaligned Access Pattern", "a-sequential-but-misaligned-access-pattern")
 BANKS = _best("Shared Memory and Memory Banks", "shared-memory-and-memory-banks")
@@ -43,7 +42,6 @@ BRANCHES = _best("Branching and Divergence", "branching-and-divergence")
 BARRIERS = _programming("Synchronization Instruction", "synchronization-instruction")
 DEVICE_MEMORY = _programming("Device Memory Accesses", "device-memory-accesses")
 ATOMICS = _programming("Atomic Functions", "atomic-functions")
-SHUFFLES = _programming("Warp Shuffle Functions", "warp-shuffle-functions")
 TENSOR = _programming("Warp Matrix Functions", "warp-matrix-functions")
 LAUNCH = _profiling("Launch Statistics: launch__waves_per_multiprocessor", "metrics-reference")
 VECTORS = Source(

@@ -174,7 +174,7 @@ def read_document(data: bytes, file: str, form: str, schema: str, kind: type[Doc
         if head.format != form:
             raise ProgramError(f"format: it is {head.format[:60]!r}, not {form!r}", path="format")
         _check_schema(head.schema, schema)
-        document: Document = decode(data, kind)
+        document = decode(data, kind)
     except ProgramError as error:
         raise refused(error, file, data) from None
     return document

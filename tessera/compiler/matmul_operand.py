@@ -15,7 +15,7 @@ from tessera.compiler.tile_layout import Layout, Shape
 from tessera.compiler.writer import ZERO, Name
 from tessera.program.dim import Dim
 from tessera.program.dtype import DType, bf16, f16, tf32
-from tessera.program.graph import Graph
+from tessera.program.graph import Graph, attr_ints
 from tessera.program.program import Compare
 
 CHUNK_BYTES = 16
@@ -125,8 +125,6 @@ def _along_depth(view: Strided | None, columns: bool, *, left: bool) -> bool:
 
 def reads_columns(graph: Graph, operand: int, computes: Callable[[int], bool]) -> bool:
     """Whether neighbours in an operand's memory are neighbours along its second-to-last axis."""
-    from tessera.program.graph import attr_ints
-
     node = graph.nodes[operand]
     while computes(operand) and node.inputs:
         if node.op == "transpose":

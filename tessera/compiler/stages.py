@@ -34,7 +34,7 @@ from tessera.compiler.ptx import (
     nvvm_modules,
     ptx_arch,
 )
-from tessera.compiler.sass import disassemble, kernels_of
+from tessera.compiler.sass import disassemble, kernels_of, with_source
 from tessera.compiler.stage_text import HEAD, check_ptx_target, decoded, kernel_names, named_target
 from tessera.program.artifact import Resources
 from tessera.program.errors import (
@@ -345,8 +345,6 @@ def _cubin_to_sass(given: Stage, options: ToolOptions, file: str) -> tuple[bytes
 
 
 def _listing(cubin: bytes, kernel: str, file: str) -> str:
-    from tessera.compiler.sass import with_source
-
     return with_source(disassemble(cubin, kernel, file), None, [])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +20,8 @@ from tessera.program.artifact import BinaryFormat, Resources
 from tessera.program.codec import encode
 from tessera.program.dtype import DTYPES, DType
 from tessera.program.errors import IntegrityError, PackageError
+
+Document = TypeVar("Document")
 
 MANIFEST = "manifest.json"
 """Name of the manifest, the last entry of a container; only a signature follows it."""
@@ -158,7 +160,7 @@ def manifest_from_json(data: bytes, limits: Limits) -> Manifest:
         raise _bad("its digest does not fit its contents")
     check_json(data, entry=MANIFEST, max_bytes=limits.manifest_bytes, max_depth=limits.json_depth)
     check_format(_decode(data, _Head).format)
-    manifest: Manifest = _decode(data, Manifest)
+    manifest = _decode(data, Manifest)
     if manifest.digest.encode() != digest:
         raise _bad("its last value is not its digest")
     _check_tables(manifest, limits)
@@ -180,7 +182,7 @@ def check_format(version: str) -> None:
         )
 
 
-def _decode(data: bytes, kind: type[Any]) -> Any:
+def _decode(data: bytes, kind: type[Document]) -> Document:
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_dtype)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

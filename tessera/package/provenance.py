@@ -172,7 +172,7 @@ def read_provenance(file: Path, limits: Limits = DEFAULT_LIMITS) -> Provenance |
         raise IntegrityError(f"{path.name}: more than {limits.signature_bytes} bytes", entry=path.name)
     bundle = bundle_from_json(bytes(data), entry=path.name, limits=limits)
     statement: Statement = read_statement(bundle.payload, PROVENANCE_TYPE, entry=path.name, limits=limits)
-    predicate: _Predicate = decode(statement.predicate, _Predicate, path.name)
+    predicate = decode(statement.predicate, _Predicate, path.name)
     sources = predicate.build_definition.external_parameters.get("sources", [])
     return Provenance(
         path=path,

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from tessera.package.limits import Limits
 from tessera.package.manifest import MANIFEST
 from tessera.package.strictjson import check_json
 from tessera.program.errors import MissingDependencyError
+
+Document = TypeVar("Document")
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 """Of every in-toto statement."""
@@ -103,7 +105,7 @@ def read_statement(payload: bytes, kind: str, *, entry: str, limits: Limits) -> 
         SignatureError: No statement, or one of another kind.
     """
     check_json(payload, entry=entry, max_bytes=limits.signature_bytes, max_depth=limits.json_depth)
-    statement: Statement = decode(payload, Statement, entry)
+    statement = decode(payload, Statement, entry)
     if statement.type != STATEMENT_TYPE:
         raise fault(entry, "statement", f"is of type {statement.type[:80]!r}, not {STATEMENT_TYPE}")
     if statement.predicate_type != kind:
@@ -111,7 +113,7 @@ def read_statement(payload: bytes, kind: str, *, entry: str, limits: Limits) -> 
     return statement
 
 
-def decode(data: bytes | msgspec.Raw, kind: type[Any], entry: str) -> Any:
+def decode(data: bytes | msgspec.Raw, kind: type[Document], entry: str) -> Document:
     """JSON as `kind`.
 
     Raises:
@@ -130,7 +132,7 @@ def check_statement(payload: bytes, files: Mapping[str, SignedFile], *, entry: s
         SignatureError: It does not; `fields["entry"]` names the first file that differs.
     """
     statement = read_statement(payload, SIGNATURE_TYPE, entry=entry, limits=limits)
-    predicate: _Predicate = decode(statement.predicate, _Predicate, entry)
+    predicate = decode(statement.predicate, _Predicate, entry)
     _check_root(statement, predicate, entry)
     by_file: dict[str, list[tuple[int, int | None, _Resource]]] = {}
     for resource in predicate.resources:

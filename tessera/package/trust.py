@@ -18,7 +18,7 @@ from tessera.package.certificates import (
     read_certificates,
     subject,
 )
-from tessera.package.keys import fingerprint, is_signed, read_public_key, short
+from tessera.package.keys import fingerprint, is_signed, read_pem, read_public_key, short
 from tessera.program.errors import ConfigError, SignatureError
 
 if TYPE_CHECKING:
@@ -308,8 +308,6 @@ def required_policy(required: Required) -> TrustPolicy | None:
 
 
 def _policy_of_pem(path: Path) -> TrustPolicy:
-    from tessera.package.keys import read_pem
-
     if b"BEGIN CERTIFICATE" in read_pem(path, "key or certificate"):
         return policy_of(roots=[path], source=path.name)
     return policy_of([path], source=path.name)

@@ -8,7 +8,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -184,8 +184,6 @@ class DebugMode:
             ConfigError: Nothing was traced yet, or the folder cannot be made.
             MissingDependencyError: Jinja is not installed.
         """
-        from dataclasses import replace
-
         from tessera.profiler.report import write_report
         from tessera.profiler.report_source import report_from_package
         from tessera.profiler.report_trace import timeline_trace

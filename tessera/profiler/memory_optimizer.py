@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera.package.atomic import write_json
-from tessera.profiler.memory_analysis import MemoryAnalysis, analyze, largest_batch
+from tessera.profiler.memory_analysis import MemoryAnalysis, analyze, execution_bytes, largest_batch
 from tessera.profiler.sizes import choose_sizes, random_inputs
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import (
@@ -357,8 +357,6 @@ def _largest(subject: _Subject, settings: MemorySettings) -> int | None:
 
 def _check_workspace(subject: _Subject, settings: MemorySettings, largest: int | None) -> None:
     """Before anything runs: whether one execution is allowed what the plan says it takes."""
-    from tessera.profiler.memory_analysis import execution_bytes
-
     plan = subject.plan if settings.enable_tensor_reuse else lay_apart(subject.plan)
     needed = execution_bytes(subject.program, plan, subject.analysis.sizes)
     for name, limit in (

@@ -5,6 +5,7 @@ Source: Google, "Trace Event Format": complete events (`X`), counters (`C`), met
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,8 +94,6 @@ class Trace:
         Raises:
             PackageError: It cannot be written.
         """
-        import json
-
         from tessera.package.atomic import atomic_file
 
         text = json.dumps(self.data(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,6 +11,8 @@ from tessera.program.dim import Dim, Expr, from_data, to_data
 from tessera.program.dtype import DTYPES, DType
 from tessera.program.errors import ProgramError
 from tessera.program.program import SCHEMA, SCHEMA_MAJOR, SCHEMA_MINOR, Program
+
+Document = TypeVar("Document")
 
 
 class _Head(msgspec.Struct):
@@ -40,7 +42,7 @@ def program_from_json(data: bytes | str) -> Program:
     head = decode(data, _Head)
     minor = check_schema(head.schema)
     try:
-        program: Program = decode(data, Program)
+        program = decode(data, Program)
     except ProgramError as error:
         if minor > SCHEMA_MINOR:
             raise ProgramError(
@@ -70,7 +72,7 @@ def check_schema(schema: str) -> int:
     return int(match[2])
 
 
-def decode(data: bytes | str, kind: type[Any]) -> Any:
+def decode(data: bytes | str, kind: type[Document]) -> Document:
     """A document as a structure of this room.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,6 @@ def _answer_row(outcome: Outcome) -> tuple[str | int | float, ...]:
 
 def write_demo_report(path: Path, outcomes: Sequence[Outcome], stages: Mapping[str, float]) -> Path:
     """One HTML page about the float32 package, with what both models answered."""
-    from dataclasses import replace
-
     from tessera.profiler import bench_target, write_report
     from tessera.profiler.report_data import StageTime
     from tessera.workbench.reporting import Wanted, report_data

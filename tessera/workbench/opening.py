@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera.program.artifact import Artifact
-from tessera.program.errors import DeviceError
+from tessera.program.errors import DeviceError, MissingDependencyError
 from tessera.workbench.failure import UsageError
 from tessera.workbench.source import is_package
 
@@ -147,7 +147,6 @@ def arch_for(kind: str, index: int) -> str:
     if kind != "cuda":
         return "cpu"
     from tessera.deploy.eager import architecture_for
-    from tessera.program.errors import MissingDependencyError
     from tessera.runtime.cuda_driver import open_driver
 
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tessera.program.errors import DeviceError
+from tessera.program.errors import DeviceError, MissingDependencyError
 from tessera.program.program import Program
 from tessera.workbench.draw import Inputs, complete, read_files
 from tessera.workbench.failure import UsageError
@@ -207,7 +207,6 @@ def needs_gpu(device: str, target: str) -> bool:
         UsageError: There is no device of that name.
         DeviceError: It is a GPU that cannot be used here; says what can.
     """
-    from tessera.program.errors import MissingDependencyError
     from tessera.runtime import parse_device
     from tessera.runtime.cuda_driver import open_driver
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -226,8 +227,6 @@ def _code(subject: Subject, kernel: str, target: str | None, *, counted: bool) -
 
 def ptx_places(text: str) -> dict[int, tuple[str, int]]:
     """For each instruction of PTX, by its line from 1: file and line of the source; ("", 0) where unknown."""
-    import re
-
     from tessera.workbench.app.ptx_lines import line_map
 
     files = dict.fromkeys(

@@ -9,7 +9,7 @@ from typing import Any
 from tessera.compiler.stages import ENDINGS, PROGRAM_STAGES, STAGES, Stage, emit_stage, resume_stage, stage_of
 from tessera.program.arch import is_cpu
 from tessera.workbench.compilation import Request, configuration, with_specs
-from tessera.workbench.failure import UsageError
+from tessera.workbench.failure import UsageError, short_path, visible
 from tessera.workbench.source import load_entries
 
 
@@ -105,7 +105,6 @@ def show(stages: Sequence[Stage], out: Path | None, *, as_json: bool, timings: b
     Raises:
         UsageError: Machine code has to go to a file.
     """
-    from tessera.workbench.failure import short_path, visible
     from tessera.workbench.output import emit as emit_json
 
     if out is None and not as_json and stages[0].name == "cubin":

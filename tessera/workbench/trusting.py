@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tessera.program.errors import ConfigError, PackageError
-from tessera.workbench.failure import UsageError
+from tessera.workbench.failure import UsageError, visible
 
 if TYPE_CHECKING:
     from tessera.package import Package, TrustPolicy
@@ -192,7 +192,6 @@ def provenance_text(provenance: dict[str, Any] | None, width: int) -> str:
 
 def print_standing(standing: Standing) -> None:
     """Say who signed a package, and how it was made."""
-    from tessera.workbench.failure import visible
     from tessera.workbench.output import terminal_width
 
     print(visible(signature_text(standing.signature)))

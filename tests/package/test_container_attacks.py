@@ -9,8 +9,8 @@ from forge import Forged, Forger, deflate, patched
 
 from tessera.package import Limits, Package
 from tessera.package.archive import DIRECTORY, END
-from tessera.package.manifest import Manifest
-from tessera.package.records import DEFLATED, Slot
+from tessera.package.manifest import Manifest, manifest_to_json
+from tessera.package.records import DEFLATED, END_SIZE, Slot, end_records
 from tessera.program.errors import IntegrityError, PackageError
 
 
@@ -200,7 +200,6 @@ def test_bytes_between_entries_and_directory_are_refused(forger: Forger) -> None
     path = forger.write()
     data = path.read_bytes()
     at = data.index(b"PK\1\2")
-    from tessera.package.records import END_SIZE, end_records
 
     path.write_bytes(
         data[:at] + b"hide" + data[at:-END_SIZE] + end_records(2, len(data) - END_SIZE - at, at + 4)
@@ -344,8 +343,6 @@ def test_two_weights_over_one_file_are_refused(forger: Forger) -> None:
 
 
 def test_a_later_minor_version_with_more_fields_is_accepted(forger: Forger) -> None:
-    from tessera.package.manifest import manifest_to_json
-
     forger.entries = [Forged("weights/a.bin")]
     forger.document = lambda d: resealed(
         d.replace(b'"1.0"', b'"1.7"', 1).replace(b'"notes": []', b'"new": {"a": 1}', 1)

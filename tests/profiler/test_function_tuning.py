@@ -7,9 +7,9 @@ import tessera as ts
 from tessera.compiler.options import ToolOptions
 from tessera.compiler.tuning.function_step import function_steps
 from tessera.compiler.tuning.lock_file import LockedPick, write_lock
-from tessera.compiler.tuning.record import picks
+from tessera.compiler.tuning.record import Record, picks
 from tessera.compiler.tuning.record_file import RecordFile
-from tessera.deploy import AOTCompiler, AOTConfig, open_artifact
+from tessera.deploy import AOTCompiler, AOTConfig, BatchCompiler, open_artifact
 from tessera.profiler.tuning.subject import step_subject
 from tessera.profiler.tuning.sweep import default_inputs, tune_subject, usual_strategy
 from tessera.profiler.tuning.trial import DeviceMeter, EmulatorMeter, Trials
@@ -101,8 +101,6 @@ def test_a_budget_smaller_than_the_space_is_drawn_at_random():
 
 def measured(step, bucket, **values):
     """As a GPU would have recorded it."""
-    from tessera.compiler.tuning.record import Record
-
     return Record(
         kernel=step.name, kernel_hash=step.identity, target="sm_80", gpu="A100", driver="1", kind="measured",
         bucket=bucket, sizes=bucket, configuration=values, status="ok", cost_ms=1e-3,
@@ -214,7 +212,6 @@ def test_names_of_programs_do_not_matter(tmp_path):
 def test_exported_and_batched_models_take_tiles_too(tmp_path, rng):
     from tessera.compiler.cache import CompileCache
     from tessera.compiler.export import export_artifact
-    from tessera.deploy import BatchCompiler
 
     cache = tmp_path / "autotune_cache.json"
     config = AOTConfig(targets=["sm_80"], enable_autotuning=True, autotune_cache=str(cache))

@@ -43,14 +43,12 @@ class Archive:
         self._limits = limits
         self._map = map_file(path, what=path.name, follow=True)
         self._slots = {slot.name: slot for slot in read_directory(self._map, limits)}
-        self.manifest: Manifest = _read_manifest(self._map, self._slots, limits)
+        # Kept as it was read: what a signature is held against must be what is used, even
+        # if somebody writes into the mapped file meanwhile.
+        self.document: bytes
+        self.manifest: Manifest
+        self.document, self.manifest = _read_manifest(self._map, self._slots, limits)
         _check_signature(self._map, self._slots)
-
-    @property
-    def document(self) -> bytes:
-        """The manifest as it is written."""
-        slot = self._slots[MANIFEST]
-        return bytes(self._map[slot.data_offset : slot.end])
 
     @property
     def signature(self) -> memoryview | None:
@@ -99,8 +97,10 @@ class Archive:
             check_whole(self._map, what=END)
             slots = read_directory(self._map, self._limits)
             by_name = {slot.name: slot for slot in slots}
-            _read_manifest(self._map, by_name, self._limits)
+            document, _ = _read_manifest(self._map, by_name, self._limits)
             _check_signature(self._map, by_name)
+            if document != self.document:
+                raise _fault(MANIFEST, "was replaced since the file was opened")
         except PackageError as error:
             yield Finding.of(error, MANIFEST)
             return
@@ -251,7 +251,8 @@ def _first_difference(fields: tuple[tuple[str, int], ...], expected: bytes, foun
     return "extra field" if at >= name_end else [name for name, offset in fields if offset <= at][-1]
 
 
-def _read_manifest(data: memoryview, slots: dict[str, Slot], limits: Limits) -> Manifest:
+def _read_manifest(data: memoryview, slots: dict[str, Slot], limits: Limits) -> tuple[bytes, Manifest]:
+    """The manifest as it is written, and what it says."""
     slot = slots[MANIFEST]
     if slot.size > limits.manifest_bytes:
         raise _fault(MANIFEST, f"{slot.size} bytes, more than {limits.manifest_bytes}")
@@ -268,7 +269,7 @@ def _read_manifest(data: memoryview, slots: dict[str, Slot], limits: Limits) -> 
     for entry in manifest.entries:
         if _as_entry(slots[entry.path], entry) != entry:
             raise _fault(entry.path, "its size or place is not what the manifest says")
-    return manifest
+    return document, manifest
 
 
 def _check_signature(data: memoryview, slots: dict[str, Slot]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,10 @@ def check_new_key(stem: Path) -> tuple[Path, Path]:
         MissingDependencyError: `cryptography` is not installed.
     """
     require_cryptography()
+    if stem.name in ("", ".."):
+        raise PackageError(
+            f"{stem} is no name for a key", hint="tessera package keygen release", file=str(stem)
+        )
     private, public = stem.with_name(stem.name + ".pem"), stem.with_name(stem.name + ".pub.pem")
     for path in (private, public):
         if os.path.lexists(path):
@@ -86,8 +91,12 @@ def generate_key(stem: Path, passphrase: bytes | None = None) -> KeyPair:
     if passphrase is not None:
         locked = serialization.BestAvailableEncryption(passphrase)
     data = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
-    _write_new(private, data, 0o600)
-    _write_new(public, public_pem(key.public_key()), None)
+    with ExitStack() as undo:
+        _write_new(private, data, 0o600)
+        # Half a pair would be in the way of the next try.
+        undo.callback(private.unlink, missing_ok=True)
+        _write_new(public, public_pem(key.public_key()), None)
+        undo.pop_all()
     return KeyPair(private, public, fingerprint(key.public_key()))
 
 
@@ -110,8 +119,12 @@ def read_private_key(path: Path, passphrase: bytes | None = None) -> EllipticCur
     data = read_pem(path, "private key")
     encrypted = b"ENCRYPTED" in data
     if b"PRIVATE KEY-----" not in data:
+        raise _bad_key(path, _other_file(data), "give the file that `tessera package keygen` wrote: NAME.pem")
+    if b"BEGIN OPENSSH PRIVATE KEY" in data:
         raise _bad_key(
-            path, "is no private key", "give the file that `tessera package keygen` wrote: NAME.pem"
+            path,
+            "is a key in the form of OpenSSH, not in PKCS #8",
+            f"cp {path} KEY.pem && ssh-keygen -p -m PKCS8 -f KEY.pem",
         )
     if encrypted and passphrase is None:
         raise SignatureError(
@@ -126,7 +139,9 @@ def read_private_key(path: Path, passphrase: bytes | None = None) -> EllipticCur
         key = serialization.load_pem_private_key(data, passphrase if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         problem = "the passphrase is wrong, or the file is damaged" if encrypted else "the file is damaged"
-        raise SignatureError(f"{path}: {problem}", rule="passphrase", file=str(path)) from None
+        again = "give the passphrase again" if encrypted else "copy the file again"
+        hint = f"{again}, or make another key: tessera package keygen NAME"
+        raise SignatureError(f"{path}: {problem}", hint=hint, rule="passphrase", file=str(path)) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _HASHES:
         raise _bad_key(path, _other_kind(key), "tessera package keygen makes a P-256 key")
     return key
@@ -193,6 +208,17 @@ def _other_kind(key: object) -> str:
     return f"is a key of the kind {kind}; packages are signed with ECDSA on P-256, P-384 or P-521"
 
 
+def _other_file(data: bytes) -> str:
+    """What is wrong with a file that should hold a private key."""
+    if not data.strip():
+        return "is empty"
+    if b"PUBLIC KEY-----" in data:
+        return "is a public key: it is no private key"
+    if b"BEGIN CERTIFICATE" in data:
+        return "is a certificate: it is no private key"
+    return "is no private key"
+
+
 def read_pem(path: Path, what: str) -> bytes:
     """The bytes of a small file.
 
@@ -202,7 +228,8 @@ def read_pem(path: Path, what: str) -> bytes:
     try:
         data = bytes(map_file(path, what=what, most=_MAX_BYTES, follow=True))
     except PackageError as error:
-        raise _bad_key(path, f"cannot read the {what}: {error.message}", f"ls -l {path}") from error
+        reason = getattr(error.__cause__, "strerror", None) or "it is not a regular file"
+        raise _bad_key(path, f"cannot read the {what}: {reason}", f"ls -l {path}") from error
     if len(data) > _MAX_BYTES:
         raise _bad_key(path, f"more than {_MAX_BYTES} bytes", f"name the file of the {what}")
     return data

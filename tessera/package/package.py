@@ -267,7 +267,7 @@ class Package:
                 kernels=row.kernels,
                 target=row.target,
                 format=row.format,
-                data=bytes(self._content(row.path)),
+                data=self._copy(row.path),
                 resources=row.resources,
             )
         return self._binaries[row.path]
@@ -341,6 +341,14 @@ class Package:
             check_digest(entry, data)
         return data
 
+    def _copy(self, path: str) -> bytes:
+        # Copied first and hashed then: a file that is written to in between cannot have been
+        # right for the digest and be wrong for the user.
+        entry = self._entries[path]
+        data = bytes(self._source.content(entry))
+        check_digest(entry, memoryview(data))
+        return data
+
     @cached_property
     def _weight_rows(self) -> dict[str, WeightRow]:
         return {row.name: row for row in self.manifest.weights}
@@ -353,7 +361,7 @@ class Package:
         size = self._entries[path].size
         if size > self._limits.document_bytes:
             raise IntegrityError(f"{path}: {size} bytes, more than {self._limits.document_bytes}", entry=path)
-        data = bytes(self._content(path))
+        data = self._copy(path)
         check_json(data, entry=path, max_bytes=self._limits.document_bytes, max_depth=self._limits.json_depth)
         return data
 

@@ -26,16 +26,20 @@ class Tree:
         self.path: Path | None = path
         self._root = path
         self._limits = limits
-        self.manifest: Manifest = self._read()
+        # Kept as it was read: what a signature is held against must be what is used, even
+        # if another manifest takes its place on the disk meanwhile.
+        self.document: bytes
+        self.manifest: Manifest
+        self.document, self.manifest = self._read()
 
-    def _read(self) -> Manifest:
+    def _read(self) -> tuple[bytes, Manifest]:
         # The manifest first: what is no package at all should say so, not name a stray file.
         if not (self._root / MANIFEST).exists():
             raise IntegrityError(
                 f"{self._root}: the folder has no {MANIFEST}", hint="tessera package inspect", entry=MANIFEST
             )
-        data = map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes)
-        manifest = manifest_from_json(bytes(data), self._limits)
+        document = bytes(map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes))
+        manifest = manifest_from_json(document, self._limits)
         sizes = self._sizes()
         check_names(sizes)
         wanted = {entry.path: entry for entry in manifest.entries}
@@ -54,7 +58,7 @@ class Tree:
             raise IntegrityError(f"{SIGNATURE}: {sizes[SIGNATURE]} bytes", entry=SIGNATURE)
         if sum(sizes.values()) > self._limits.total_bytes:
             raise IntegrityError(f"{self._root}: more than {self._limits.total_bytes} bytes", entry=MANIFEST)
-        return manifest
+        return document, manifest
 
     def _sizes(self) -> dict[str, int]:
         """Size of every regular file, by its path in the package."""
@@ -82,11 +86,6 @@ class Tree:
             )
         if len(sizes) + len(folders) > self._limits.entries:
             raise IntegrityError(f"{self._root}: more than {self._limits.entries} files", entry=MANIFEST)
-
-    @property
-    def document(self) -> bytes:
-        """The manifest as it is written."""
-        return bytes(map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes))
 
     @property
     def signature(self) -> memoryview | None:
@@ -145,7 +144,8 @@ class Tree:
     def recheck(self) -> Iterator[Finding]:
         """Whether the folder still holds what its manifest says."""
         try:
-            self._read()
+            if self._read()[0] != self.document:
+                yield Finding(MANIFEST, "was replaced since the folder was opened")
         except PackageError as error:
             yield Finding.of(error, MANIFEST)
         for entry in self.manifest.entries:

@@ -250,7 +250,17 @@ def test_file_that_is_no_key_is_refused(key: KeyPair, tmp_path: Path) -> None:
                 read(path)
     with pytest.raises(SignatureError, match="is a private key"):
         read_public_key(key.private)
-    with pytest.raises(SignatureError, match="is no private key"):
+    with pytest.raises(SignatureError, match="is empty"):
+        read_private_key(empty)
+    with pytest.raises(SignatureError, match="cannot read the private key: No such file or directory"):
+        read_private_key(tmp_path / "none.pem")
+    ssh = tmp_path / "ssh"
+    ssh.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")
+    ssh.chmod(0o600)
+    with pytest.raises(SignatureError, match="in the form of OpenSSH") as caught:
+        read_private_key(ssh)
+    assert "ssh-keygen -p -m PKCS8" in str(caught.value.hint)
+    with pytest.raises(SignatureError, match="is a public key: it is no private key"):
         read_private_key(key.public)
     torn = tmp_path / "torn.pem"
     torn.write_bytes(key.private.read_bytes()[:100])

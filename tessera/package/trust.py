@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -252,19 +253,41 @@ def read_policy(file: Path) -> TrustPolicy | None:
         raise ConfigError(f"cannot read the policy {file}: {error}", hint=f"ls -l {file}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is no TOML: {error}", hint=EXAMPLE) from None
+    for name in data:
+        _check_spelling(name, file)
     return policy_of_table(data["trust"], file) if "trust" in data else None
 
 
-def find_policy(start: Path) -> TrustPolicy | None:
-    """The policy of the nearest `tessera.toml` in the folder `start` or above it.
+def _check_spelling(name: str, file: Path) -> None:
+    """See that `name` is not what somebody wrote who meant the section: it would ask for nothing.
 
     Raises:
-        ConfigError: As `read_policy` says.
+        ConfigError: It is.
+    """
+    if name in _KINDS:
+        raise ConfigError(
+            f"{file}: {name} stands in no section, so that it asks for nothing",
+            hint=f"write [trust] on the line above it:\n{EXAMPLE}",
+            key=name,
+        )
+    if name != "trust" and difflib.get_close_matches(name.casefold(), ["trust"], cutoff=0.8):
+        raise ConfigError(f"{file}: unknown section [{name}]", hint="did you mean 'trust'?", key=name)
+
+
+def find_policy(start: Path) -> TrustPolicy | None:
+    """The policy of the nearest `tessera.toml` with a section `[trust]`, in the folder `start` or above it.
+
+    A file without that section does not hide one further up.
+
+    Raises:
+        ConfigError: As `read_policy` says; something by that name that cannot be read is no absent policy.
     """
     folder = start.resolve()
     for place in (folder, *folder.parents):
-        if (place / POLICY_FILE).is_file():
-            return read_policy(place / POLICY_FILE)
+        file = place / POLICY_FILE
+        policy = read_policy(file) if os.path.lexists(file) else None
+        if policy is not None:
+            return policy
     return None
 
 

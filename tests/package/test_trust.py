@@ -1,6 +1,7 @@
 """Who may sign: keys, certificates, and the policy that says so."""
 
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -328,6 +329,44 @@ def test_policy_that_cannot_be_read_is_an_error_and_not_no_policy(tmp_path: Path
         policy_of_table([], tmp_path / "tessera.toml")
     with pytest.raises(ConfigError):
         policy_of()
+
+
+@pytest.mark.parametrize(
+    ("text", "match", "key"),
+    [
+        ("[Trust]\nrequire_signature = true\n", "did you mean 'trust'", "Trust"),
+        ("[trusts]\nrequire_signature = true\n", "did you mean 'trust'", "trusts"),
+        ('require_signature = true\nkeys = ["k.pem"]\n', r"write \[trust\]", "require_signature"),
+        ('keys = ["k.pem"]\n', r"write \[trust\]", "keys"),
+    ],
+)
+def test_policy_under_another_name_is_an_error_and_not_no_policy(
+    tmp_path: Path, text: str, match: str, key: str
+) -> None:
+    (tmp_path / "tessera.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        find_policy(tmp_path)
+    assert caught.value.fields["key"] == key
+    assert re.search(match, caught.value.hint or "")
+
+
+def test_project_file_without_a_policy_does_not_hide_the_one_above(signed: Path, tmp_path: Path) -> None:
+    write_policy(tmp_path, 'require_signature = true\nkeys = ["release.pub.pem"]\n')
+    inner = tmp_path / "models"
+    inner.mkdir()
+    (inner / "tessera.toml").write_text("[project]\nname = 'x'\n")
+    policy = find_policy(inner)
+    assert policy is not None
+    assert policy.require_signature
+
+
+@pytest.mark.parametrize("target", ["nowhere.toml", "tessera.toml", "."], ids=["dangling", "loop", "folder"])
+def test_policy_file_that_cannot_be_followed_is_an_error_and_not_no_policy(
+    tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "tessera.toml").symlink_to(target)
+    with pytest.raises(ConfigError, match="cannot read the policy"):
+        find_policy(tmp_path)
 
 
 def test_requirement_with_nobody_to_trust_is_an_error(

@@ -13,7 +13,7 @@ from tessera.workbench.source import is_package
 
 if TYPE_CHECKING:
     from tessera.program.program import Program
-    from tessera.runtime import Runtime
+    from tessera.runtime import DeploymentPackage, Runtime
     from tessera.runtime.profile import Recorder
 
 
@@ -42,7 +42,7 @@ def open_runtime(
 
 
 def load_opened(
-    opened: Path | Artifact,
+    opened: DeploymentPackage | Artifact,
     device: str,
     *,
     enable_profiling: bool | Recorder = False,
@@ -54,7 +54,7 @@ def load_opened(
     Raises:
         TesseraError: It does not load there.
     """
-    from tessera.runtime import DeploymentPackage, open_artifact
+    from tessera.runtime import open_artifact
 
     if isinstance(opened, Artifact):
         return open_artifact(
@@ -64,9 +64,7 @@ def load_opened(
             strict_device=strict_device,
             step_budget=step_budget,
         )
-    from tessera.workbench.trusting import policy_for
-
-    return DeploymentPackage.load(opened, require_signature=policy_for(opened) or False).create_runtime(
+    return opened.create_runtime(
         device=device,
         enable_profiling=enable_profiling,
         strict_device=strict_device,
@@ -76,8 +74,8 @@ def load_opened(
 
 def benchable(
     target: str, device: str, spec: Sequence[str] | None, parts: dict[str, float] | None = None
-) -> Path | Artifact:
-    """A package's path, or the artifact of one thing in a source file, compiled for `device`.
+) -> DeploymentPackage | Artifact:
+    """A package, open, or the artifact of one thing in a source file, compiled for `device`.
 
     `parts` takes the seconds of each stage of the compilation.
 
@@ -93,7 +91,7 @@ def benchable(
     except DeviceError as error:
         raise UsageError(f"--device: {error.message}", hint=error.hint) from None
     if is_package(target):
-        return trusted_path(target)
+        return trusted_package(target)
     from tessera.workbench.compilation import compile_request, make_request
 
     request = make_request(target, [arch_for(name.kind, name.index)], spec)
@@ -103,22 +101,21 @@ def benchable(
     return kernel.artifact
 
 
-def trusted_path(target: str | Path) -> Path:
-    """The path of a package that is there and, where the project asks for a signature, has it.
+def trusted_package(target: str | Path) -> DeploymentPackage:
+    """A package that is there and, where the project asks for a signature, has it.
+
+    It is opened once: what was checked is what runs, even if another file takes its place.
 
     Raises:
         UsageError: As `package_path` says.
         SignatureError: It is not signed as the project's section `[trust]` asks.
+        PackageError: It does not load.
     """
+    from tessera.runtime import DeploymentPackage
     from tessera.workbench.trusting import policy_for
 
     path = package_path(target)
-    policy = policy_for(path)
-    if policy is not None:
-        from tessera.package import Package
-
-        Package.load(path, require_signature=policy)
-    return path
+    return DeploymentPackage.load(path, require_signature=policy_for(path) or False)
 
 
 def package_path(target: str | Path) -> Path:

@@ -69,11 +69,16 @@ def _package(target: str, device: str, spec: Sequence[str] | None, folder: Path)
     from tessera.runtime import parse_device
     from tessera.workbench.checking import path_of
     from tessera.workbench.compilation import compile_request, make_request
-    from tessera.workbench.opening import arch_for, package_path
+    from tessera.workbench.opening import arch_for, package_path, trusted_package
     from tessera.workbench.source import is_package
+    from tessera.workbench.trusting import policy_for
 
     if is_package(target):
-        return package_path(target), SourceFiles()
+        path = package_path(target)
+        if policy_for(path) is None:
+            return path, SourceFiles()
+        # Another process opens it, which knows no policy: it gets a copy of what was checked.
+        return trusted_package(target).save(folder / "trusted.tsd"), SourceFiles()
     name = parse_device(device)
     request = make_request(target, [arch_for(name.kind, name.index)], spec, lineinfo=True)
     compiled = compile_request(request, single=True)

@@ -106,10 +106,9 @@ def count_package(
         InputError: The inputs do not fit.
     """
     from tessera.profiler.source_lines import SourceFiles
-    from tessera.runtime import DeploymentPackage
-    from tessera.workbench.opening import choose_program, trusted_path
+    from tessera.workbench.opening import choose_program, trusted_package
 
-    package = DeploymentPackage.load(trusted_path(target))
+    package = trusted_package(target)
     program = choose_program(package.programs, name)
     return count_program(program, package, given, sizes, seed, SourceFiles(), steps)
 

@@ -65,7 +65,7 @@ PACKAGE: tuple[CommandEntry, ...] = (
         _in("package", "verify"),
         "tessera package verify hello.tsd",
         "Exit status 1 if anything is not as the manifest says, or not signed by whom --key, --trust, "
-        "--policy or \\[trust] of tessera.toml name; the entry and the rule are named. With --rebuild, the "
+        "--policy or [trust] of tessera.toml name; the entry and the rule are named. With --rebuild, the "
         "source is compiled anew with the package's own options, and must give the same bytes.",
     ),
     CommandEntry(

@@ -146,22 +146,20 @@ def newest_gpu(targets: Iterable[str]) -> str | None:
 def _package(wanted: Wanted) -> tuple[ReportData, list[Subject]]:
     from tessera.profiler import report_from_package
     from tessera.profiler.source_lines import SourceFiles
-    from tessera.runtime import DeploymentPackage
     from tessera.workbench.contents import package_binaries
-    from tessera.workbench.opening import package_path
+    from tessera.workbench.opening import trusted_package
 
     if wanted.arch or wanted.spec:
         option = "--arch" if wanted.arch else "--spec"
         raise UsageError(f"{option}: a package is compiled already", hint=f"leave {option} out")
-    path = package_path(wanted.target)
-    package = DeploymentPackage.load(path)
+    package = trusted_package(wanted.target)
     binaries = package_binaries(package)
     subjects = [
         Subject(program, package, tuple(b for b in binaries if b.program == name), SourceFiles())
         for name, program in package.programs.items()
         if newest_gpu(program.targets) is not None
     ]
-    return report_from_package(path, sizes=wanted.sizes), subjects
+    return report_from_package(package, sizes=wanted.sizes), subjects
 
 
 def _counted(subject: Subject, wanted: Wanted) -> tuple[Counted | None, str | None]:

@@ -31,7 +31,7 @@ RootOption = Annotated[
 ]
 PolicyOption = Annotated[
     Path | None,
-    typer.Option("--policy", metavar="tessera.toml", help="Whose signatures count: its section \\[trust]."),
+    typer.Option("--policy", metavar="tessera.toml", help="Whose signatures count: its section [trust]."),
 ]
 PassphraseFile = Annotated[
     Path | None,

@@ -256,6 +256,10 @@ def test_project_that_requires_a_signature_holds_every_command_to_it(
     for command in (
         ("run", "p.tsd", "--device", "cpu", "--size", "batch=2"),
         ("bench", "p.tsd", "--device", "cpu"),
+        ("profile", "p.tsd", "--device", "cpu"),
+        ("profile", "p.tsd"),
+        ("serve", "p.tsd", "--device", "cpu", "--port", "0"),
+        ("report", "p.tsd", "-o", "p.html"),
     ):
         said = tessera(*command)
         assert said.status == 1
@@ -400,7 +404,7 @@ def test_passphrase_is_asked_for_in_a_terminal_and_not_shown(package: Path, proj
     [
         (("sign", "none.tsd", "--key", "release.pem"), 2, "there is no package none.tsd"),
         (("sign", "p.tsd", "--key", "none.pem"), 1, "cannot read the private key"),
-        (("sign", "p.tsd", "--key", "release.pub.pem"), 1, "is no private key"),
+        (("sign", "p.tsd", "--key", "release.pub.pem"), 1, "is a public key: it is no private key"),
         (("sign", "p.tsd", "--key", "kernels.py"), 1, "is no private key"),
         (("sign", "kernels.py", "--key", "release.pem"), 2, "is Python source"),
         (("sign", "p.tsd"), 2, "--key"),
@@ -413,6 +417,8 @@ def test_passphrase_is_asked_for_in_a_terminal_and_not_shown(package: Path, proj
         (("verify", "p.tsd", "--policy", "a.toml", "--key", "release.pub.pem"), 2, "cannot be combined"),
         (("keygen", "release", "--no-passphrase"), 1, "never overwritten"),
         (("keygen", "no/where", "--no-passphrase"), 1, "No such file"),
+        (("keygen", ".", "--no-passphrase"), 1, "is no name for a key"),
+        (("keygen", "..", "--no-passphrase"), 1, "is no name for a key"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(
@@ -466,6 +472,44 @@ def test_server_refuses_what_is_not_signed(tessera: Tessera, package: Path, key:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert line.startswith("serving p.tsd on http://127.0.0.1:"), error
+
+
+def test_policy_beside_a_package_does_not_answer_for_the_environment(
+    tessera: Tessera, package: Path, key: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tessera("package", "keygen", "stranger", "--no-passphrase")
+    tessera("package", "sign", "p.tsd", "--key", "stranger.pem")
+    (project / "tessera.toml").write_text(POLICY.replace("release", "stranger"))
+    elsewhere = project.parent / "operator"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("TESSERA_REQUIRE_SIGNATURE", str(project / "release.pub.pem"))
+    said = tessera("serve", package, "--device", "cpu", "--port", "0")
+    assert said.status == 1
+    assert "release.pub.pem accepts sha256:" in said.err
+    monkeypatch.setenv("TESSERA_REQUIRE_SIGNATURE", "true")
+    said = tessera("serve", package, "--device", "cpu", "--port", "0")
+    assert said.status == 2
+    assert "nobody is trusted: no tessera.toml in" in said.err
+
+
+def test_checked_package_is_what_runs_though_another_takes_its_place(
+    tessera: Tessera, package: Path, key: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tessera.workbench.opening import benchable
+    from tessera.workbench.profile_ncu import _package
+
+    (project / "tessera.toml").write_text(POLICY)
+    foreign = package.read_bytes()
+    tessera("package", "sign", "p.tsd", "--key", "release.pem")
+    signed = package.read_bytes()
+    opened = benchable("p.tsd", "cpu", None)
+    copied, _ = _package("p.tsd", "cuda:0", None, project)
+    Path("other.tsd").write_bytes(foreign)
+    Path("other.tsd").replace(package)
+    assert isinstance(opened, Package)
+    assert opened.signature is not None
+    assert copied.read_bytes() == signed
 
 
 def test_diff_tells_what_changed_and_ends_with_status_1(tessera: Tessera, package: Path, key: str) -> None:

@@ -52,7 +52,15 @@ def serve(
     # The project file comes before the defaults, the environment before it, the call before all.
     base = ServerConfig.load(find_project(package.absolute().parent).file)
     given = {key: value for key, value in options.items() if value is not None}
-    required = policy_for(package, keys=key, roots=trust, file=policy, require=require_signature)
+    # An operator's TESSERA_REQUIRE_SIGNATURE counts as the call does: the policy that lies beside a
+    # package must not be asked in its place.
+    asked = key or trust or policy or require_signature
+    from_environment = not asked and ServerConfig.load().require_signature is not False
+    required = (
+        None
+        if from_environment
+        else policy_for(package, keys=key, roots=trust, file=policy, require=require_signature)
+    )
     server = ProductionServer(package, {**asdict(base), **given}, require_signature=required)
     logging.basicConfig(
         level=server.config.log_level.upper(),

@@ -43,6 +43,11 @@ class _Tally:
     failures: Counter[str] = field(default_factory=Counter)
     failed_in_a_row: int = 0
 
+    @property
+    def listed(self) -> str:
+        """The most frequent failures: `503: 12, no answer in 10 s: 1`."""
+        return ", ".join(f"{what}: {count}" for what, count in self.failures.most_common(5))
+
 
 async def load(address: Address, request: bytes, clients: int, budget: Budget, timeout_s: float) -> Loaded:
     """Let `clients` ask for the time of the budget, after a warm-up on the same connections.
@@ -95,10 +100,9 @@ def _rate_interval(ended: Sequence[float], start: float, seconds: float) -> tupl
 
 
 def _gone(address: Address, tally: _Tally, clients: int) -> ServeError:
-    listed = ", ".join(f"{what}: {count}" for what, count in tally.failures.most_common(5))
     return ServeError(
         f"{address.origin} answered none of the requests of {clients} clients"
-        + (f" ({listed})" if listed else ""),
+        + (f" ({tally.listed})" if tally.failures else ""),
         hint="503: the server is overloaded, its queue too short; else its log says why",
         failures=dict(tally.failures),
     )
@@ -182,9 +186,8 @@ class _Crowd:
 
 
 def _stopped(address: Address, tally: _Tally) -> ServeError:
-    listed = ", ".join(f"{what}: {count}" for what, count in tally.failures.most_common(5))
     return ServeError(
-        f"{address.origin} answered {len(tally.latencies_ns)} requests and then no more ({listed})",
+        f"{address.origin} answered {len(tally.latencies_ns)} requests and then no more ({tally.listed})",
         hint="the server's log says why",
         failures=dict(tally.failures),
     )

@@ -337,8 +337,3 @@ def _load_notes(loaded: Loaded) -> list[str]:
             f"With {clients} clients this client worked {share} of the time: the server may be faster."
         )
     return notes
-
-
-def is_url(text: str) -> bool:
-    """Whether a target is an address rather than a file."""
-    return text.startswith(("http://", "https://"))

@@ -69,6 +69,11 @@ def dash_of(place: int) -> str:
     return _DASHES[place % len(_DASHES)]
 
 
+def rounded(value: float) -> float:
+    """Four digits: what a chart shows, and a page has no use for more."""
+    return float(f"{value:.4g}")
+
+
 def label(text: str, *, limit: int | None = None) -> str:
     """`text` for plotly: no markup in it, and at most `limit` characters, cut in the middle."""
     if limit is not None and len(text) > limit:

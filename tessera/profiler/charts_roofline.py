@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tessera.profiler.charts import Chart, Json, color_of, label, symbol_of
+from tessera.profiler.charts import Chart, Json, color_of, label, rounded, symbol_of
 from tessera.profiler.report_data import Table
 from tessera.profiler.roof import Ceiling, RooflineChart, RooflinePoint
 
@@ -62,7 +62,7 @@ def _roof(ceiling: Ceiling, slope: float) -> Json:
         "mode": "lines",
         "name": label(ceiling.label),
         "x": [x for x, _ in corners],
-        "y": [_round(y) for _, y in corners],
+        "y": [rounded(y) for _, y in corners],
         "line": {"color": "var:--text", "width": 1.8 if ceiling.origin == "datasheet" else 1.2,
                  "dash": _DASH[ceiling.origin]},
         "hovertemplate": f"{label(ceiling.label)}<extra></extra>",
@@ -75,8 +75,8 @@ def _level(ceiling: Ceiling, top: float, place: int) -> Json:
         "type": "scatter",
         "mode": "lines",
         "name": label(ceiling.label),
-        "x": [_round(x) for x in ends],
-        "y": [_round(x * ceiling.rate) for x in ends],
+        "x": [rounded(x) for x in ends],
+        "y": [rounded(x * ceiling.rate) for x in ends],
         "line": {"color": "var:--muted", "width": 1.2, "dash": ("dot", "dashdot", "dash")[place % 3]},
         "hovertemplate": f"{label(ceiling.label)}<extra></extra>",
     }
@@ -90,8 +90,8 @@ def _point(point: RooflinePoint, place: int) -> list[Json]:
     line = {
         "type": "scatter",
         "mode": "lines",
-        "x": [_round(worst), _round(intensity)],
-        "y": [_round(rate)] * 2,
+        "x": [rounded(worst), rounded(intensity)],
+        "y": [rounded(rate)] * 2,
         "line": {"color": color, "width": 2},
         "showlegend": False,
         "hoverinfo": "skip",
@@ -100,8 +100,8 @@ def _point(point: RooflinePoint, place: int) -> list[Json]:
         "type": "scatter",
         "mode": "markers",
         "name": label(point.name, limit=32),
-        "x": [_round(intensity)],
-        "y": [_round(rate)],
+        "x": [rounded(intensity)],
+        "y": [rounded(rate)],
         "marker": {"color": color, "size": 11, "symbol": form,
                    "line": {"width": 2, "color": color}},
         "hovertemplate": f"{label(point.name)}: %{{x}} operations per byte, %{{y}} × 10¹²/s, "
@@ -117,18 +117,14 @@ def roofline_table(chart: RooflineChart) -> Table:
         ("kernel", "units", "operations, M", "bytes, MB", "touched, MB", "op/byte", "attainable T/s",
          "reached T/s", "predicted ms", "limited by"),
         tuple(
-            (p.name, p.pipe or "–", _round(p.operations / 1e6), _round(p.bytes / 1e6),
-             _round(p.worst_bytes / 1e6), _rounded(p.intensity), _rounded(p.attainable), _rounded(p.reached),
-             _rounded(p.predicted_ms), p.bound)
+            (p.name, p.pipe or "–", rounded(p.operations / 1e6), rounded(p.bytes / 1e6),
+             rounded(p.worst_bytes / 1e6), _known(p.intensity), _known(p.attainable), _known(p.reached),
+             _known(p.predicted_ms), p.bound)
             for p in chart.points
         ),
         "predicted",
     )  # fmt: skip
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else _round(value)
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.4g}")
+def _known(value: float | None) -> float | None:
+    return None if value is None else rounded(value)

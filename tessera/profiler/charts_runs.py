@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tessera.profiler.charts import Chart, Json, color_of, dash_of, label
+from tessera.profiler.charts import Chart, Json, color_of, dash_of, label, rounded
 from tessera.profiler.report_data import Table
 from tessera.profiler.report_runs import ExecutionTrace, RecordedRun, TunedSweep, TunedTrial, Value
 from tessera.profiler.report_sweeps import axes, best_so_far, heat_axes, least_by, ranked
@@ -38,7 +38,7 @@ def _sweep_heatmap(key: str, sweep: TunedSweep) -> Chart | None:
         "type": "heatmap",
         "x": list(range(len(values[across]))),
         "y": list(range(len(values[down]))),
-        "z": [[None if v is None else _round(v * scale) for v in row] for row in rows],
+        "z": [[None if v is None else rounded(v * scale) for v in row] for row in rows],
         "texttemplate": "%{z:.3g}" if written and len(values[across]) <= 12 else "",
         "customdata": [[f"{label(down)}={y}, {label(across)}={x}" for x in _texts(values[across])]
                        for y in _texts(values[down])],
@@ -63,7 +63,7 @@ def _sweep_heatmap(key: str, sweep: TunedSweep) -> Chart | None:
         120 + max(26 * len(values[down]), 110),
         {"data": [trace], "layout": layout},
         "Stronger colour is faster; empty cells have no configuration that ran. Fastest: "
-        f"{_round(min(cells.values()) * scale)} {unit}.",
+        f"{rounded(min(cells.values()) * scale)} {unit}.",
         _matrix(down, across, values, rows, scale, unit, sweep) if written else None,
     )
 
@@ -76,7 +76,7 @@ def _matrix(
         f"Least cost, {unit}",
         (f"{down} \\ {across}", *_texts(values[across])),
         tuple(
-            (name, *(None if v is None else _round(v * scale) for v in row))
+            (name, *(None if v is None else rounded(v * scale) for v in row))
             for name, row in zip(_texts(values[down]), rows, strict=True)
         ),
         sweep.origin,
@@ -104,7 +104,7 @@ def _parallel(key: str, sweep: TunedSweep) -> Chart | None:
             words = ", ".join(f"{n}={trial.configuration[n]}" for n in names)
             xs += [*range(len(places)), None]
             ys += [round(p, 4) for p in places] + [None]
-            text += [label(f"{words}: {_round((trial.cost_ms or 0) * scale)} {unit}")] * len(places) + [None]
+            text += [label(f"{words}: {rounded((trial.cost_ms or 0) * scale)} {unit}")] * len(places) + [None]
         traces.append(
             {
                 "type": "scatter",
@@ -200,7 +200,7 @@ def _axis_values(
         cost = (
             low if high == low else math.exp(math.log(low or 1e-12) + part * math.log(high / (low or 1e-12)))
         )
-        found.append(note(len(names), part, f"{_round(cost * scale)}"))
+        found.append(note(len(names), part, f"{rounded(cost * scale)}"))
     return found
 
 
@@ -221,7 +221,7 @@ def _best(key: str, sweep: TunedSweep) -> Chart | None:
             "mode": "markers",
             "name": "tried",
             "x": [i for i, _ in shown],
-            "y": [_round(cost * scale) for _, cost in shown],
+            "y": [rounded(cost * scale) for _, cost in shown],
             "marker": {"color": "var:--rank-2", "size": 5, "symbol": "circle-open"},
             "hovertemplate": f"trial %{{x}}: %{{y}} {unit}<extra></extra>",
         },
@@ -230,7 +230,7 @@ def _best(key: str, sweep: TunedSweep) -> Chart | None:
             "mode": "lines",
             "name": "best so far",
             "x": [*(i for i, _ in steps), last],
-            "y": [*(_round(cost * scale) for _, cost in steps), _round(steps[-1][1] * scale)],
+            "y": [*(rounded(cost * scale) for _, cost in steps), rounded(steps[-1][1] * scale)],
             "line": {"color": "var:--rank-4", "width": 2.4, "shape": "hv"},
             "hovertemplate": f"after trial %{{x}}: %{{y}} {unit}<extra></extra>",
         },
@@ -240,7 +240,7 @@ def _best(key: str, sweep: TunedSweep) -> Chart | None:
         "yaxis": {"title": {"text": unit}, "type": "log", "exponentformat": "none", "nticks": 6},
         "showlegend": True,
     }
-    rows = tuple((i, _round(cost * scale)) for i, cost in steps)
+    rows = tuple((i, rounded(cost * scale)) for i, cost in steps)
     thinned = f" One trial in {stride} is drawn as a point." if stride > 1 else ""
     return Chart(
         f"{key}-best",
@@ -268,8 +268,8 @@ def trace_chart(key: str, trace: ExecutionTrace) -> Chart:
             "orientation": "h",
             "name": label(name, limit=40),
             "y": [tracks.index(s.track) for s in own],
-            "base": [_round(s.start * scale) for s in own],
-            "x": [_round(s.length * scale) for s in own],
+            "base": [rounded(s.start * scale) for s in own],
+            "x": [rounded(s.length * scale) for s in own],
             "width": 0.7,
             "text": [label(s.name, limit=24) for s in own],
             "textposition": "inside",
@@ -332,16 +332,16 @@ def recording_charts(key: str, run: RecordedRun) -> list[Chart]:
         ]
         top = {"range": [0, 103]} if unit == "%" else {"rangemode": "tozero"}
         layout = {
-            "xaxis": {"title": {"text": "seconds"}, "range": [0, _round(run.duration_s)], "showgrid": False},
+            "xaxis": {"title": {"text": "seconds"}, "range": [0, rounded(run.duration_s)], "showgrid": False},
             "yaxis": {"title": {"text": unit}, **top},
             "showlegend": len(traces) > 1,
             "shapes": [
-                {"type": "line", "x0": _round(at), "x1": _round(at), "yref": "paper", "y0": 0, "y1": 1,
+                {"type": "line", "x0": rounded(at), "x1": rounded(at), "yref": "paper", "y0": 0, "y1": 1,
                  "line": {"color": "var:--muted", "width": 1, "dash": "dot"}}
                 for at, _ in run.marks[:40]
             ],
             "annotations": [
-                {"x": _round(at), "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "left",
+                {"x": rounded(at), "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "left",
                  "showarrow": False, "text": label(text, limit=12),
                  "font": {"size": 10.5, "color": "var:--muted"}}
                 for at, text in run.marks[:12]
@@ -382,7 +382,3 @@ def _unit(costs_ms: Sequence[float]) -> tuple[str, float]:
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.4g}")

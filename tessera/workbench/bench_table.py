@@ -99,7 +99,12 @@ def interval_text(row: BatchResult) -> str:
     timing = row.timing
     if timing.ci_low_ms is None or timing.ci_high_ms is None:
         return "N/A"
-    half = (timing.ci_high_ms - timing.ci_low_ms) / 2 / timing.median_ms
+    return _half(timing.ci_low_ms, timing.ci_high_ms, timing.median_ms)
+
+
+def _half(low: float, high: float, middle: float) -> str:
+    """Half an interval, of its middle."""
+    half = (high - low) / 2 / middle
     return "over 100 %" if half > 1 else f"{100 * half:.2g} %"
 
 
@@ -154,8 +159,7 @@ def _rate_interval(row: BatchResult) -> str:
     load = row.load
     if load is None or load.per_second_low is None or load.per_second_high is None:
         return "N/A"
-    half = (load.per_second_high - load.per_second_low) / 2 / load.per_second
-    return "over 100 %" if half > 1 else f"{100 * half:.2g} %"
+    return _half(load.per_second_low, load.per_second_high, load.per_second)
 
 
 def _facts(result: BenchResult) -> list[str]:

@@ -326,7 +326,10 @@ def write_outputs(compiled: Compiled, out: Path) -> list[Path]:
 
     Raises:
         UsageError: The ending does not fit.
+        PackageError: A file cannot be written.
     """
+    from tessera.package.atomic import atomic_file
+
     if out.suffix:
         fitting = (".tsc", ".tsp") if len(compiled.kernels) == 1 else (".tsp",)
         if out.suffix not in fitting:
@@ -345,6 +348,7 @@ def write_outputs(compiled: Compiled, out: Path) -> list[Path]:
     for binary in compiled.binaries():
         loose = out / binary.target / f"{binary.name}.{binary.format}"
         loose.parent.mkdir(exist_ok=True)
-        loose.write_bytes(binary.data)
+        with atomic_file(loose) as file:
+            file.write(binary.data)
         written.append(loose)
     return written

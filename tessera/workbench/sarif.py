@@ -5,7 +5,6 @@ Source: OASIS, Static Analysis Results Interchange Format (SARIF) Version 2.1.0.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,14 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 
 
 def write_sarif(path: Path, findings: Sequence[Finding]) -> None:
-    """Write the findings of one run; their files are paths."""
+    """Write the findings of one run; their files are paths.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     from tessera import __version__
     from tessera.emulator.findings import KINDS
+    from tessera.package.atomic import write_json
 
     used = [kind for kind in KINDS if any(f.kind == kind for f in findings)]
     rules = [
@@ -38,7 +42,7 @@ def write_sarif(path: Path, findings: Sequence[Finding]) -> None:
     driver = {"name": "tessera check", "version": __version__, "rules": rules}
     results = [_result(f, used.index(f.kind)) for f in findings]
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
-    path.write_text(json.dumps(log, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, log)
 
 
 def _result(finding: Finding, rule: int) -> dict[str, Any]:

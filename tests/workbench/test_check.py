@@ -128,6 +128,16 @@ def test_sarif_names_rules_files_and_lines(tessera: Tessera, folder: Path) -> No
     assert related["physicalLocation"]["region"]["startLine"] == 16
 
 
+def test_sarif_where_it_cannot_be_written_is_an_error_with_the_next_command(
+    tessera: Tessera, folder: Path
+) -> None:
+    done = tessera("check", "bugs.py", "--sarif", "nowhere/out.sarif")
+    assert done.status == 2
+    assert "cannot write nowhere/out.sarif" in done.err
+    assert "mkdir -p nowhere" in done.err
+    assert not (folder / "nowhere").exists()
+
+
 def test_sarif_of_a_clean_file_has_no_results(tessera: Tessera, folder: Path) -> None:
     assert tessera("check", "bugs.py:double", "--sarif", "out.sarif").status == 0
     assert json.loads((folder / "out.sarif").read_text())["runs"][0]["results"] == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -43,10 +45,10 @@ def atomic_file(path: Path, *, mode: int | None = None, replace: bool = True) ->
         replace: Whether a file that is there already gives way.
 
     Raises:
-        PackageError: The file cannot be written: no folder, no permission, no space.
+        PackageError: The file cannot be written: no folder, no permission, no space. A device or a pipe
+            is not replaced.
     """
-    if path.is_dir():
-        raise PackageError(f"{path} is a folder", hint="give a file name, or use unpack() for a folder")
+    _check_place(path)
     temporary = _beside(path)
     try:
         # Mode 666 less the umask, as for any file that a user saves; `tempfile` would make it private.
@@ -111,6 +113,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _check_place(path: Path) -> None:
+    """See that a file can take the place of `path`: renamed over /dev/null, it would be there for everybody.
+
+    Raises:
+        PackageError: It cannot.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _fail("write", path, error)
+    if stat.S_ISDIR(mode):
+        raise PackageError(f"{path} is a folder", hint="give a file name, or use unpack() for a folder")
+    if not stat.S_ISREG(mode):
+        raise PackageError(
+            f"{path} is a device or a pipe, which a file cannot replace", hint="give a file name"
+        )
+
+
 def _beside(path: Path) -> Path:
     # Cut, so that a long name stays under the 255 bytes that file systems allow.
     return path.parent / f".{path.name[:60]}.{secrets.token_hex(8)}.tmp"
@@ -128,8 +150,13 @@ def _sync_folder(folder: Path) -> None:
 
 def _fail(verb: str, path: Path, error: OSError) -> NoReturn:
     hint = {
-        "FileNotFoundError": f"mkdir -p {path.parent}",
-        "PermissionError": "choose a folder you may write to",
-    }.get(type(error).__name__, f"df -h {path.parent}")
+        errno.ENOENT: f"mkdir -p {path.parent}",
+        errno.EACCES: "choose a folder you may write to",
+        errno.EPERM: "choose a folder you may write to",
+        errno.EROFS: "choose a folder you may write to",
+        errno.ENAMETOOLONG: "give a shorter name",
+        errno.ENOTDIR: f"ls -ld {path.parent}",
+        errno.ELOOP: f"ls -l {path}",
+    }.get(error.errno or 0, f"df -h {path.parent}")
     reason = error.strerror or str(error)
     raise PackageError(f"cannot {verb} {path}: {reason}", hint=hint, file=str(path)) from error

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -40,6 +41,25 @@ def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "mkdir -p" in str(caught.value.hint)
     with pytest.raises(ConfigError, match="is a folder"):
         write_json(tmp_path, 1)
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (pipe, tmp_path / "link"):
+        with pytest.raises(PackageError, match="is a device or a pipe"), atomic_file(path) as file:
+            file.write(b"x")
+    assert pipe.is_fifo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_names_that_no_file_can_have_are_errors_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, hint in ((tmp_path / ("n" * 300), "shorter name"), (tmp_path / "file" / "a", "ls -ld")):
+        with pytest.raises(PackageError, match="cannot write") as caught, atomic_file(path) as file:
+            file.write(b"x")
+        assert hint in str(caught.value.hint)
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of a file's size here")

@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         answered = _guarded(lambda: _known(arguments), as_json, debug)
         if answered is not None:
             return answered if flush_stdout() or answered else 1
+    stopped = _guarded(_import_commands, as_json, debug)
+    if stopped is not None:
+        return stopped
     from tessera.workbench.output import only_json_on_stdout
 
     only_json = only_json_on_stdout(to_the_end=whole_process) if as_json else contextlib.nullcontext()
@@ -78,6 +81,11 @@ def _known(arguments: list[str]) -> int | None:
     from tessera.workbench.answers import answer
 
     return answer(arguments)
+
+
+def _import_commands() -> None:
+    # Half of a short command's time goes into this import of Typer: Ctrl-C often meets it.
+    import tessera.workbench.output  # noqa: F401
 
 
 def _run(arguments: list[str]) -> int:

@@ -98,3 +98,23 @@ def test_what_was_done_before_ctrl_c_is_used_by_the_next_call(folder: Path) -> N
     said, _ = again.communicate(timeout=60)
     assert again.returncode == 0
     assert said.count('"cached": true') == min(known, said.count('"cached"'))
+
+
+def test_interrupt_while_the_commands_are_imported_is_no_traceback() -> None:
+    script = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["tessera", "package", "keygen", "never"]
+from tessera.workbench.cli import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "error: interrupted\n"

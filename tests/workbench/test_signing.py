@@ -186,6 +186,7 @@ def test_provenance_of_another_package_or_signer_is_found(tessera: Tessera, pack
     said = tessera("package", "verify", "p.tsd", "--key", "release.pub.pem")
     assert said.status == 1
     assert "about another package" in said.err
+    assert "hint: get p.tsd.sigstore.json again from who signed the package" in said.err
 
 
 def test_provenance_outlives_unpacking(tessera: Tessera, package: Path, key: str) -> None:
@@ -417,6 +418,7 @@ def test_passphrase_is_asked_for_in_a_terminal_and_not_shown(package: Path, proj
         (("verify", "p.tsd", "--policy", "a.toml", "--key", "release.pub.pem"), 2, "cannot be combined"),
         (("keygen", "release", "--no-passphrase"), 1, "never overwritten"),
         (("keygen", "no/where", "--no-passphrase"), 1, "No such file"),
+        (("sign", "p.tsd", "--key", "release.pem", "--builder", "me"), 2, "--builder 'me' is no URI"),
         (("keygen", ".", "--no-passphrase"), 1, "is no name for a key"),
         (("keygen", "..", "--no-passphrase"), 1, "is no name for a key"),
     ],

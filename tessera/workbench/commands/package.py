@@ -181,7 +181,18 @@ def _print_findings(path: Path, findings: list[tuple[str, str]], count: int | No
         print(paint("error:", "red", colored(sys.stderr)), visible(f"{entry}: {problem}"), file=sys.stderr)
     if findings:
         hint = paint("hint:", "green", colored(sys.stderr))
-        print(hint, "get the package again, or build it again", file=sys.stderr)
+        print(hint, _remedy(path, findings), file=sys.stderr)
+
+
+def _remedy(path: Path, findings: list[tuple[str, str]]) -> str:
+    """What to do: the file that says how a package was made lies beside it, and may be wrong alone."""
+    beside = f"{path.name}.sigstore.json"
+    if all(entry == beside for entry, _ in findings):
+        return (
+            f"get {beside} again from who signed the package, or write it anew: tessera package sign"
+            f" {path} --key KEY.pem"
+        )
+    return "get the package again, or build it again"
 
 
 def unpack(

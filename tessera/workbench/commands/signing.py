@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -72,11 +73,14 @@ def sign(
     from tessera.package.keys import is_encrypted, short
     from tessera.package.provenance import LOCAL_BUILDER, write_provenance
     from tessera.package.verification import claim_of
+    from tessera.workbench.failure import UsageError
     from tessera.workbench.opening import package_path
     from tessera.workbench.output import emit
     from tessera.workbench.trusting import passphrase_of
 
     package_path(path)
+    if builder is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", builder):
+        raise UsageError(f"--builder {builder!r} is no URI", hint="--builder https://ci.example.com/release")
     signer = read_signer(key, cert, passphrase_of(passphrase_file) if is_encrypted(key) else None)
     before = claim_of(Package.load(path, verify_weights="lazy"))
     signed = sign_package(path, signer, out=out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tessera.profiler.charts import Chart, Json, color_of, dash_of, label, rounded
 from tessera.profiler.report_data import Table
@@ -90,38 +90,18 @@ def _parallel(key: str, sweep: TunedSweep) -> Chart | None:
     drawn = drawn_trials(good)
     names = list(values)
     unit, scale = _unit([t.cost_ms or 0 for t in good])
-    low, high = math.log(good[0].cost_ms or 1), math.log(good[-1].cost_ms or 1)
-    groups = _by_rank(drawn, good)
-    traces = []
-    for number, (title, trials) in enumerate(groups):
-        xs: list[float | None] = []
-        ys: list[float | None] = []
-        text: list[str | None] = []
-        for trial in trials:
-            places = [_place(trial.configuration[n], values[n]) for n in names]
-            cost = math.log(trial.cost_ms or 1)
-            places.append(0.5 if high == low else (cost - low) / (high - low))
-            words = ", ".join(f"{n}={trial.configuration[n]}" for n in names)
-            xs += [*range(len(places)), None]
-            ys += [round(p, 4) for p in places] + [None]
-            text += [label(f"{words}: {rounded((trial.cost_ms or 0) * scale)} {unit}")] * len(places) + [None]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": title,
-                "x": xs,
-                "y": ys,
-                "text": text,
-                "hovertemplate": "%{text}<extra></extra>",
-                "line": {
-                    "color": f"var:--rank-{number + 1}",
-                    "width": (1, 1, 1.6, 2.6)[number],
-                    "dash": "solid",
-                },
-                "opacity": (0.35, 0.5, 0.75, 1)[number],
-            }
-        )
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": title,
+            **_curves(trials, values, good, scale, unit),
+            "hovertemplate": "%{text}<extra></extra>",
+            "line": {"color": f"var:--rank-{i + 1}", "width": (1, 1, 1.6, 2.6)[i], "dash": "solid"},
+            "opacity": (0.35, 0.5, 0.75, 1)[i],
+        }
+        for i, (title, trials) in enumerate(_by_rank(drawn, good))
+    ]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(names) + 1)),
@@ -149,6 +129,29 @@ def _parallel(key: str, sweep: TunedSweep) -> Chart | None:
         "One line for each configuration, from its values on the left to its cost on the right "
         f"(logarithmic).{cut}",
     )
+
+
+def _curves(
+    trials: Sequence[TunedTrial],
+    values: Mapping[str, Sequence[Value]],
+    good: Sequence[TunedTrial],
+    scale: float,
+    unit: str,
+) -> Json:
+    """A line for each trial over the axes, its cost last; between two lines is a gap."""
+    low, high = math.log(good[0].cost_ms or 1), math.log(good[-1].cost_ms or 1)
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    text: list[str | None] = []
+    for trial in trials:
+        places = [_place(trial.configuration[name], own) for name, own in values.items()]
+        cost = math.log(trial.cost_ms or 1)
+        places.append(0.5 if high == low else (cost - low) / (high - low))
+        words = ", ".join(f"{name}={trial.configuration[name]}" for name in values)
+        xs += [*range(len(places)), None]
+        ys += [round(p, 4) for p in places] + [None]
+        text += [label(f"{words}: {rounded((trial.cost_ms or 0) * scale)} {unit}")] * len(places) + [None]
+    return {"x": xs, "y": ys, "text": text}
 
 
 def drawn_trials(good: Sequence[TunedTrial]) -> list[TunedTrial]:

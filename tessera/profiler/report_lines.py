@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tessera.profiler.report_runs import AssemblyRow, SourceLine, SourceListing
@@ -87,42 +87,31 @@ def source_listings(
         sizes: Sizes that were counted with.
         notes: What is missing, and why.
     """
-    ptx = _ptx_rows(code, counters)
-    sass = _sass_rows(code)
+    ptx, sass = _ptx_rows(code, counters), _sass_rows(code)
     counted = {(line.file, line.line): line for line in (counters.lines() if counters else ())}
     columns = [c for c in COLUMNS if counters is not None and c[2](counters)]
     places = sorted({*ptx, *sass, *counted} - {NOWHERE})
+
+    def line_of(place: tuple[str, int]) -> SourceLine:
+        found = counted.get(place)
+        return SourceLine(
+            number=place[1],
+            text=files.line(*place),
+            cells=tuple(cell(found, counters) if found and counters else "" for *_, cell in columns),
+            share=found.executed / counters.executed if found and counters and counters.executed else None,
+            advice=tuple(a.text for a in advice if (a.kernel, a.file, a.line) == (kernel, *place)),
+            ptx=tuple(ptx.get(place, ())),
+            sass=tuple(sass.get(place, ())),
+        )
+
     own: list[SourceListing] = []
     for file in dict.fromkeys(file for file, _ in places) or ([""] if ptx or sass else []):
-        numbers = [line for name, line in places if name == file]
-        lines = []
-        for number in _shown(files, file, numbers):
-            place = (file, number)
-            found = counted.get(place)
-            share = None
-            if found is not None and counters is not None and counters.executed:
-                share = found.executed / counters.executed
-            lines.append(
-                SourceLine(
-                    number=number,
-                    text=files.line(file, number),
-                    cells=tuple(cell(found, counters) if found and counters else "" for *_, cell in columns),
-                    share=share,
-                    advice=tuple(a.text for a in advice if (a.kernel, a.file, a.line) == (kernel, *place)),
-                    ptx=tuple(ptx.get(place, ())),
-                    sass=tuple(sass.get(place, ())),
-                )
-            )
+        numbers = _shown(files, file, [line for name, line in places if name == file])
+        lines = [line_of((file, number)) for number in numbers]
         if not own and (NOWHERE in ptx or NOWHERE in sass):
             words = "(code of no line)" if places else "(the code has no line information)"
-            rest = SourceLine(
-                0,
-                words,
-                ("",) * len(columns),
-                ptx=tuple(ptx.get(NOWHERE, ())),
-                sass=tuple(sass.get(NOWHERE, ())),
-            )
-            lines.append(rest)
+            rest = line_of(NOWHERE)
+            lines.append(replace(rest, text=words, cells=("",) * len(columns), share=None, advice=()))
         own.append(
             SourceListing(
                 program=program,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tessera.runtime.recovery import ErrorRecovery, clear_gpu_cache
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.workspace import create_memory_pool
+    from tessera.serve.dynamic_batcher import DynamicBatcher
     from tessera.serve.server import ProductionServer
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "DeploymentPackage",
     "DeviceFallbackWarning",
     "Diagnostics",
+    "DynamicBatcher",
     "ErrorRecovery",
     "MemoryOptimizer",
     "Model",
@@ -75,6 +77,7 @@ _HOMES = {
     "DeploymentPackage": "tessera.runtime.deployment",
     "DeviceFallbackWarning": "tessera.runtime.devices",
     "Diagnostics": "tessera.profiler",
+    "DynamicBatcher": "tessera.serve.dynamic_batcher",
     "ErrorRecovery": "tessera.runtime.recovery",
     "MemoryOptimizer": "tessera.profiler.memory_optimizer",
     "Model": "tessera.runtime.model",

@@ -76,6 +76,10 @@ class Model:
         """The program's output; with several outputs a dict by name. See `Runtime.execute`."""
         return self.runtime.execute(self.name, *inputs, workspace=workspace)
 
+    def batch_inference(self, batch: Any) -> Any:
+        """The outputs for a whole batch at once: stacked inputs, or a batch of `DynamicBatcher`."""
+        return self(getattr(batch, "inputs", batch))
+
     def close(self) -> None:
         """Give weights and memory back."""
         self.runtime.close()

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from tessera.program.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from tessera.serve.batcher import DynamicBatcher
     from tessera.serve.config import ServerConfig
+    from tessera.serve.dynamic_batcher import DynamicBatcher
     from tessera.serve.request import Request, RequestError
     from tessera.serve.server import ProductionServer
 
 __all__ = ["DynamicBatcher", "ProductionServer", "Request", "RequestError", "ServerConfig"]
 
 _HOMES = {
-    "DynamicBatcher": "tessera.serve.batcher",
+    "DynamicBatcher": "tessera.serve.dynamic_batcher",
     "ProductionServer": "tessera.serve.server",
     "Request": "tessera.serve.request",
     "RequestError": "tessera.serve.request",

@@ -1,4 +1,4 @@
-"""Dynamic batching: what has arrived while the device was busy runs together.
+"""The server's batching: what has arrived while the device was busy runs together.
 
 Nothing waits for a timer while the device is idle. A batch is whatever compatible
 requests are there when a worker becomes free. With several workers, `max_wait_s`
@@ -59,7 +59,7 @@ class Observer(Protocol):
         """A request left without an answer: `overloaded`, `draining`, `timeout`, `cancelled`."""
 
 
-class DynamicBatcher:
+class RequestBatcher:
     """Collects requests into batches, and bounds how many wait and for how long.
 
     Args:

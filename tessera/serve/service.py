@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tessera.program.errors import OverloadedError
-from tessera.serve.batcher import DynamicBatcher, Observer, Ticket
+from tessera.serve.batcher import Observer, RequestBatcher, Ticket
 from tessera.serve.config import ServerConfig
 from tessera.serve.inputs import Arrays, prepare
 from tessera.serve.model import Model, Opener, warm_up
@@ -52,7 +52,7 @@ class Service:
         self._model: Model | None = None
         self._rule = RowRule(None)
         self.phase = Phase.LOADING
-        self.batcher = DynamicBatcher(
+        self.batcher = RequestBatcher(
             self._run,
             max_batch_size=config.max_batch_size,
             max_queue=config.max_queue,

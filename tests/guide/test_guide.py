@@ -267,6 +267,39 @@ def test_error_recovery_answers_by_its_own_hands_and_by_the_fallback(
     assert (found["recovery"].counts.retries, found["recovery"].counts.fallbacks) == (3, 1)
 
 
+def test_batching_optimization_answers_each_request_at_its_own_length(
+    linear_deployment: Path, rng: np.random.Generator
+) -> None:
+    import asyncio
+
+    from tessera.deploy import AOTCompiler, AOTConfig, CompilationTarget, load_model
+    from tessera.package import Package
+
+    fn = ts.jit(lambda x: ts.softmax(ts.relu(x), axis=-1), name="forward")
+    spec = ts.TensorSpec((None, None, 32), "f32")
+    artifact = AOTCompiler(AOTConfig(targets=[CompilationTarget("cpu")])).compile(fn, [spec]).artifact
+    Package.from_artifact(artifact, name="tokens").save("tokens.tsd")
+    found = run("batching_optimization", {})
+    requests = [rng.standard_normal((n, 32)).astype(np.float32) for n in (5, 1, 7, 12, 6)]
+    with load_model("tokens.tsd", "cpu") as model:
+        server = found["BatchedServer"](model)
+
+        async def alone(x: np.ndarray[Any, Any]) -> Any:
+            return await asyncio.wait_for(server.infer(x), 30)
+
+        async def together() -> list[Any]:
+            # The others came while the device was busy; the snippet's own call finds them waiting.
+            waiting = [server.batcher.add_request(x) for x in requests[:4]]
+            last = await alone(requests[4])
+            while server.batcher.should_process():
+                server.batcher.return_results(model.batch_inference(server.batcher.get_batch()))
+            return [*(await asyncio.gather(*waiting)), last]
+
+        results = asyncio.run(together())
+        for x, y in zip(requests, results, strict=True):
+            np.testing.assert_array_equal(y, model(x[None])[0])
+
+
 def test_production_server_answers_as_written_and_stops_on_sigterm(
     chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
 ) -> None:

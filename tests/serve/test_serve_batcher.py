@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tessera.program.errors import DeviceError, InputError, OverloadedError, ServeError
-from tessera.serve.batcher import DynamicBatcher, Ticket
+from tessera.serve.batcher import RequestBatcher, Ticket
 
 
 class Machine:
@@ -28,9 +28,9 @@ class Machine:
                 raise self.errors[number]
         return [{"y": t.inputs["x"] * 10} for t in batch]
 
-    def batcher(self, **settings: Any) -> DynamicBatcher:
+    def batcher(self, **settings: Any) -> RequestBatcher:
         defaults = {"max_batch_size": 4, "max_queue": 100}
-        return DynamicBatcher(self.run, clock=asyncio.get_running_loop().time, **{**defaults, **settings})
+        return RequestBatcher(self.run, clock=asyncio.get_running_loop().time, **{**defaults, **settings})
 
 
 class Log:
@@ -52,12 +52,12 @@ class Log:
         self.rejected.append(reason)
 
 
-async def ask(batcher: DynamicBatcher, number: int, **more: Any) -> int:
+async def ask(batcher: RequestBatcher, number: int, **more: Any) -> int:
     outputs = await batcher.submit({"x": np.array([number])}, **{"key": "k", **more})
     return int(outputs["y"][0])
 
 
-async def later(delay_s: float, batcher: DynamicBatcher, number: int, **more: Any) -> int:
+async def later(delay_s: float, batcher: RequestBatcher, number: int, **more: Any) -> int:
     await asyncio.sleep(delay_s)
     return await ask(batcher, number, **more)
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from starlette.responses import Response
 
 from tessera.serve.answer import Answer, answer_for, error_answer, json_answer
+from tessera.serve.encoding import decoded
 from tessera.serve.endpoints import Endpoint, Match, Routes
 from tessera.serve.request import Request, RequestError
 from tessera.serve.workers import WorkerPool
@@ -122,7 +123,7 @@ class App:
                     read = await self._read_body(scope, receive, limit)
                     if read is None:
                         return None
-                    body = read
+                    body = await self._decoded(scope, read)
                 params = match.path_params if match else {}
                 return await self._call(endpoint, Request(scope, body, params), receive)
         except TimeoutError as error:
@@ -197,6 +198,13 @@ class App:
                 status=HTTPStatus.REQUEST_TIMEOUT,
                 headers={"Connection": "close"},
             ) from error
+
+    async def _decoded(self, scope: Scope, body: bytes) -> bytes:
+        """`body` unpacked. In a thread: 64 MiB take 0.2 s."""
+        codings = [v.decode("latin-1") for k, v in scope["headers"] if k == b"content-encoding"]
+        if not codings:
+            return body
+        return await self._threads().run(partial(decoded, body, ", ".join(codings), self._max_body_bytes))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -1,8 +1,6 @@
-"""The Open Inference Protocol (v2), with tensors as JSON.
+"""The Open Inference Protocol (v2) over HTTP, as `tritonclient` speaks it.
 
 Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
-The binary extension is not part of this: a client must send and ask for JSON
-(`binary_data=False` in `tritonclient`).
 """
 
 from __future__ import annotations
@@ -11,52 +9,26 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
-import numpy as np
-
 from tessera import __version__
 from tessera.program.datatypes import DATATYPES
-from tessera.program.errors import InputError
 from tessera.program.program import Port, Program
 from tessera.serve.answer import Answer
 from tessera.serve.defaults import default_endpoint, unready
 from tessera.serve.endpoints import Call, Routes
-from tessera.serve.inputs import Arrays, as_array, describe
+from tessera.serve.inference_answer import infer_answer, wanted_outputs
+from tessera.serve.inference_request import read_infer_request
 from tessera.serve.request import Request, RequestError
 from tessera.serve.service import Service
 
-
-class TensorIn(msgspec.Struct, frozen=True):
-    """One input of a request."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: Any
-    parameters: dict[str, Any] = {}
-
-
-class OutputWanted(msgspec.Struct, frozen=True):
-    """One output that a request asks for."""
-
-    name: str
-    parameters: dict[str, Any] = {}
-
-
-class InferRequest(msgspec.Struct, frozen=True):
-    """The body of `/v2/models/<name>/infer`."""
-
-    inputs: list[TensorIn]
-    id: str | None = None
-    outputs: list[OutputWanted] = []
-    parameters: dict[str, Any] = {}
+EXTENSIONS = ("binary_tensor_data", "classification")
+"""What this server adds to the protocol's core, by the names that Triton gave."""
 
 
 def add_inference_protocol(routes: Routes, service: Service) -> None:
     """Add the paths under `/v2` where nothing else is."""
 
     async def server(_: Request) -> dict[str, Any]:
-        return {"name": "tessera", "version": __version__, "extensions": []}
+        return {"name": "tessera", "version": __version__, "extensions": list(EXTENSIONS)}
 
     async def live(_: Request) -> dict[str, bool]:
         return {"live": True}
@@ -71,7 +43,7 @@ def add_inference_protocol(routes: Routes, service: Service) -> None:
         answer = unready(service)
         return answer or {"name": _named(service, request).name, "ready": True}
 
-    async def infer(request: Request) -> dict[str, Any]:
+    async def infer(request: Request) -> Answer:
         return await _infer(service, _named(service, request), request)
 
     _add(routes, "/v2", "GET", server)
@@ -115,80 +87,21 @@ def _port(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": DATATYPES[port.dtype.name], "shape": shape}
 
 
-async def _infer(service: Service, program: Program, request: Request) -> dict[str, Any]:
+async def _infer(service: Service, program: Program, request: Request) -> Answer:
+    body, inputs = read_infer_request(program, request)
+    wanted = wanted_outputs(program, body)
     try:
-        body = msgspec.convert(dict(request.object), InferRequest)
-    except msgspec.ValidationError as error:
-        raise RequestError(
-            f"not an inference request: {error}", hint=f"inputs: {describe(program)}"
-        ) from error
-    wanted = _wanted(program, body)
-    data = _inputs(program, body)
-    try:
-        outputs = await service.infer_all(data, timeout_s=_timeout_s(body.parameters))
+        outputs = await service.infer_all(inputs, timeout_s=_timeout_s(body.parameters))
     except TimeoutError as error:
         raise RequestError(
             "no answer within the request's own timeout",
             hint="the parameter 'timeout' is in microseconds",
             status=HTTPStatus.GATEWAY_TIMEOUT,
         ) from error
-    answer: dict[str, Any] = {"model_name": program.name, "model_version": service.model.version}
+    head = {"model_name": program.name, "model_version": service.model.version}
     if body.id is not None:
-        answer["id"] = body.id
-    answer["outputs"] = [_tensor(port, outputs[port.name]) for port in wanted]
-    return answer
-
-
-def _inputs(program: Program, body: InferRequest) -> Arrays:
-    ports = {p.name: p for p in program.inputs}
-    found: Arrays = {}
-    for tensor in body.inputs:
-        if tensor.name in found:
-            raise InputError(f"input {tensor.name[:80]!r} is there twice", input=tensor.name)
-        if tensor.name not in ports:
-            raise InputError(
-                f"there is no input {tensor.name[:80]!r}",
-                hint=f"inputs: {describe(program)}",
-                input=tensor.name,
-            )
-        found[tensor.name] = _array(tensor, ports[tensor.name])
-    return found
-
-
-def _array(tensor: TensorIn, port: Port) -> np.ndarray[Any, Any]:
-    expected = DATATYPES[port.dtype.name]
-    if tensor.datatype != expected:
-        raise InputError(
-            f"input {port.name!r} has datatype {tensor.datatype[:80]!r}, not {expected!r}",
-            hint=f"it takes {port.type_text}",
-            input=port.name,
-        )
-    # The protocol sends scalars as tensors of one element.
-    array = as_array(tensor.data, Port(name=port.name, dtype=port.dtype, shape=port.shape))
-    shape = () if port.kind == "scalar" and tensor.shape == [1] else tuple(tensor.shape)
-    size = 1
-    for extent in shape:
-        size *= extent
-    nested = array.ndim > 1 and array.shape != shape
-    if nested or size != array.size or any(extent < 0 for extent in shape):
-        raise InputError(
-            f"input {port.name!r} has shape {list(tensor.shape)[:16]}, but its data has {list(array.shape)}",
-            hint="data is flat in row-major order, or nested as the shape says",
-            input=port.name,
-        )
-    return array.reshape(shape)
-
-
-def _wanted(program: Program, body: InferRequest) -> list[Port]:
-    if not body.outputs:
-        return list(program.outputs)
-    ports = {p.name: p for p in program.outputs}
-    for output in body.outputs:
-        if output.name not in ports:
-            raise RequestError(
-                f"there is no output {output.name[:80]!r}", hint=f"outputs: {', '.join(ports)}"
-            )
-    return [ports[output.name] for output in body.outputs]
+        head["id"] = body.id
+    return infer_answer(head, wanted, outputs)
 
 
 def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
@@ -198,12 +111,3 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
     if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
         raise RequestError(f"the parameter 'timeout' is {timeout_us!r}, not microseconds"[:200])
     return timeout_us / 1e6 or None
-
-
-def _tensor(port: Port, value: np.ndarray[Any, Any]) -> dict[str, Any]:
-    return {
-        "name": port.name,
-        "shape": list(value.shape),
-        "datatype": DATATYPES[port.dtype.name],
-        "data": value.reshape(-1),
-    }

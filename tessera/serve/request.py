@@ -15,6 +15,9 @@ Scope = Mapping[str, Any]
 
 _UNREAD = object()
 
+_BLANK_BYTES = 64
+"""Bodies below this size are looked at for being nothing but blanks; copying large ones would cost."""
+
 
 class RequestError(ServeError):
     """A request that is refused; raise it in an endpoint to answer with a status of your own.
@@ -66,7 +69,7 @@ class Request:
 
     Args:
         scope: The ASGI scope.
-        body: The whole body.
+        body: The whole body, unpacked.
         path_params: Values of the path's parameters.
     """
 
@@ -74,7 +77,7 @@ class Request:
         self._scope = scope
         self._json: Any = _UNREAD
         self.body = body
-        """The body as it came."""
+        """The body, unpacked if it came compressed."""
         self.path_params: dict[str, Any] = dict(path_params or {})
         """Values of the parameters in the endpoint's path, by name."""
 
@@ -116,30 +119,32 @@ class Request:
         return self._json
 
     def _parse(self) -> Any:
-        content_type = self._header(b"content-type", "application/json").partition(";")[0].strip().lower()
+        self.check_json()
+        return parse_json(self.body)
+
+    def check_json(self) -> None:
+        """The body must be said to be JSON; without a header it is.
+
+        Raises:
+            RequestError: It is of another type.
+        """
+        content_type = self.content_type
         if content_type != "application/json" and not content_type.endswith("+json"):
             raise RequestError(
                 f"the body is {content_type[:80]!r}, this endpoint takes JSON",
                 hint="send the header Content-Type: application/json",
                 status=415,
             )
-        encoding = self._header(b"content-encoding", "identity").strip().lower()
-        if encoding != "identity":
-            raise RequestError(
-                f"the body is compressed with {encoding[:80]!r}", hint="send it uncompressed", status=415
-            )
-        if not self.body.strip():
-            raise RequestError("the body is empty, this endpoint takes JSON", hint='such as {"input": [[…]]}')
-        try:
-            value = orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
-            raise RequestError(
-                f"the body is not JSON: {error}",
-                hint="numbers are finite decimals; NaN and Infinity are not JSON",
-            ) from error
-        if isinstance(value, dict):
-            return JsonObject(value)
-        return JsonArray(value) if isinstance(value, list) else value
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type, in lower case and without parameters; JSON if no header says it."""
+        return self._header(b"content-type", "application/json").partition(";")[0].strip().lower()
+
+    def header_values(self, name: str) -> list[str]:
+        """Every value of the header `name`, in the order in which they came."""
+        wanted = name.lower().encode("latin-1")
+        return [v.decode("latin-1").strip() for k, v in self._scope["headers"] if k == wanted]
 
     def _header(self, name: bytes, default: str) -> str:
         # `headers` decodes all of them, which costs more than parsing a small body.
@@ -167,3 +172,23 @@ class Request:
                 "the body is not a JSON object", hint='send an object, such as {"input": [[…]]}'
             )
         return value
+
+
+def parse_json(body: bytes | memoryview) -> Any:
+    """The value that `body` holds.
+
+    Raises:
+        RequestError: It is empty, or not JSON.
+    """
+    if not body or (len(body) < _BLANK_BYTES and not bytes(body).strip()):
+        raise RequestError("the body is empty, this endpoint takes JSON", hint='such as {"input": [[…]]}')
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(
+            f"the body is not JSON: {error}",
+            hint="numbers are finite decimals; NaN and Infinity are not JSON",
+        ) from error
+    if isinstance(value, dict):
+        return JsonObject(value)
+    return JsonArray(value) if isinstance(value, list) else value

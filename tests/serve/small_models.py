@@ -12,7 +12,7 @@ import numpy as np
 from tessera.package.package import Package
 from tessera.program.artifact import Artifact
 from tessera.program.dim import symbol
-from tessera.program.dtype import DType, f32
+from tessera.program.dtype import DTYPES, DType, f32
 from tessera.program.graph import Graph, Node
 from tessera.program.program import Constant, Port, Program
 
@@ -101,3 +101,14 @@ class NumpyModel:
 def linear_model(seconds: float = 0.0) -> NumpyModel:
     """`linear_program` in NumPy; each batch takes `seconds`."""
     return NumpyModel(linear_program(), lambda x: {"output": x @ WEIGHT}, seconds)
+
+
+def echo_model(*dtypes: DType) -> NumpyModel:
+    """`y_<dtype> = x_<dtype>`, (rows, 3) each, for `dtypes` or all; it does not batch."""
+    chosen = dtypes or tuple(DTYPES.values())
+    program = Program(
+        name="echo",
+        inputs=tuple(Port(name=f"x_{d}", dtype=d, shape=(ROWS, 3)) for d in chosen),
+        outputs=tuple(Port(name=f"y_{d}", dtype=d, shape=(ROWS, 3)) for d in chosen),
+    )
+    return NumpyModel(program, lambda **xs: {f"y_{d}": xs[f"x_{d}"] for d in chosen})

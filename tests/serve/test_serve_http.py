@@ -123,7 +123,7 @@ def test_predict_bad_body_is_400_and_says_what(client: httpx.Client, body: bytes
 def test_predict_other_content_is_415(client: httpx.Client) -> None:
     assert "application/json" in client.post("/predict", data={"a": "b"}).json()["hint"]
     error_of(client.post("/predict", content=b"<x/>", headers={"Content-Type": "text/xml"}), 415)
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    headers = {"Content-Type": "application/json", "Content-Encoding": "br"}
     error_of(client.post("/predict", content=b"{}", headers=headers), 415)
 
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol in JSON."""
+"""The Open Inference Protocol in JSON; `test_serve_binary_tensors.py` has the binary extension."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +23,15 @@ def client(linear_package: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+EXTENSIONS = ["binary_tensor_data", "classification"]
+
+
 def tensor(data: Any, shape: list[int], **more: Any) -> dict[str, Any]:
     return {"name": "x", "shape": shape, "datatype": "FP32", "data": data, **more}
 
 
 def test_health_and_metadata(client: httpx.Client) -> None:
-    assert client.get("/v2").json() == {"name": "tessera", "version": __version__, "extensions": []}
+    assert client.get("/v2").json() == {"name": "tessera", "version": __version__, "extensions": EXTENSIONS}
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     metadata = client.get("/v2/models/linear").json()
@@ -87,8 +90,8 @@ def test_unknown_model_is_404(client: httpx.Client, path: str) -> None:
     assert "'linear'" in response.json()["hint"]
 
 
-def test_binary_request_is_415(client: httpx.Client) -> None:
-    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "2"}
+def test_content_that_is_neither_json_nor_bytes_is_415(client: httpx.Client) -> None:
+    headers = {"Content-Type": "text/xml", "Inference-Header-Content-Length": "2"}
     assert client.post("/v2/models/linear/infer", content=b"{}", headers=headers).status_code == 415
 
 

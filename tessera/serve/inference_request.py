@@ -1,0 +1,291 @@
+"""Inference requests of the Open Inference Protocol: JSON, and tensors as raw bytes behind it.
+
+A body is JSON, whose length a header says, and then the bytes of tensors, little-endian and in
+row-major order, in the order in which the JSON names them.
+
+Source: Triton Inference Server, docs/protocol/extension_binary_data.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tessera.program.datatypes import DATATYPES
+from tessera.program.errors import InputError
+from tessera.program.program import Port, Program
+from tessera.serve.inputs import Arrays, as_array, describe
+from tessera.serve.request import JsonObject, Request, RequestError, parse_json
+
+LENGTH_HEADER = "Inference-Header-Content-Length"
+"""The header that says how many bytes of a body are JSON."""
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_SHARED_MEMORY = "shared_memory_region"
+
+
+class TensorIn(msgspec.Struct, frozen=True):
+    """One input of a request."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Any = msgspec.UNSET
+    """Flat or nested lists; unset if the tensor's bytes are behind the JSON."""
+    parameters: dict[str, Any] = {}
+
+
+class OutputWanted(msgspec.Struct, frozen=True):
+    """One output that a request asks for."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(msgspec.Struct, frozen=True):
+    """The JSON of `/v2/models/<name>/infer`."""
+
+    inputs: list[TensorIn]
+    id: str | None = None
+    outputs: list[OutputWanted] = []
+    parameters: dict[str, Any] = {}
+
+
+class Tail:
+    """What follows the JSON: the bytes of one tensor after the other.
+
+    Args:
+        body: The whole body.
+        offset: Where the JSON ends.
+    """
+
+    def __init__(self, body: bytes, offset: int) -> None:
+        self._body = body
+        self._offset = offset
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes that no tensor took yet."""
+        return len(self._body) - self._offset
+
+    def take(self, port: Port, shape: tuple[int, ...], size: Any) -> np.ndarray[Any, Any]:
+        """The next tensor, read-only and without a copy: it lies in the body.
+
+        Args:
+            port: Says the dtype.
+            shape: What the request says, without negative sizes.
+            size: Its `binary_data_size`.
+
+        Raises:
+            InputError: The size is no number, not that of the shape, or more than there is.
+        """
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise _wrong(port, f"has the binary_data_size {str(size)[:80]!r}, which is no number of bytes")
+        count = math.prod(shape)
+        expected = count * port.dtype.itemsize
+        if size != expected:
+            raise _wrong(
+                port,
+                f"has binary_data_size {size}, but shape {list(shape)} of "
+                f"{DATATYPES[port.dtype.name]} is {expected} bytes",
+            )
+        if size > self.left_bytes:
+            raise _wrong(port, f"has binary_data_size {size}, but the body has {self.left_bytes} bytes left")
+        if not size:
+            return _reshaped(np.empty(0, port.dtype.numpy), port, shape)
+        if port.dtype.kind == "bool":
+            array = self._truths(port, count)
+        else:
+            array = np.frombuffer(self._body, port.dtype.numpy, count, self._offset)
+        self._offset += size
+        return array.reshape(shape)
+
+    def _truths(self, port: Port, count: int) -> np.ndarray[Any, Any]:
+        array = np.frombuffer(self._body, np.uint8, count, self._offset)
+        if array.max() > 1:
+            index = int(np.argmax(array > 1))
+            raise _wrong(port, f"holds the byte {array[index]} as element {index}; BOOL is 0 or 1")
+        return array.view(np.bool_)
+
+    def end(self) -> None:
+        """Nothing may be left.
+
+        Raises:
+            RequestError: Something is.
+        """
+        if self.left_bytes:
+            raise RequestError(
+                f"{self.left_bytes} bytes of the body belong to no input",
+                hint=f"{LENGTH_HEADER} is the length of the JSON, binary_data_size that of each input",
+            )
+
+
+def read_infer_request(program: Program, request: Request) -> tuple[InferRequest, Arrays]:
+    """The request's JSON, and its tensors by name.
+
+    Raises:
+        RequestError: The body is not an inference request.
+        InputError: An input is unknown, there twice, or not what it says it is.
+    """
+    length = _json_length(request)
+    if length == 0 and request.body:
+        body = _raw_request(program, len(request.body))
+    else:
+        json = memoryview(request.body)[:length] if length is not None else request.body
+        body = _converted(program, parse_json(json))
+    tail = Tail(request.body, len(request.body) if length is None else length)
+    inputs = _inputs(program, body, tail)
+    tail.end()
+    return body, inputs
+
+
+def _json_length(request: Request) -> int | None:
+    """How many bytes of the body are JSON; None: all."""
+    content_type = request.content_type
+    if content_type != "application/octet-stream":
+        request.check_json()
+    values = request.header_values(LENGTH_HEADER)
+    if not values:
+        return None
+    if len(values) > 1 or not _NUMBER.fullmatch(values[0]):
+        raise RequestError(
+            f"the header {LENGTH_HEADER} is {', '.join(values)[:80]!r}, not one number of bytes",
+            hint="it is the length of the JSON at the start of the body",
+        )
+    length = int(values[0])
+    if length > len(request.body):
+        raise RequestError(
+            f"the header {LENGTH_HEADER} is {length}, but the body has {len(request.body)} bytes",
+            hint="it is the length of the JSON at the start of the body",
+        )
+    return length
+
+
+def _converted(program: Program, value: Any) -> InferRequest:
+    if not isinstance(value, JsonObject):
+        raise RequestError("the body is not a JSON object", hint='send an object: {"inputs": […]}')
+    try:
+        return msgspec.convert(dict(value), InferRequest)
+    except msgspec.ValidationError as error:
+        raise RequestError(
+            f"not an inference request: {error}", hint=f"inputs: {describe(program)}"
+        ) from error
+
+
+def _raw_request(program: Program, size: int) -> InferRequest:
+    """The request that a body without any JSON stands for: the bytes of the only input."""
+    port = program.inputs[0] if len(program.inputs) == 1 else None
+    unknown = [axis for axis, d in enumerate(port.shape) if not isinstance(d, int)] if port else []
+    if port is None or len(unknown) > 1:
+        raise RequestError(
+            f"the header {LENGTH_HEADER} is 0, but bytes alone do not give this program's shapes",
+            hint=f"inputs: {describe(program)}",
+            status=HTTPStatus.BAD_REQUEST,
+        )
+    shape = [d if isinstance(d, int) else 1 for d in port.shape]
+    row_bytes = math.prod(shape) * port.dtype.itemsize
+    if unknown:
+        shape[unknown[0]] = size // row_bytes if row_bytes else 0
+    tensor = TensorIn(
+        name=port.name,
+        shape=shape,
+        datatype=DATATYPES[port.dtype.name],
+        parameters={"binary_data_size": size},
+    )
+    return InferRequest(inputs=[tensor], parameters={"binary_data_output": True})
+
+
+def _inputs(program: Program, body: InferRequest, tail: Tail) -> Arrays:
+    ports = {p.name: p for p in program.inputs}
+    found: Arrays = {}
+    for tensor in body.inputs:
+        if tensor.name in found:
+            raise InputError(f"input {tensor.name[:80]!r} is there twice", input=tensor.name)
+        if tensor.name not in ports:
+            raise InputError(
+                f"there is no input {tensor.name[:80]!r}",
+                hint=f"inputs: {describe(program)}",
+                input=tensor.name,
+            )
+        found[tensor.name] = _array(tensor, ports[tensor.name], tail)
+    return found
+
+
+def _array(tensor: TensorIn, port: Port, tail: Tail) -> np.ndarray[Any, Any]:
+    _check_datatype(tensor, port)
+    refuse_shared_memory(f"input {port.name!r}", tensor.parameters)
+    shape = _shape(tensor, port)
+    size = tensor.parameters.get("binary_data_size")
+    if size is None:
+        return _from_json(tensor, port, shape)
+    if tensor.data is not msgspec.UNSET:
+        raise _wrong(port, "has both data and binary_data_size")
+    return tail.take(port, shape, size)
+
+
+def _check_datatype(tensor: TensorIn, port: Port) -> None:
+    expected = DATATYPES[port.dtype.name]
+    if tensor.datatype == expected:
+        return
+    strings = "; programs take numbers, no strings" if tensor.datatype == "BYTES" else ""
+    raise InputError(
+        f"input {port.name!r} has datatype {tensor.datatype[:80]!r}, not {expected!r}{strings}",
+        hint=f"it takes {port.type_text}",
+        input=port.name,
+    )
+
+
+def refuse_shared_memory(what: str, parameters: dict[str, Any]) -> None:
+    """Refuse a tensor that lies in memory which client and server share.
+
+    Raises:
+        RequestError: It does.
+    """
+    if _SHARED_MEMORY in parameters:
+        raise RequestError(
+            f"{what} is in shared memory, which this server does not have", hint="send its bytes in the body"
+        )
+
+
+def _shape(tensor: TensorIn, port: Port) -> tuple[int, ...]:
+    """The shape that the request says, of as many axes as the port's."""
+    # The protocol sends scalars as tensors of one element.
+    if port.kind == "scalar" and tensor.shape == [1]:
+        return ()
+    shown = str(tensor.shape[:16])
+    if len(tensor.shape) != len(port.shape):
+        raise _wrong(port, f"has {len(tensor.shape)} axes, expected {len(port.shape)}: its shape is {shown}")
+    if any(extent < 0 for extent in tensor.shape):
+        raise _wrong(port, f"has shape {shown}; no size is negative")
+    return tuple(tensor.shape)
+
+
+def _from_json(tensor: TensorIn, port: Port, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    if tensor.data is msgspec.UNSET:
+        raise _wrong(port, "has neither data nor binary_data_size")
+    array = as_array(tensor.data, Port(name=port.name, dtype=port.dtype, shape=port.shape))
+    nested = array.ndim > 1 and array.shape != shape
+    if nested or math.prod(shape) != array.size:
+        raise InputError(
+            f"input {port.name!r} has shape {list(shape)}, but its data has {list(array.shape)}",
+            hint="data is flat in row-major order, or nested as the shape says",
+            input=port.name,
+        )
+    return _reshaped(array, port, shape)
+
+
+def _reshaped(array: np.ndarray[Any, Any], port: Port, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        # No elements, yet an axis of 2**62: NumPy has no such array.
+        raise _wrong(port, f"has shape {list(shape)}, which is too large") from error
+
+
+def _wrong(port: Port, text: str) -> InputError:
+    return InputError(f"input {port.name!r} {text}", hint=f"it takes {port.type_text}", input=port.name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from specimens import make_artifact
 
 from tessera.package import KeyPair, Package, TrustPolicy, check_signature, generate_key
 from tessera.package import package as package_module
@@ -141,3 +142,46 @@ def test_key_file_that_is_half_written_leaves_nothing(
     with pytest.raises(PackageError, match="no space"):
         generate_key(tmp_path / "half")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_policy_that_is_a_link_reads_keys_beside_the_link(
+    signed: Path, key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that lie beside what it leads to, perhaps a stranger's, are not taken for the project's."""
+    strange, own = tmp_path / "strange", tmp_path / "own"
+    strange.mkdir()
+    own.mkdir()
+    generate_key(strange / "release")
+    (strange / "tessera.toml").write_text('[trust]\nrequire_signature = true\nkeys = ["release.pub.pem"]\n')
+    (own / "tessera.toml").symlink_to(strange / "tessera.toml")
+    (own / "release.pub.pem").write_bytes(key.public.read_bytes())
+    monkeypatch.chdir(own)
+    assert Package.load(signed, require_signature=True).signature is not None
+    (own / "release.pub.pem").unlink()
+    with pytest.raises(SignatureError, match="cannot read the public key"):
+        Package.load(signed, require_signature=True)
+
+
+def test_provenance_of_another_package_of_the_same_signer_is_refused(
+    signed: Path, unsigned: Path, key: KeyPair
+) -> None:
+    from tessera.package import read_signer, sign_package
+    from tessera.package.provenance import (
+        check_provenance,
+        provenance_path,
+        read_provenance,
+        write_provenance,
+    )
+
+    signer, policy = read_signer(key.private), TrustPolicy("test", (key.public,))
+    other = Package.from_artifact(make_artifact(), name="other", kind="tsc").save(signed.with_name("o.tsc"))
+    theirs = write_provenance(sign_package(other, signer), signer)
+    theirs.replace(provenance_path(signed))
+    package, found = Package.load(signed), read_provenance(signed)
+    assert found is not None
+    with pytest.raises(SignatureError, match="is about another package"):
+        check_provenance(package, found, policy)
+    write_provenance(signed, signer)
+    found = read_provenance(signed)
+    assert found is not None
+    assert check_provenance(package, found, policy).fingerprint == key.fingerprint

@@ -250,7 +250,8 @@ def read_policy(file: Path) -> TrustPolicy | None:
     try:
         data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the policy {file}: {error}", hint=f"ls -l {file}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise ConfigError(f"cannot read the policy {file}: {reason}", hint=f"ls -l {file}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is no TOML: {error}", hint=EXAMPLE) from None
     for name in data:

@@ -47,7 +47,9 @@ _MACHINE_HINTS = {
     errno.ENOSPC: "df -h shows which disk is full",
     errno.EDQUOT: "the quota of this disk is used up",
     errno.EFBIG: "ulimit -f limits the size of files",
-    errno.EACCES: "choose a place you may write to",
+    errno.EACCES: "see who may read and write there: ls -ld {place}",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "the links lead nowhere: ls -l {place}",
     errno.EROFS: "choose a place you may write to",
     errno.ENOENT: "check the path; mkdir -p makes a folder that is missing",
     errno.ENOTDIR: "a file stands where a folder should: choose another path",
@@ -74,6 +76,7 @@ def failure_of_machine(error: OSError | MemoryError | ImportError) -> TesseraErr
         return None
     place = f"{error.filename}: " if error.filename is not None else ""
     hint = _MACHINE_HINTS.get(error.errno or 0, "run again with --debug to see where")
+    hint = hint.format(place="PATH" if error.filename is None else error.filename)
     return MachineError(f"{place}{error.strerror}", hint=hint)
 
 

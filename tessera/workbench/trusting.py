@@ -19,23 +19,36 @@ if TYPE_CHECKING:
     from tessera.package import Package, TrustPolicy
     from tessera.package.trust import Signer
 
+# Of every file here: not `readable`, so that the error is ours, which says what to type.
 KeyOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--key", metavar="PUB.pem", help="A public key that must have signed; repeated: any of them."
+        "--key",
+        metavar="PUB.pem",
+        readable=False,
+        help="A public key that must have signed; repeated: any of them.",
     ),
 ]
 RootOption = Annotated[
     list[Path] | None,
-    typer.Option("--trust", metavar="ROOT.pem", help="A certificate that must vouch for the signer."),
+    typer.Option(
+        "--trust", metavar="ROOT.pem", readable=False, help="A certificate that must vouch for the signer."
+    ),
 ]
 PolicyOption = Annotated[
     Path | None,
-    typer.Option("--policy", metavar="tessera.toml", help="Whose signatures count: its section [trust]."),
+    typer.Option(
+        "--policy",
+        metavar="tessera.toml",
+        readable=False,
+        help="Whose signatures count: its section [trust].",
+    ),
 ]
 PassphraseFile = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", metavar="FILE", help="Its first line is the key's passphrase."),
+    typer.Option(
+        "--passphrase-file", metavar="FILE", readable=False, help="Its first line is the key's passphrase."
+    ),
 ]
 RequireOption = Annotated[
     bool,

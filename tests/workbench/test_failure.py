@@ -1,5 +1,6 @@
 """How errors look."""
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,11 @@ def test_json_has_the_fields_of_the_error() -> None:
     }
 
 
+def refused(path: Path) -> None:
+    """What the system says of a file that another user reads and writes alone."""
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
 @pytest.mark.parametrize(
     ("wrong", "remedy"),
     [
@@ -105,6 +111,8 @@ def test_json_has_the_fields_of_the_error() -> None:
             "a file stands where a folder should",
         ),
         (lambda folder: folder.mkdir(), "choose another path"),
+        (lambda folder: (folder / ("n" * 300)).write_text(""), "give a shorter name"),
+        (lambda folder: refused(folder / "{x}"), "ls -ld"),
     ],
 )
 def test_error_of_the_file_system_says_the_remedy(

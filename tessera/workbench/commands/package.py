@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 PackagePath = Annotated[
     Path,
     typer.Argument(
-        metavar="PKG", help="A .tsc, .tsp or .tsd file, or its unpacked folder.", show_default=False
+        metavar="PKG",
+        help="A .tsc, .tsp or .tsd file, or its unpacked folder.",
+        readable=False,
+        show_default=False,
     ),
 ]
 

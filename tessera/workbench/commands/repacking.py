@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def diff(
     before: Annotated[
-        Path, typer.Argument(metavar="A", help="A package, file or folder.", show_default=False)
+        Path,
+        typer.Argument(metavar="A", readable=False, help="A package, file or folder.", show_default=False),
     ],
     after: Annotated[
-        Path, typer.Argument(metavar="B", help="Another one, or a later one.", show_default=False)
+        Path,
+        typer.Argument(metavar="B", readable=False, help="Another one, or a later one.", show_default=False),
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def serve(
-    package: Annotated[Path, typer.Argument(metavar="PKG", help="The package to serve.", show_default=False)],
+    package: Annotated[
+        Path, typer.Argument(metavar="PKG", help="The package to serve.", readable=False, show_default=False)
+    ],
     port: Annotated[
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")
     ] = None,

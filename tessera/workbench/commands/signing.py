@@ -46,11 +46,17 @@ def keygen(
 def sign(
     path: PackagePath,
     key: Annotated[
-        Path, typer.Option("--key", metavar="KEY.pem", help="The private key.", show_default=False)
+        Path,
+        typer.Option("--key", metavar="KEY.pem", readable=False, help="The private key.", show_default=False),
     ],
     cert: Annotated[
         Path | None,
-        typer.Option("--cert", metavar="CHAIN.pem", help="The key's certificate, and those up to its root."),
+        typer.Option(
+            "--cert",
+            metavar="CHAIN.pem",
+            readable=False,
+            help="The key's certificate, and those up to its root.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tessera.compiler.codegen import kernel_stem
@@ -13,6 +13,7 @@ from tessera.compiler.matrix_units import units_of
 from tessera.compiler.options import AOTConfig, ToolOptions
 from tessera.compiler.plan import TunableStep, tunable_steps
 from tessera.compiler.tiling import Tiling, own_values
+from tessera.compiler.tuning.identity import flags_of
 from tessera.compiler.tuning.record import Value
 from tessera.compiler.unit import Unit
 from tessera.program.graph import Graph
@@ -52,9 +53,8 @@ class FunctionStep:
     @property
     def identity(self) -> str:
         """Digest of its kernels as the compiler chooses them, and of the flags; of no tiling."""
-        flags = {k: v for k, v in asdict(self.options).items() if k not in ("target", "lineinfo", "tilings")}
         cap = self.config.max_shared_memory_per_block
-        return digest({"step": self.step.identity, "flags": flags, "shared": cap})
+        return digest({"step": self.step.identity, "flags": flags_of(self.options), "shared": cap})
 
     def unit(self, configuration: Mapping[str, Value]) -> Unit:
         """The function with this step in a configuration, all others as the compiler chooses.

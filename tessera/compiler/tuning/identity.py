@@ -22,7 +22,6 @@ def kernel_hash(kernel: Kernel, options: ToolOptions) -> str:
     Raises:
         CompileError: It reads something that has no lasting description.
     """
-    flags = {k: v for k, v in asdict(options).items() if k not in ("target", "lineinfo", "tilings")}
     try:
         parts = _cpp_parts(kernel) if isinstance(kernel, CudaKernel) else _numba_parts(kernel)
         rules = [_rule(kernel, rule) for rule in kernel.rules]
@@ -33,7 +32,12 @@ def kernel_hash(kernel: Kernel, options: ToolOptions) -> str:
             location=kernel.location,
         ) from None
     params = [[p.name, p.kind, str(p.dtype), [str(d) for d in p.shape]] for p in kernel.params]
-    return digest({"kernel": parts, "rules": rules, "params": params, "flags": flags})
+    return digest({"kernel": parts, "rules": rules, "params": params, "flags": flags_of(options)})
+
+
+def flags_of(options: ToolOptions) -> dict[str, Any]:
+    """The compiler flags that a record depends on: not the target, which it names, nor what is tuned."""
+    return {k: v for k, v in asdict(options).items() if k not in ("target", "lineinfo", "tilings")}
 
 
 def _numba_parts(kernel: Kernel) -> Any:

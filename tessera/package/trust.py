@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -282,14 +283,31 @@ def find_policy(start: Path) -> TrustPolicy | None:
 
     Raises:
         ConfigError: As `read_policy` says; something by that name that cannot be read is no absent policy.
+            Another user owns it, in a folder where anybody may write.
     """
     folder = start.resolve()
     for place in (folder, *folder.parents):
         file = place / POLICY_FILE
         policy = read_policy(file) if os.path.lexists(file) else None
         if policy is not None:
+            _check_owner(file)
             return policy
     return None
+
+
+def _check_owner(file: Path) -> None:
+    """See that a policy that was come upon was not left there by a stranger, as in `/tmp`.
+
+    Raises:
+        ConfigError: It may have been.
+    """
+    folder, owner = file.parent.stat(), file.stat().st_uid
+    if folder.st_mode & stat.S_IWOTH and owner not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{file}: another user owns this policy, in a folder where anybody may write",
+            hint=f"name a policy in the call; or, where the file is yours: chmod o-w {file.parent}",
+            key="trust",
+        )
 
 
 Required = bool | str | Path | TrustPolicy

@@ -1,5 +1,6 @@
 """Who may sign: keys, certificates, and the policy that says so."""
 
+import os
 import random
 import re
 import subprocess
@@ -367,6 +368,27 @@ def test_policy_file_that_cannot_be_followed_is_an_error_and_not_no_policy(
     (tmp_path / "tessera.toml").symlink_to(target)
     with pytest.raises(ConfigError, match="cannot read the policy"):
         find_policy(tmp_path)
+
+
+def test_policy_that_a_stranger_left_where_anybody_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = tmp_path / "common"
+    inner = common / "work"
+    inner.mkdir(parents=True)
+    file = write_policy(common, 'keys = ["release.pub.pem"]\n')
+    if os.geteuid() == 0:
+        os.chown(file, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert find_policy(inner) is not None
+    common.chmod(0o1777)
+    with pytest.raises(ConfigError, match="another user owns this policy"):
+        find_policy(inner)
+    assert read_policy(file) is not None
+    # One that is one's own may lie there.
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid)
+    assert find_policy(inner) is not None
 
 
 def test_requirement_with_nobody_to_trust_is_an_error(

@@ -340,6 +340,8 @@ class DynamicBatcher:
             raise
         weakref.finalize(batch, self._abandon, number).atexit = False
         self._mine.set(batch)
+        if (task := _current_task()) is not None:
+            task.add_done_callback(lambda task: self._task_ended(task, number))
         return batch
 
     def _finish(self, batch: Batch | None) -> _Running:
@@ -358,6 +360,11 @@ class DynamicBatcher:
             self._batch_s = max(self._clock() - running.started_s, 0.9 * self._batch_s)
             return running
 
+    def _task_ended(self, task: asyncio.Task[Any], number: int) -> None:
+        # A failed task's frames, and the batch in them, may live on until the next garbage collection.
+        if number in self._running and (task.cancelled() or task.exception() is not None):
+            self._abandon(number)
+
     def _abandon(self, number: int) -> None:
         with self._changed:
             running = self._running.pop(number, None)
@@ -366,6 +373,13 @@ class DynamicBatcher:
                 running.tickets,
                 ServeError("the batch was dropped without results", hint="see the model's error"),
             )
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _refuse(tickets: Sequence[_Ticket], error: Exception) -> None:

@@ -229,6 +229,22 @@ async def test_results_find_the_batch_of_their_own_task() -> None:
     assert await asyncio.gather(one(1.0, 0.02), one(2.0, 0.0)) == [[10.0], [20.0]]
 
 
+async def test_task_that_fails_answers_its_batch_at_once() -> None:
+    batcher, _ = make()
+    answer = batcher.add_request([1.0])
+
+    async def fail() -> None:
+        held.append(batcher.get_batch())
+        raise DeviceError("the device is gone")
+
+    held: list[Any] = []
+    with pytest.raises(DeviceError):
+        await asyncio.create_task(fail())
+    with pytest.raises(ServeError, match="dropped without results"):
+        await asyncio.wait_for(answer, 10)
+    assert batcher.running == 0
+
+
 def test_threads_with_one_loop_all_get_their_own_answer() -> None:
     batcher = DynamicBatcher(max_batch_size=8, max_latency_ms=1, padding_strategy="efficient")
     sizes: list[int] = []

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
-from tessera.package.content import Finding, check_digest, check_whole, inflate, map_file
+from tessera.package.content import Finding, check_whole, compare_digest, inflate, map_file
+from tessera.package.digest import digests
 from tessera.package.limits import Limits
 from tessera.package.manifest import MANIFEST, SIGNATURE, Entry, Manifest, manifest_from_json
 from tessera.package.names import check_names
@@ -107,12 +108,12 @@ class Archive:
         for entry in self.manifest.entries:
             slot = self._slots[entry.path]
             try:
-                content = self.content(entry)
-                check_digest(entry, content)
+                sha256, crc = digests(self.content(entry))
+                compare_digest(entry, sha256)
             except IntegrityError as error:
                 yield Finding.of(error, entry.path)
                 continue
-            if zlib.crc32(content) != slot.crc:
+            if crc != slot.crc:
                 yield Finding(entry.path, "its CRC-32 is not that of its content")
 
 

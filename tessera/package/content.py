@@ -16,9 +16,6 @@ from typing import Protocol
 from tessera.package.manifest import Entry, Manifest
 from tessera.program.errors import IntegrityError, PackageError
 
-CHUNK = 4 << 20
-"""Bytes that are hashed, packed or copied at a time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -89,7 +86,15 @@ def check_digest(entry: Entry, data: memoryview) -> None:
     Raises:
         IntegrityError: They differ.
     """
-    found = hashlib.sha256(data).hexdigest()
+    compare_digest(entry, hashlib.sha256(data).hexdigest())
+
+
+def compare_digest(entry: Entry, found: str) -> None:
+    """Compare the digest `found` of the content of `entry` with that in the manifest.
+
+    Raises:
+        IntegrityError: They differ.
+    """
     if found != entry.sha256:
         raise IntegrityError(
             f"{entry.path}: sha256 is {found[:16]}…, the manifest says {entry.sha256[:16]}…",

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import FileIO
 
-from tessera.package.content import CHUNK, Blob
+from tessera.package.content import Blob
+from tessera.package.digest import digests
 from tessera.package.limits import DEFAULT_LIMITS
 from tessera.package.manifest import MANIFEST, SIGNATURE, Entry, Manifest, manifest_to_json
 from tessera.package.names import check_names
@@ -116,24 +117,32 @@ def _write_blob(file: FileIO, blob: Blob, offset: int) -> tuple[Slot, Entry]:
 def _write_data(file: FileIO, slot: Slot, data: memoryview) -> _Packed:
     file.seek(slot.data_offset)
     file.truncate()
+    if slot.method == STORED:
+        sha256, crc = digests(data, lambda chunk: write_all(file, chunk))
+        return _Packed(len(data), crc, sha256, len(data), sha256)
     machine = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, _MEMORY_LEVEL)
-    content, stored = hashlib.sha256(), hashlib.sha256()
-    crc = packed_size = 0
-    for start in range(0, len(data), CHUNK):
-        chunk = data[start : start + CHUNK]
-        content.update(chunk)
-        crc = zlib.crc32(chunk, crc)
-        if slot.method == STORED:
-            packed_size += len(chunk)
-            write_all(file, chunk)
-            continue
-        packed = machine.compress(chunk)
-        if start + CHUNK >= len(data):
-            packed += machine.flush()
-        stored.update(packed)
-        packed_size += len(packed)
-        write_all(file, memoryview(packed))
-    return _Packed(len(data), crc, content.hexdigest(), packed_size, stored.hexdigest())
+    packed = _Counted(file)
+
+    def deflate(chunk: memoryview) -> None:
+        packed.write(machine.compress(chunk))
+
+    sha256, crc = digests(data, deflate)
+    packed.write(machine.flush())
+    return _Packed(len(data), crc, sha256, packed.size, packed.sha256.hexdigest())
+
+
+class _Counted:
+    """Deflated data on its way into the file."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self.size += len(data)
+        write_all(self._file, memoryview(data))
 
 
 def _worth_it(packed: _Packed) -> bool:

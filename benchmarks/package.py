@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/package.py [--mib 1024] [--weights 16] [--rounds 5] [--folder DIR] [--json]
 
 Opening is compared with `np.load(mmap_mode="r")` and, where safetensors is installed, with
-`safetensors.numpy.load_file`, which copies; verifying with one SHA-256 over the file; writing with a copy of the
-file that is flushed to the disk as a package is. Every figure is the best of the rounds, and the files are in the
-page cache. Ends with status 1 where a goal is missed; with less than 1 GiB the goals are shown, not judged.
+`safetensors.numpy.load_file`, which copies; verifying with one SHA-256 over the file; writing with a copy
+of the file that is flushed to the disk as a package is. Every figure is the best of the rounds, and the
+files are in the page cache. Status 1 means a missed goal; below 1 GiB goals are shown, not judged.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Verdict:
 
     @property
     def met(self) -> bool:
+        """Whether the goal was reached."""
         return self.ratio <= self.most
 
 
@@ -103,6 +104,7 @@ class Bench:
         return [package.constant(name) for name in self.weights]
 
     def verify(self) -> None:
+        """Every byte compared with its digest."""
         package = Package.load(self.package, verify_weights="lazy")
         if findings := package.verify():
             raise SystemExit(f"the package is damaged: {findings[0]}")

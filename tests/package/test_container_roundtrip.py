@@ -1,6 +1,7 @@
 """Random packages come back as they were, through file, folder and file again."""
 
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def same(package: Package, artifact: Artifact) -> None:
         assert (found.dtype, found.shape, found.tobytes()) == (value.dtype, value.shape, value.tobytes())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=int(os.environ.get("TESSERA_PACKAGE_EXAMPLES", "40")), deadline=None)
 @given(artifacts(), st.dictionaries(NAMES, JSON, max_size=3), st.booleans())
 def test_a_random_package_comes_back(artifact: Artifact, config: dict[str, object], gzip: bool) -> None:
     builder = PackageBuilder().add_kernels(artifact).add_config(config)

@@ -26,8 +26,9 @@ from tessera.profiler.report_data import (
 from tessera.profiler.sizes import choose_sizes
 from tessera.program.artifact import Artifact, Resources
 from tessera.program.dim import evaluate, format_dim, format_shape
+from tessera.program.lifetimes import buffer_lives
 from tessera.program.occupancy import limiter_of
-from tessera.program.program import BoxMap, Choice, Gemm, Launch, Plan, Pointer, Program, Step
+from tessera.program.program import Choice, Gemm, Launch, Plan, Program, Step
 
 if TYPE_CHECKING:
     from tessera.package import Package
@@ -203,20 +204,15 @@ def memory_plan(program: str, plan: Plan, sizes: Mapping[str, int]) -> MemoryPla
     Raises:
         InputError: A size has no value.
     """
-    used: dict[str, list[int]] = {}
-    for index, step in enumerate(plan.steps):
-        for name in _buffers_of(step):
-            used.setdefault(name, []).append(index)
     lives = tuple(
         BufferLife(
-            buffer.name,
-            evaluate(buffer.offset_bytes, sizes),
-            evaluate(buffer.bytes, sizes),
-            min(used[buffer.name]),
-            max(used[buffer.name]),
+            life.name,
+            evaluate(life.offset_bytes, sizes),
+            evaluate(life.bytes, sizes),
+            life.first,
+            life.last,
         )
-        for buffer in plan.buffers
-        if buffer.name in used
+        for life in buffer_lives(plan)
     )
     return MemoryPlan(
         program=program,
@@ -227,14 +223,6 @@ def memory_plan(program: str, plan: Plan, sizes: Mapping[str, int]) -> MemoryPla
         buffers=lives,
         persistent_bytes=plan.persistent_bytes,
     )
-
-
-def _buffers_of(step: Step) -> set[str]:
-    if isinstance(step, Choice):
-        return {name for option in step.options for inner in option.steps for name in _buffers_of(inner)}
-    args = (step.a, step.b, step.c) if isinstance(step, Gemm) else step.args
-    args = tuple(arg.tensor if isinstance(arg, BoxMap) else arg for arg in args)
-    return {arg.name for arg in args if isinstance(arg, Pointer) and arg.space == "buffer"}
 
 
 def _step_name(step: Step) -> str:
@@ -255,9 +243,16 @@ def _launch_rows(prefix: str, steps: Iterable[Step], guard: str = "") -> Iterato
         if not isinstance(step, Choice):
             yield _launch_row(f"{prefix}{index}", step, guard)
             continue
-        for letter, option in zip("abcdefghijklmnopqrstuvwxyz", step.options, strict=False):
+        for place, option in enumerate(step.options):
+            letter = _letters(place)
             conditions = " and ".join(map(str, option.guard))
             yield from _launch_rows(f"{prefix}{index}{letter}.", option.steps, conditions or "otherwise")
+
+
+def _letters(place: int) -> str:
+    """`a` to `z`, then `aa`, `ab`, …: a step may have any number of variants."""
+    before, last = divmod(place, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("a") + last)
 
 
 def _launch_row(index: str, step: Launch | Gemm, guard: str) -> LaunchRow:

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from chromium import Browser, find_chromium
 from profiled_programs import linear_artifact, planned
@@ -33,7 +34,9 @@ from tessera.profiler.report_data import (
 )
 from tessera.profiler.report_source import kernel_row, memory_plan
 from tessera.program.artifact import Artifact, Resources
+from tessera.program.dim import symbol
 from tessera.program.errors import ConfigError, MissingDependencyError, PackageError
+from tessera.program.program import Choice, Compare, Launch, Option
 
 HOSTILE = (
     "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
@@ -383,11 +386,26 @@ def test_report_of_an_artifact_draws_the_arena_over_its_steps() -> None:
     assert "Arena of planned" in render_report(data)
 
 
+def test_every_variant_of_a_step_has_a_row_with_its_guard() -> None:
+    program = planned()
+    plan = program.plans[0]
+    (kernel,) = (step for step in plan.steps[:1] if isinstance(step, Launch))
+    variants = [
+        Option(steps=(kernel,), guard=(Compare(lhs=symbol("batch"), op="<", rhs=n),)) for n in range(1, 30)
+    ]
+    step = Choice(options=(*variants, Option(steps=(kernel,))))
+    many = msgspec.structs.replace(plan, steps=(step, *plan.steps[1:]))
+    changed = msgspec.structs.replace(program, plans=(many,))
+    rows = report_from_artifact(Artifact(programs=(changed,), binaries=()), title="x").launches[0].rows
+    assert len(rows) == 30 + len(plan.steps) - 1
+    assert len({row.index for row in rows}) == len(rows)
+    assert [row.index for row in rows[24:30]] == ["0y.0", "0z.0", "0aa.0", "0ab.0", "0ac.0", "0ad.0"]
+    assert (rows[28].guard, rows[29].guard) == ("batch < 29", "otherwise")
+
+
 def test_memory_plan_leaves_out_buffers_that_no_step_uses() -> None:
     program = planned()
     plan = program.plans[0]
-    import msgspec
-
     shorter = msgspec.structs.replace(plan, steps=plan.steps[:1])
     assert [b.name for b in memory_plan("p", shorter, {"batch": 1}).buffers] == ["first"]
 

@@ -138,6 +138,11 @@ def load_module(path: Path) -> ModuleType:
         CompileError: It has a syntax error, or raises; `location` is the line of the user's.
     """
     path = path.resolve()
+    if is_package(str(path)):
+        raise UsageError(
+            f"{short_path(str(path))} is a package, and its source is needed here",
+            hint="name the file that it was built from: kernels.py",
+        )
     if path.suffix != ".py":
         raise UsageError(f"{short_path(str(path))} is neither Python source, a package nor a file of a stage")
     name = path.stem if path.stem.isidentifier() else "_tessera_source"

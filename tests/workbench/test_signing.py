@@ -514,6 +514,12 @@ def test_checked_package_is_what_runs_though_another_takes_its_place(
     assert copied.read_bytes() == signed
 
 
+def test_command_that_takes_source_says_that_a_package_is_one(tessera: Tessera, package: Path) -> None:
+    said = tessera("tune", "p.tsd")
+    assert said.status == 2
+    assert "p.tsd is a package, and its source is needed here" in said.err
+
+
 def test_diff_tells_what_changed_and_ends_with_status_1(tessera: Tessera, package: Path, key: str) -> None:
     said = tessera("package", "diff", "p.tsd", "p.tsd")
     assert (said.status, "hold the same" in said.out) == (0, True)

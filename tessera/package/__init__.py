@@ -7,6 +7,7 @@ from tessera.package.limits import Limits
 from tessera.package.manifest import Entry, KernelRow, Manifest, WeightRow
 from tessera.package.package import Package, verify
 from tessera.package.requirements import VersionSpec, parse_bytes
+from tessera.package.safetensors import SafeTensors, export_weights, read_safetensors, write_safetensors
 from tessera.package.signing import SigningKey, read_signer, sign_package
 from tessera.package.trust import Signer, TrustPolicy
 from tessera.package.verification import check_signature
@@ -20,15 +21,19 @@ __all__ = [
     "Manifest",
     "Package",
     "PackageBuilder",
+    "SafeTensors",
     "Signer",
     "SigningKey",
     "TrustPolicy",
     "VersionSpec",
     "WeightRow",
     "check_signature",
+    "export_weights",
     "generate_key",
     "parse_bytes",
+    "read_safetensors",
     "read_signer",
     "sign_package",
     "verify",
+    "write_safetensors",
 ]

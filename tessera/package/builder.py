@@ -13,6 +13,7 @@ from tessera.package.draft import SHIPPED_RUNTIME, Contents
 from tessera.package.manifest import Kind
 from tessera.package.package import Package
 from tessera.package.requirements import check_requirements
+from tessera.package.safetensors import METADATA_KEY, read_safetensors
 from tessera.package.strictjson import json_data
 from tessera.package.weights import Weight, as_weight, check_shapes, weight_bytes
 from tessera.program.arch import is_cpu, resolve_target
@@ -35,6 +36,14 @@ class Compiled(Protocol):
         """What was compiled."""
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A model that hands over its parameters by name: `ts.Module`, `torch.nn.Module`."""
+
+    def state_dict(self) -> Mapping[str, object]:
+        """Its parameters by name."""
+
+
 class PackageBuilder:
     """Collects kernels, weights and configuration, and builds a deployment package of them."""
 
@@ -47,6 +56,7 @@ class PackageBuilder:
         self._model_config: dict[str, Any] = {}
         self._runtime_config: dict[str, Any] = {}
         self._libraries: dict[str, Path] = {}
+        self._file_metadata: dict[str, str] = {}
 
     def add_kernels(
         self,
@@ -68,23 +78,29 @@ class PackageBuilder:
             self._artifacts.append(artifact if wanted is None else _only(artifact, wanted))
         return self
 
-    def add_weights(self, state_dict: Mapping[str, object], compression: Compression = None) -> Self:
+    def add_weights(
+        self, state_dict: Mapping[str, object] | str | Path | Stateful, compression: Compression = None
+    ) -> Self:
         """Add weights by constant name; they take the place of what `add_kernels` brought under that name.
 
         Args:
-            state_dict: NumPy arrays, torch tensors, or objects with `.numpy()` or `__array__`.
+            state_dict: NumPy arrays, torch tensors, or objects with `.numpy()` or `__array__`, by name; the
+                path of a `.safetensors` file, which is memory-mapped; or a model with `state_dict()`.
             compression: `gzip` to compress them; random weights shrink by about 7 %, and are then
                 no longer memory-mapped.
 
         Raises:
-            PackageError: A name was added before, or a value is no array.
+            PackageError: A name was added before, a value is no array, or the file cannot be read.
+            IntegrityError: The file is torn, or is no safetensors file.
         """
         if compression not in ("gzip", None):
             raise PackageError(f"compression: {compression!r} is unknown", hint="'gzip' or None")
-        for name, value in state_dict.items():
+        tensors, metadata = _state_of(state_dict)
+        for name, value in tensors.items():
             if name in self._weights:
                 raise PackageError(f"weight {name!r} was added before")
             self._weights[name] = as_weight(value, name, deflate=compression == "gzip")
+        self._file_metadata.update(metadata)
         return self
 
     def add_config(self, config: Mapping[str, Any], name: Literal["model", "runtime"] = "model") -> Self:
@@ -137,17 +153,33 @@ class PackageBuilder:
         Raises:
             PackageError: Something does not fit together; the message names it.
         """
+        kept = {METADATA_KEY: self._file_metadata} if self._file_metadata else {}
         contents = contents_of(
             _joined(self._artifacts),
             name=name,
             version=version,
-            metadata=metadata or {},
+            metadata={**kept, **(metadata or {})},
             model_config=self._model_config,
             runtime_config=self._runtime_config,
             weights=self._weights,
             libraries=tuple(self._libraries.values()),
         )
         return self.package_class.from_contents(contents, kind=kind)
+
+
+def _state_of(given: object) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    """Tensors by name, and the metadata of the file that they are from."""
+    if isinstance(given, str | Path):
+        file = read_safetensors(given)
+        return file.tensors, file.metadata
+    if not isinstance(given, Mapping) and isinstance(given, Stateful):
+        given = given.state_dict()
+    if not isinstance(given, Mapping):
+        raise PackageError(
+            f"add_weights: {type(given).__name__} is no state_dict",
+            hint="give arrays by name, the path of a .safetensors file, or a model with state_dict()",
+        )
+    return given, {}
 
 
 def contents_of(

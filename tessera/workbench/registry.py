@@ -110,6 +110,13 @@ PACKAGE: tuple[CommandEntry, ...] = (
         "Programs, kernels with their registers and spills, weights with how many elements differ and by how "
         "much, options and versions of tools. Exit status 1 if anything differs.",
     ),
+    CommandEntry(
+        "export-weights",
+        "Commands",
+        "Write a package's weights as a safetensors file.",
+        _in("repacking", "export_weights"),
+        "tessera package export-weights hello.tsd -o hello.safetensors",
+    ),
 )
 
 CACHE: tuple[CommandEntry, ...] = (

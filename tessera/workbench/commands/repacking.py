@@ -1,4 +1,4 @@
-"""`tessera package diff|repack`."""
+"""`tessera package diff|repack|export-weights`."""
 
 from __future__ import annotations
 
@@ -105,3 +105,25 @@ def repack(
         emit({"path": str(out), "bytes": size, "signed": package.signature is not None and not lost})
     else:
         print(f"wrote {out} ({bytes_text(size)})")
+
+
+def export_weights(
+    path: PackagePath,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.", show_default=False)
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a package's weights as a safetensors file."""
+    from tessera.package import Package
+    from tessera.package.safetensors import export_weights as write
+    from tessera.workbench.opening import package_path
+    from tessera.workbench.output import bytes_text, emit
+
+    package = Package.load(package_path(path))
+    write(package, out)
+    size, count = out.stat().st_size, len(package.weights)
+    if as_json:
+        emit({"path": str(out), "bytes": size, "weights": count})
+    else:
+        print(f"wrote {count} {'weight' if count == 1 else 'weights'} to {out} ({bytes_text(size)})")

@@ -75,7 +75,7 @@ def agree(
     finite = np.isfinite(exact) & np.isfinite(rounded)
     np.testing.assert_array_equal(got[~finite], rounded[~finite], err_msg=what)
     scale = max(float(np.abs(exact[finite]).max(initial=0)), 1e-3)
-    noise = float(np.abs(rounded - exact)[finite].max(initial=0))
-    error = float(np.abs(got - exact)[finite].max(initial=0))
+    noise = float(np.abs(rounded[finite] - exact[finite]).max(initial=0))
+    error = float(np.abs(got[finite] - exact[finite]).max(initial=0))
     allowed = max(TOLERANCE[d] for d in program.dtypes()) * scale + 8 * noise
     assert error <= allowed, f"{what}: off by {error:.3g}, results up to {scale:.3g}\n{program}"

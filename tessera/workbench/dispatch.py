@@ -35,7 +35,7 @@ def run_command(arguments: list[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(str(error))
             return 0
-        usage = _usage_error(error)
+        usage = _usage_error(error, arguments)
         if usage is None:
             raise
         raise usage from None
@@ -45,15 +45,35 @@ def run_command(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _usage_error(error: Exception) -> UsageError | None:
+def _usage_error(error: Exception, arguments: list[str]) -> UsageError | None:
     """Typer's own complaint about the arguments, in our form; None if `error` is something else."""
     context = getattr(error, "ctx", None)
     describe = getattr(error, "format_message", None)
     if describe is None or not hasattr(error, "exit_code"):
         return None
-    path = context.command_path if context is not None else "tessera"
+    # An option without its value is raised before Typer has made a context.
+    named = [entry.name for entry in COMMANDS if entry.name == next(iter(arguments), "")]
+    path = context.command_path if context is not None else " ".join(["tessera", *named])
     message = str(describe()).rstrip(".")
-    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+    hint = _swallowed(error, arguments) or f"{path} --help"
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _swallowed(error: Exception, arguments: list[str]) -> str:
+    """A hint where an option took the last argument, a source file or package, for its value; else empty."""
+    from tessera.workbench.source import is_package
+
+    if type(error).__name__ != "MissingParameter" or len(arguments) < 3:
+        return ""
+    option, last = arguments[-2:]
+    if not (last.endswith(".py") or ".py:" in last or is_package(last)):
+        return ""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    for parameter in getattr(command, "params", ()):
+        if option in parameter.opts and not parameter.is_flag:
+            value = parameter.metavar or "VALUE"
+            return f"{option} took {last} for its value; give it one: {option} {value} {last}"
+    return ""
 
 
 def _show_version(wanted: bool) -> None:

@@ -66,10 +66,41 @@ def test_worst_lines_come_first_in_plain_words(tessera: Tessera, folder: Path) -
 def test_kernel_without_faults_has_nothing_said_of_it(tessera: Tessera, folder: Path) -> None:
     said = tessera("profile", "slow.py:saxpy", "--arch", "sm_80")
     assert "no line stands out" in said.out
+    assert "no line known: " not in said.out
     assert "size n = 65536" in said.err
     # One kernel of 256 blocks, at 4 sectors per request, and its full occupancy.
     assert "saxpy   sm_80" in said.out
     assert "100 %  warps" in said.out
+
+
+MERGED = """\
+from numba import cuda, float32
+
+import tessera as ts
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 128), block=128)
+def sides(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        j = (i * 33) % x.size
+        if i % 2 == 0:
+            y[i] = x[j] * float32(2.0)
+        else:
+            y[i] = x[j] / float32(3.0)
+"""
+
+
+def test_scattered_access_merged_from_two_lines_is_told_without_a_line(
+    tessera: Tessera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "merged.py").write_text(MERGED)
+    monkeypatch.chdir(tmp_path)
+    said = tessera("profile", "merged.py", "--size", "n=4096", "--arch", "sm_80")
+    # LLVM loads x[j] once, in front of both sides, and gives the load line 0.
+    words = " ".join(said.out.split())
+    assert "sides, no line known: 32.0 sectors per request where 4.0 would do, 80.0 % of" in words
+    assert "side by side" not in words
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -195,6 +226,24 @@ def test_calls_that_cannot_be_meant_say_so(
     text = said.err if "--json" not in arguments else said.out + said.err
     assert message in text
     assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["--roofline", "slow.py:scores"], "missing argument 'TARGET'",
+         "--roofline took slow.py:scores for its value; give it one: --roofline GPU slow.py:scores"),
+        (["slow.py:scores", "--roofline"], "'--roofline' requires an argument", "tessera inspect --help"),
+        (["--arch", "sm_80"], "missing argument 'TARGET'", "hint: tessera inspect --help"),
+    ],
+)  # fmt: skip
+def test_option_without_its_value_is_told_from_a_target_left_out(
+    tessera: Tessera, folder: Path, arguments: list[str], message: str, hint: str
+) -> None:
+    said = tessera("inspect", *arguments)
+    assert said.status == 2
+    assert message in said.err
+    assert hint in " ".join(said.err.split())
 
 
 def test_package_for_the_cpu_alone_says_how_to_measure_it(tessera: Tessera, folder: Path) -> None:

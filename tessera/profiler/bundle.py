@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tessera.package.atomic import atomic_file
 from tessera.profiler.check import Check
-from tessera.program.errors import ConfigError, TesseraError
+from tessera.program.errors import ConfigError, PackageError, TesseraError
 
 SETTINGS = re.compile(
     r"(?:TESSERA|CUDA|NVIDIA|NUMBA|CUPY|NVML|OMP|MKL|OPENBLAS)_"
@@ -46,16 +47,17 @@ def write_bundle(path: str | Path, checks: Sequence[Check]) -> Path:
     """
     target = Path(path)
     hide = make_hide()
+    if os.path.lexists(target):
+        raise ConfigError(f"{target} exists", hint=f"choose another name, or rm {target}")
     try:
-        with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
+        with (
+            atomic_file(target, replace=False) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
             for name, content in contents(checks).items():
                 archive.writestr(name, hide(content))
-    except FileExistsError:
-        raise ConfigError(f"{target} exists", hint=f"choose another name, or rm {target}") from None
-    except OSError as error:
-        raise ConfigError(
-            f"{target}: {error.strerror or error}", hint="choose a place you may write to"
-        ) from error
+    except PackageError as error:
+        raise ConfigError(error.message, hint=error.hint, file=str(target)) from error
     return target
 
 

@@ -24,7 +24,7 @@ def roofline_figure(key: str, chart: RooflineChart) -> Chart:
     levels = [c for c in chart.ceilings if c.kind == "memory"]
     top = max((c.rate for c in pipes), default=1.0)
     slope = chart.ceiling("DRAM").rate
-    data = [_level(c, top, i) for i, c in enumerate(levels)] + [_roof(c, slope) for c in pipes]
+    data = [_level(c, top) for c in levels] + [_roof(c, slope) for c in pipes]
     data += [trace for i, p in enumerate(points) for trace in _point(p, i)]
     layout = {
         "xaxis": {"type": "log", "title": {"text": "operations per byte of memory"}, "range": [-2, 4],
@@ -69,7 +69,7 @@ def _roof(ceiling: Ceiling, slope: float) -> Json:
     }  # fmt: skip
 
 
-def _level(ceiling: Ceiling, top: float, place: int) -> Json:
+def _level(ceiling: Ceiling, top: float) -> Json:
     ends = [_LEAST, top / ceiling.rate]
     return {
         "type": "scatter",
@@ -77,7 +77,7 @@ def _level(ceiling: Ceiling, top: float, place: int) -> Json:
         "name": label(ceiling.label),
         "x": [rounded(x) for x in ends],
         "y": [rounded(x * ceiling.rate) for x in ends],
-        "line": {"color": "var:--muted", "width": 1.2, "dash": ("dot", "dashdot", "dash")[place % 3]},
+        "line": {"color": "var:--muted", "width": 1.2, "dash": _DASH[ceiling.origin]},
         "hovertemplate": f"{label(ceiling.label)}<extra></extra>",
     }
 

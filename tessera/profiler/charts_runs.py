@@ -239,7 +239,13 @@ def _best(key: str, sweep: TunedSweep) -> Chart | None:
         },
     ]
     layout = {
-        "xaxis": {"title": {"text": "trial"}, "rangemode": "tozero", "showgrid": False},
+        "xaxis": {
+            "title": {"text": "trial"},
+            "rangemode": "tozero",
+            "showgrid": False,
+            # Trials are counted: no half of one among few.
+            **({"dtick": 1} if last <= 10 else {}),
+        },
         "yaxis": {"title": {"text": unit}, "type": "log", "exponentformat": "none", "nticks": 6},
         "showlegend": True,
     }

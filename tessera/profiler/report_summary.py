@@ -33,7 +33,8 @@ def _kernels(data: ReportData) -> Iterator[Fact]:
     spills = [k.spill_bytes for k in gpu if k.spill_bytes is not None]
     if spills:
         spilling = sum(1 for spill in spills if spill)
-        detail = f"in {spilling} of {len(spills)} cubins" if spilling else f"none in {len(spills)} cubins"
+        cubins = _count(len(spills), "cubin")
+        detail = f"in {spilling} of {cubins}" if spilling else f"none in {cubins}"
         yield Fact("spilled registers", format_bytes(max(spills)), "measured", detail)
     occupancies = [k.occupancy for k in gpu if k.occupancy is not None]
     if occupancies:
@@ -43,8 +44,10 @@ def _kernels(data: ReportData) -> Iterator[Fact]:
 
 
 def _sweeps(data: ReportData) -> Iterator[Fact]:
-    """The best configuration of the sweep that gained most over its slowest."""
-    found = [(sweep, good) for sweep in data.sweeps if (good := ranked(sweep))]
+    """The best configuration of the sweep that gained most over its slowest, for what the report is about."""
+    targets = {k.target for k in data.kernels}
+    sweeps = [s for s in data.sweeps if s.target in targets] or data.sweeps
+    found = [(sweep, good) for sweep in sweeps if (good := ranked(sweep))]
     if not found:
         return
     sweep, good = max(found, key=lambda pair: (pair[1][-1].cost_ms or 0) / (pair[1][0].cost_ms or 1))

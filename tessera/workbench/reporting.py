@@ -298,7 +298,8 @@ def _sweeps(wanted: Wanted, kernels: set[str]) -> tuple[TunedSweep, ...]:
         if not path.is_file():
             raise UsageError(f"--tuning {path}: there is no such file", hint=f"tessera tune {wanted.target}")
     records = [r for path in wanted.tuning or (TUNING,) for r in RecordFile(path).read()]
-    own = [r for r in records if r.kernel in kernels]
+    # Records of a function are of its steps: layer.0_matmul.
+    own = [r for r in records if r.kernel in kernels or r.kernel.rpartition(".")[0] in kernels]
     if wanted.tuning and not own:
         raise UsageError(
             f"--tuning {', '.join(map(str, wanted.tuning))}: no record is of {', '.join(sorted(kernels))}",

@@ -95,6 +95,24 @@ def test_report_shows_sweeps_on_record_in_the_order_of_trying(tessera, project: 
     assert re.search(r"Best so far.*predicted", page, re.DOTALL)
 
 
+def test_report_of_a_function_shows_the_sweeps_of_its_steps(tessera, project: Path) -> None:
+    source = '@ts.jit\ndef scaled(x: ts.Tensor[ts.f32, "n"]):\n    return ts.exp(x) * 2\n'
+    (project / "layers.py").write_text(f"import tessera as ts\n\n\n{source}")
+    for arch in ("sm_80", "sm_90"):
+        tuned = tessera("tune", "layers.py", "--arch", arch, "--size", "n=3000", "--budget", "2")
+        assert tuned.status == 0
+    data = report(tessera, "layers.py", "--arch", "sm_90", "--no-count")
+    assert [(s["kernel"], s["target"]) for s in data["sweeps"]] == [
+        ("scaled.0_exp_mul", "sm_80"),
+        ("scaled.0_exp_mul", "sm_90"),
+    ]
+    # What stands at the top is of the architecture that the report is about.
+    page = (project / "report.html").read_text()
+    assert "best of 2 for H100" in page
+    assert "best of 2 for A100" not in page
+    assert "none in 1 cubin<" in page
+
+
 def test_report_of_a_package_shows_its_code_without_lines(tessera, project: Path) -> None:
     assert tessera("compile", "kernels.py:saxpy", "--arch", "sm_80", "-o", "saxpy.tsc").status == 0
     data = report(tessera, "saxpy.tsc", "--recording", "demo", "--gpu", "H200")

@@ -9,7 +9,7 @@ the generator writes: imports of Numba, Tessera and `math`, and one function wit
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -247,4 +247,17 @@ def narrowed(lowered: Lowered, targets: Sequence[str], name: str | None = None) 
             plans.append(msgspec.structs.replace(plan, targets=kept))
     name = name or lowered.name
     program = msgspec.structs.replace(lowered.program, plans=tuple(plans), name=name)
-    return Lowered(program, lowered.kernels, lowered.constants, lowered.notes)
+    notes = tuple(_notes_of(lowered.notes, known, targets))
+    return Lowered(program, lowered.kernels, lowered.constants, notes)
+
+
+def _notes_of(notes: Iterable[str], known: Sequence[str], targets: Sequence[str]) -> Iterator[str]:
+    """The notes without what they say of other targets: `sm_80, sm_90: …` begins with those it is about."""
+    for note in notes:
+        about, _, text = note.partition(": ")
+        names = about.split(", ")
+        kept = [name for name in names if name in targets]
+        if not set(names) <= set(known):
+            yield note
+        elif kept:
+            yield f"{', '.join(kept)}: {text}"

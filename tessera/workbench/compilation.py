@@ -307,10 +307,17 @@ def _cells(binary: KernelBinary, row: dict[str, Any]) -> tuple[str, ...]:
         row["arch"],
         number_text(row["registers"]),
         number_text(row["spill_bytes"], "{} B"),
-        bytes_text(row["shared_bytes"]),
+        bytes_text(_shared_bytes(binary)),
         code,
         f"{occupied:>5} {reason or ''}".rstrip(),
     )
+
+
+def _shared_bytes(binary: KernelBinary) -> int | None:
+    """What a block needs: arrays of fixed size, and what its launch asks for."""
+    if binary.resources is None or binary.resources.shared_bytes is None:
+        return None
+    return binary.resources.shared_bytes + (binary.resources.dynamic_shared_bytes or 0)
 
 
 def write_outputs(compiled: Compiled, out: Path) -> list[Path]:

@@ -31,6 +31,23 @@ def test_packages_from_each_stage_are_the_sources(
     assert (project / "own.tsc").read_bytes() == (project / "source.tsc").read_bytes()
 
 
+def test_notes_are_of_the_architectures_that_are_compiled(tessera: Tessera, project: Path) -> None:
+    source = (
+        "import tessera as ts\n\n\n@ts.jit\n"
+        'def product(x: ts.Tensor[ts.f16, "m", 64], w: ts.Tensor[ts.f16, 64, 64]):\n'
+        "    return ts.matmul(x, w)\n"
+    )
+    (project / "product.py").write_text(source)
+    words = ("--emit", "kernels", "--arch", "sm_75,sm_80", "-o", "product.kernels.json")
+    assert tessera("compile", "product.py", *words).status == 0
+    said = tessera("compile", "product.kernels.json", "--arch", "sm_80")
+    assert "sm_80: product_0_matmul" in said.err
+    assert "sm_75" not in said.err
+    # Their shared memory is asked for by the launch, and is shared memory of a block all the same.
+    rows = [line.split() for line in said.out.splitlines() if " sm_80 " in line]
+    assert [row[row.index("B") + 1 :][:2] for row in rows] == [["48.0", "KiB"], ["32.0", "KiB"]]
+
+
 def test_later_stages_follow(tessera: Tessera, project: Path, files: tuple[str, str]) -> None:
     said = tessera("compile", files[0], "--emit", "kernels", *ARCH, "-o", "again.kernels.json", "--timings")
     first, times = said.out.splitlines()

@@ -131,6 +131,12 @@ def _program_entries(path: Path, stage: Literal["graph", "kernels"], name: str |
     return [Entry(subject.name, stage, subject)]
 
 
+def _instead_of(path: Path) -> str:
+    if path.suffix in (".cu", ".cuh", ".cpp"):
+        return f"declare its kernels in a Python file: ts.cuda_kernel({path.name!r}, entry=…, params=…)"
+    return f"what it is goes by its ending: {', '.join(('.py', *PACKAGE_SUFFIXES, *PROGRAM_ENDINGS))}"
+
+
 def load_module(path: Path) -> ModuleType:
     """Run a Python file as a module of its own name, its folder first on the import path.
 
@@ -144,7 +150,10 @@ def load_module(path: Path) -> ModuleType:
             hint="name the file that it was built from: kernels.py",
         )
     if path.suffix != ".py":
-        raise UsageError(f"{short_path(str(path))} is neither Python source, a package nor a file of a stage")
+        raise UsageError(
+            f"{short_path(str(path))} is neither Python source, a package nor a file of a stage",
+            hint=_instead_of(path),
+        )
     name = path.stem if path.stem.isidentifier() else "_tessera_source"
     if name in sys.modules or name in sys.stdlib_module_names:
         name = f"_tessera_source_{name}"

@@ -61,6 +61,12 @@ def tune_target(wanted: Wanted) -> list[Tuned]:
     """
     from tessera.compiler.tuning.record_file import RecordFile
 
+    for path in (wanted.lock, wanted.export):
+        # Said before a sweep of hours, not after it.
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(
+                f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}"
+            )
     file = RecordFile(wanted.cache)
     subjects = _subjects(wanted)
     found: list[Tuned] = []
@@ -70,8 +76,11 @@ def tune_target(wanted: Wanted) -> list[Tuned]:
         found += _shown(subject, file) if wanted.show else [_swept(wanted, subject, file)]
     if wanted.show and not found:
         names = ", ".join(dict.fromkeys(s.name for s in subjects))
+        missing = f"there is no file {wanted.cache}: no records of {names}"
+        changed = f"{wanted.cache} has no records of {names} as it is now"
         raise UsageError(
-            f"{wanted.cache} has no records of {names} as it is now", hint=f"tessera tune {wanted.target}"
+            changed if wanted.cache.exists() else missing,
+            hint=f"tessera tune {wanted.target} --cache {wanted.cache}",
         )
     if wanted.lock is not None:
         _lock(wanted.lock, subjects, file)

@@ -119,9 +119,9 @@ def _show_next(console: Console, package: Path, report: Path) -> None:
         (f"{prefix}tessera package inspect {package}", "what is inside"),
         (f"{prefix}tessera serve {package}", "serve it yourself"),
         (f"{prefix}tessera bench {package}", "measure it"),
-        (f"{prefix}tessera compile examples/saxpy/kernels.py --arch sm_90", "compile a raw kernel"),
-        (f"{prefix}tessera-workbench examples/saxpy", "the terminal app"),
         (f"{prefix}tessera new hello", "a project of your own"),
+        (f"{prefix}tessera compile hello/kernels.py --arch sm_90", "compile what is in it"),
+        (f"{prefix}tessera-workbench hello", "the terminal app"),
     ):
         console.print(f"   {command}", soft_wrap=True, end="")
         console.print(f"   # {what}", style="dim")

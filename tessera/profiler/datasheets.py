@@ -138,8 +138,13 @@ def find_datasheet(name: str) -> Datasheet:
 def _near_hint(text: str) -> str:
     lower = {name.lower(): name for name in DATASHEETS}
     words = _key(text)
-    shared = {name: len(_key(name) & words) for name in DATASHEETS}
-    near = sorted((name for name in DATASHEETS if shared[name]), key=lambda name: -shared[name])[:2]
+    # A word counts whole, or by how much of one in question it begins: `a100x` is an a100 before an a10.
+    shared = {
+        name: sum(w in words or max(len(w) / len(g) * g.startswith(w) for g in words) for w in _key(name))
+        for name in DATASHEETS
+        if words
+    }
+    near = sorted((name for name in shared if shared[name]), key=lambda name: -shared[name])[:2]
     near += [lower[n] for n in difflib.get_close_matches(text.lower(), lower, n=3, cutoff=0.5)]
     start = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
     return f"{start}known: {', '.join(DATASHEETS)}"

@@ -71,6 +71,7 @@ def test_a_gpu_is_found_by_what_people_and_drivers_call_it(called: str, model: s
     [
         ("H1000", "no datasheet for the GPU 'H1000'", "did you mean H100 SXM"),
         ("RTX 4091", "no datasheet", "RTX 4090"),
+        ("A100x", "no datasheet", "did you mean A100 SXM 80 GB"),
         ("A100", "several GPUs are called 'A100': A100 SXM 80 GB", "name one of them"),
         ("RTX 4090 Laptop GPU", "no datasheet", "did you mean RTX 4090"),
         ("", "no datasheet for the GPU ''", "known: V100 SXM2"),

@@ -23,8 +23,8 @@ soak: setup ## long fuzzing and endurance runs, and numba-cuda's own tests on th
 	@TESSERA_FUZZ_EXAMPLES=3000 TESSERA_CACHE=off $(BIN)/python -m pytest -n 2 \
 		tests/emulator/test_engine_differential.py tests/emulator/test_engine_fuzz.py \
 		tests/emulator/test_counters_agree.py
-	@TESSERA_PACKAGE_EXAMPLES=5000 $(BIN)/python -m pytest -n 2 tests/package/test_container_roundtrip.py \
-		tests/package/test_container_fuzz.py tests/package/test_container_kill.py
+	@TESSERA_PACKAGE_EXAMPLES=5000 $(BIN)/python -m pytest -n 2 tests/package/test_container_roundtrip.py
+	@TESSERA_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -n 2 -m soak tests
 	@$(BIN)/python tests/emulator/run_numba_suite.py
 
 check: setup ## style, types, layers, docs: what CI checks

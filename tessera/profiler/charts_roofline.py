@@ -7,6 +7,8 @@ from tessera.profiler.report_data import Table
 from tessera.profiler.roof import Ceiling, RooflineChart, RooflinePoint
 
 _DASH = {"datasheet": "solid", "computed": "dash", "measured": "dot"}
+_WIDTH = {"DRAM": 2.0, "L2": 1.4, "shared memory": 0.8}
+"""Of a memory's slope: two may have one origin, and so one dash."""
 _LEAST, _MOST = 0.01, 1e4
 
 
@@ -35,7 +37,8 @@ def roofline_figure(key: str, chart: RooflineChart) -> Chart:
         "legend": {"traceorder": "normal", "font": {"size": 11}},
     }  # fmt: skip
     about = (
-        f"Solid ceilings are the datasheet's, dashed ones computed from it, dotted ones measured. "
+        f"Solid ceilings are the datasheet's, dashed ones computed from it, dotted ones measured; "
+        "the slope of a nearer memory is thinner. "
         f"{_points_text(len(points), len(chart.points))}"
     )
     height = 430 + 20 * -(-(len(levels) + len(pipes) + len(points)) // 4)
@@ -77,7 +80,11 @@ def _level(ceiling: Ceiling, top: float) -> Json:
         "name": label(ceiling.label),
         "x": [rounded(x) for x in ends],
         "y": [rounded(x * ceiling.rate) for x in ends],
-        "line": {"color": "var:--muted", "width": 1.2, "dash": _DASH[ceiling.origin]},
+        "line": {
+            "color": "var:--muted",
+            "width": _WIDTH.get(ceiling.name, 1.2),
+            "dash": _DASH[ceiling.origin],
+        },
         "hovertemplate": f"{label(ceiling.label)}<extra></extra>",
     }
 

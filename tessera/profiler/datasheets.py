@@ -129,7 +129,10 @@ def find_datasheet(name: str) -> Datasheet:
             return sheet
     near = [s.name for s in _ROWS if key and key <= _key(s.name)]
     if len(near) > 1:
-        raise OptionError(f"several GPUs are called {text!r}: {', '.join(near)}", hint="name one of them")
+        raise OptionError(
+            f"several GPUs are called {text!r}: {', '.join(near)}",
+            hint=f"name one of them, such as '{near[0]}'",
+        )
     if near:
         return DATASHEETS[near[0]]
     raise OptionError(f"no datasheet for the GPU {text!r}", hint=_near_hint(text))

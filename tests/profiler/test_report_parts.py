@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from report_samples import listing, rows, sweep
 
 from tessera.compiler.tuning.record import Record
+from tessera.profiler import roofline_chart
 from tessera.profiler.charts import OCCUPANCY_KERNELS, memory_chart, occupancy_chart
+from tessera.profiler.charts_roofline import roofline_figure
 from tessera.profiler.charts_runs import DRAWN_LINES, drawn_trials
 from tessera.profiler.live.figures import Device, Figures, Machine, Reading, Sample
 from tessera.profiler.live.recorder import Recorder
@@ -197,3 +199,10 @@ def test_summary_names_the_best_configuration_and_its_gpu() -> None:
     assert tuned.origin == "predicted"
     assert tuned.value == "11 µs"
     assert tuned.detail == "transpose, best of 24 for H100 SXM: ROWS=1 TILE=8 UNROLL=1"
+
+
+def test_slopes_of_memories_are_told_apart_without_colour() -> None:
+    for gpu in ("V100 SXM2", "A100 SXM 80 GB", "H200 SXM"):
+        figure = roofline_figure("roof", roofline_chart(gpu, [])).figure
+        slopes = [trace["line"] for trace in figure["data"] if trace["line"]["color"] == "var:--muted"]
+        assert len({(line["dash"], line["width"]) for line in slopes}) == len(slopes) >= 1

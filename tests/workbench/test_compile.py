@@ -345,4 +345,5 @@ def test_bad_stages_are_refused_with_their_line(tessera: Tessera, project: Path)
     assert "no stage is called 'x'" in tessera("compile", "kernels.py", "--emit", "x").err
     assert "a CPU has no such stage" in tessera("compile", "kernels.py", "--emit", "ptx", "--arch", "cpu").err
     assert "say what to show" in tessera("inspect", "k.ptx").err
+    assert "which --occupancy says nothing of" in tessera("inspect", "--occupancy", "k.ptx").err
     assert tessera("compile", "missing.ptx").status == 2

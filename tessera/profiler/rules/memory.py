@@ -99,7 +99,7 @@ def _thread_runs(op: str, kernel: KernelMetrics, line: LineMetrics) -> Hit | Non
         "each thread walks along a row of its own; let the threads of a warp walk along one row together"
         if name.indices > 1
         else "each thread walks through a piece of its own; start at the thread's number and step by the "
-        "number of threads (a grid-stride loop)"
+        "number of threads (a grid-stride loop), or give a row to a warp"
     )
     return Hit(_wasted(op, line), remedy, wasted, sectors_of(kernel))
 
@@ -168,7 +168,8 @@ def _rules(op: str) -> tuple[Rule, ...]:
             fault=f"{verbs} by threads that each walk alone through a row or piece",
             needs=(*_needs(op, "traced", "bytes"), f"run_{op}_places", f"run_{op}_followers"),
             when=f"as uncoalesced-{verbs}, and {100 * RUN:.0f} % of a thread's places follow one of its own",
-            remedy="start at the thread's number and step by the number of threads (a grid-stride loop)",
+            remedy="start at the thread's number and step by the number of threads (a grid-stride loop), or "
+            "give a row to a warp",
             resource=SECTORS,
             source=sources.GRID_STRIDE,
             line=partial(_thread_runs, op),

@@ -65,6 +65,12 @@ def inspect(
     from tessera.workbench.source import is_package, load_entries
 
     if stage_ending(target):
+        asked = {"--graph": graph, "--plan": plan, "--occupancy": occupancy, "--roofline": roofline}
+        if unfit := [name for name, given in asked.items() if given]:
+            raise UsageError(
+                f"{target} is one kernel's code, which {unfit[0]} says nothing of",
+                hint=f"tessera inspect {unfit[0]} of the source, of its .graph.json, or of a package",
+            )
         _stage(target, arch, sass=sass, ptx=ptx, as_json=as_json)
         return
     if (occupancy or roofline) and (ptx or sass or plan or graph or (occupancy and roofline)):

@@ -126,6 +126,7 @@ def test_windows_of_one_element_copy_the_places_they_need(stride: int, rng: np.r
     assert not any(name.endswith("any") for name in ran)
 
 
+@pytest.mark.slow
 def test_weights_are_packed_once_and_copies_shared(rng: np.random.Generator) -> None:
     weights = [rng.standard_normal((16, 16, 3, 3)).astype(np.float16) for _ in range(2)]
 

@@ -293,6 +293,7 @@ def test_one_warpgroup_copies_and_two_multiply_without_waiting_in_between(
     assert (cubin.resources.spill_bytes, cubin.resources.stack_bytes) == (0, 0)
 
 
+@pytest.mark.slow
 def test_source_lines_change_nothing_in_how_maps_are_passed() -> None:
     fn, specs = product("nn", "f16")
     config = AOTConfig(targets=[hopper("m64n64k16")], include_debug_info=True)

@@ -227,6 +227,7 @@ def test_report_is_read_aloud_and_reached_by_keyboard(browser: Browser, tmp_path
     assert all(wide)
 
 
+@pytest.mark.slow
 def test_report_of_much_stays_small_and_opens(browser: Browser, tmp_path: Path) -> None:
     path = write_report(large_report(), tmp_path / "large.html")
     assert path.stat().st_size < 8_000_000

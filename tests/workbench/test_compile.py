@@ -215,6 +215,7 @@ def test_inspect_tells_passes_and_memory(tessera: Tessera, project: Path) -> Non
     assert memory["peak_bytes"] is None
 
 
+@pytest.mark.slow
 def test_graphs_laid_out_for_tensor_cores_have_reports_of_their_own(tessera: Tessera, project: Path) -> None:
     Path("net.py").write_text(
         "import tessera as ts\n\n\n@ts.jit\n"

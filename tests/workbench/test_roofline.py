@@ -80,6 +80,7 @@ def test_few_blocks_are_said_with_the_multiprocessors_that_idle(tessera: Tessera
     assert "latency-bound: 12 blocks for 132 SMs, 120 stand idle" in " ".join(said.out.split())
 
 
+@pytest.mark.slow
 def test_json_has_ceilings_and_points_of_every_gpu_named(tessera: Tessera, folder: Path) -> None:
     said = tessera(
         "profile", "work.py:layer", "--size", "batch=64", "--arch", "sm_80", "--gpu", "A100 PCIe 40 GB",

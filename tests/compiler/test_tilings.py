@@ -82,7 +82,7 @@ def tried(name, target, count, rng, seed=0):
     own, *others = step.step.space.configurations()
     assert is_own(own)
     expected = result(step, own, inputs)
-    refused = []
+    refused, ran = [], 0
     for configuration in random.Random(seed).sample(others, min(count, len(others))):
         try:
             found = result(step, configuration, inputs)
@@ -90,6 +90,8 @@ def tried(name, target, count, rng, seed=0):
             refused.append(error.message)
             continue
         np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-2, err_msg=str(configuration))
+        ran += 1
+    assert ran, "every tile drawn was refused"
     return refused
 
 

@@ -21,7 +21,8 @@ from starlette.responses import Response
 from tessera.serve.answer import Answer, answer_for, error_answer, json_answer
 from tessera.serve.encoding import decoded
 from tessera.serve.endpoints import Endpoint, Match, Routes
-from tessera.serve.request import Request, RequestError
+from tessera.serve.request import CALLER, Request, RequestError
+from tessera.serve.security.access import Gate
 from tessera.serve.workers import WorkerPool
 
 logger = logging.getLogger("tessera.serve")
@@ -54,6 +55,7 @@ class App:
         max_body_bytes: Most bytes of a body.
         request_timeout_s: Longest that a request may take, its body included.
         observer: Is told about every answer.
+        gate: Says who may ask, and how often; None: everybody, always.
         startup: Awaited before the first request, where another server runs this application.
         shutdown: Awaited after the last one.
     """
@@ -65,6 +67,7 @@ class App:
         max_body_bytes: int,
         request_timeout_s: float,
         observer: Observer | None = None,
+        gate: Gate | None = None,
         startup: Callable[[], Awaitable[None]] | None = None,
         shutdown: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class App:
         self._max_body_bytes = max_body_bytes
         self._timeout_s = request_timeout_s
         self._observer = observer
+        self._gate = gate
         self._startup = startup
         self._shutdown = shutdown
         self._handlers: WorkerPool | None = None
@@ -116,6 +120,11 @@ class App:
     async def _answer(self, match: Match | None, scope: Scope, receive: Receive) -> Answer | Response | None:
         """The response; None if the client is gone."""
         try:
+            if self._gate is not None:
+                client = scope.get("client")
+                scope[CALLER] = self._gate.admit(
+                    scope["path"], scope["headers"], client[0] if client else None
+                )
             endpoint = _allowed(match, scope, self._routes)
             async with asyncio.timeout(self._timeout_s) as limit:
                 body = b""

@@ -9,7 +9,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ class ServerConfig:
     those in `[trust]` of the `tessera.toml` in the current folder or above it."""
     log_level: str = "INFO"
     """Level of `run()`'s log on stderr."""
+    api_keys: str | None = field(default=None, repr=False)
+    """Keys of those who may ask, `NAME:KEY,NAME:KEY`; None: whoever reaches the server may."""
+    api_keys_file: str | None = None
+    """Path of a file with a key a line; it may be replaced while the server runs."""
+    rate_limit: float | None = None
+    """Requests a second that a key, or else an address, may send; more are answered 429."""
+    rate_limit_burst: int | None = None
+    """Requests that it may send at once; None: those of one second."""
 
     @classmethod
     def load(
@@ -83,10 +91,10 @@ class ServerConfig:
             for key in from_environment.keys() & given.keys():
                 if given[key] != from_environment[key]:
                     logger.warning(
-                        "the environment sets %s to %r, but the program sets it to %r, which wins",
+                        "the environment sets %s to %s, but the program sets it to %s, which wins",
                         key,
-                        from_environment[key],
-                        given[key],
+                        _shown(key, from_environment[key]),
+                        _shown(key, given[key]),
                     )
             merged = {**from_environment, **given}
         else:
@@ -102,6 +110,8 @@ class _Rule:
     accept: Callable[[Any], bool]
     parse: Callable[[str], Any] = str
     """From the text of an environment variable."""
+    is_secret: bool = False
+    """Whether no message may show the value."""
 
 
 def _is_int(value: Any) -> bool:
@@ -117,6 +127,12 @@ def _number(low: float, high: float, unit: str) -> _Rule:
         return (_is_int(value) or isinstance(value, float)) and math.isfinite(value) and low <= value <= high
 
     return _Rule(f"a number of {unit} from {low:g} to {high:g}", accept, float)
+
+
+def _optional(rule: _Rule) -> _Rule:
+    return replace(
+        rule, description=f"{rule.description}, or none", accept=lambda v: v is None or rule.accept(v)
+    )
 
 
 def _parse_bool(text: str) -> bool:
@@ -166,6 +182,10 @@ _RULES: dict[str, _Rule] = {
     "log_level": _Rule(
         "one of " + ", ".join(_LEVELS), lambda v: isinstance(v, str) and v.upper() in _LEVELS, str.upper
     ),
+    "api_keys": _optional(replace(_TEXT, is_secret=True)),
+    "api_keys_file": _optional(_TEXT),
+    "rate_limit": _optional(_number(0.001, 1e9, "requests a second")),
+    "rate_limit_burst": _optional(_integer(1, 1 << 30)),
 }
 
 _VARIABLES: dict[str, str] = {
@@ -185,11 +205,17 @@ def _checked(key: str, value: Any) -> Any:
         )
     if not rule.accept(value):
         raise ConfigError(
-            f"server setting {key!r} is {value!r} ({type(value).__name__}); it must be {rule.description}",
+            f"server setting {key!r} is {_shown(key, value)} ({type(value).__name__}); "
+            f"it must be {rule.description}",
             hint=f"its default is {ServerConfig.__dataclass_fields__[key].default!r}",
             key=key,
         )
     return value
+
+
+def _shown(key: str, value: Any) -> str:
+    """`value` as messages show it."""
+    return "(not shown)" if _RULES[key].is_secret else repr(value)
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -203,7 +229,8 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             found[key] = _checked(key, _RULES[key].parse(text))
         except (ValueError, KeyError) as error:
             raise ConfigError(
-                f"the environment variable {variable} is {text!r}; it must be {_RULES[key].description}",
+                f"the environment variable {variable} is {_shown(key, text)}; "
+                f"it must be {_RULES[key].description}",
                 hint=f"unset {variable}",
                 key=key,
             ) from error

@@ -13,6 +13,9 @@ from tessera.program.errors import ServeError
 
 Scope = Mapping[str, Any]
 
+CALLER = "tessera.caller"
+"""Where a scope says whose key the request came with."""
+
 _UNREAD = object()
 
 _BLANK_BYTES = 64
@@ -96,6 +99,12 @@ class Request:
         """The address that the connection comes from."""
         client = self._scope.get("client")
         return str(client[0]) if client else None
+
+    @property
+    def caller(self) -> str | None:
+        """The name of the API key that it came with; None if the server asks for none."""
+        caller = self._scope.get(CALLER)
+        return None if caller is None else str(caller)
 
     @cached_property
     def headers(self) -> Headers:

@@ -20,6 +20,7 @@ from tessera.serve.http import HttpServer, url_of
 from tessera.serve.inference_protocol import add_inference_protocol
 from tessera.serve.metrics import Metrics
 from tessera.serve.model import Opener
+from tessera.serve.security.access import make_gate
 from tessera.serve.service import Phase, Service
 
 logger = logging.getLogger("tessera.serve")
@@ -38,6 +39,8 @@ class Session:
         self._config = config
         self._endpoints = tuple(endpoints)
         self._metrics = Metrics() if config.enable_metrics else None
+        self.gate = make_gate(config)
+        """Who may ask, and how often; None: everybody, always. Every protocol asks it."""
         self.service = Service(opener, config, self._metrics)
         self.url = ""
         """Where a client on this machine reaches it; empty if it has no port of its own."""
@@ -71,6 +74,7 @@ class Session:
             max_body_bytes=self._config.max_body_bytes,
             request_timeout_s=self._config.request_timeout_s,
             observer=self._metrics,
+            gate=self.gate,
             startup=startup,
             shutdown=shutdown,
         )

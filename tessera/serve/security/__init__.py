@@ -1,0 +1,1 @@
+"""What keeps a server safe from those who reach it: keys, rates, limits, TLS."""

@@ -11,15 +11,17 @@ from tessera import __version__
 from tessera.serve.answer import Answer, error_answer
 from tessera.serve.endpoints import Call, Endpoint, Routes
 from tessera.serve.metrics import CONTENT_TYPE, Metrics
+from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
-from tessera.serve.service import Phase, Service
+from tessera.serve.service import Phase
 
 
-def add_defaults(routes: Routes, service: Service, metrics: Metrics | None) -> None:
+def add_defaults(routes: Routes, registry: Registry, metrics: Metrics | None) -> None:
     """Add `/predict`, `/health`, `/ready` and, with `metrics`, `/metrics` where nothing else is."""
     started = time.monotonic()
 
     async def predict(request: Request) -> dict[str, Any]:
+        service = registry.default
         body = request.object
         if "input" in body and "inputs" in body:
             raise RequestError("the body has both 'input' and 'inputs'", hint="send one of them")
@@ -33,15 +35,22 @@ def add_defaults(routes: Routes, service: Service, metrics: Metrics | None) -> N
     async def health(_: Request) -> dict[str, Any]:
         return {
             "status": "healthy",
-            "phase": service.phase.value,
+            "phase": registry.phase.value,
             "uptime_s": round(time.monotonic() - started, 3),
             "version": __version__,
-            "memory": service.memory_usage(),
+            "memory": memory_usage(registry),
         }
 
     async def ready(_: Request) -> Answer | dict[str, Any]:
-        answer = unready(service)
-        return answer or {"status": "ready", "model": service.model.program.name}
+        answer = unready(registry)
+        if answer is not None:
+            return answer
+        names = registry.names
+        return (
+            {"status": "ready", "model": names[0]}
+            if len(names) == 1
+            else {"status": "ready", "models": names}
+        )
 
     async def metrics_text(_: Request) -> Answer:
         return Answer(HTTPStatus.OK, metrics.text() if metrics else b"", CONTENT_TYPE)
@@ -53,7 +62,7 @@ def add_defaults(routes: Routes, service: Service, metrics: Metrics | None) -> N
         _add(routes, "/metrics", "GET", metrics_text)
 
 
-def _no_input(service: Service, body: Mapping[str, Any]) -> RequestError:
+def _no_input(service: Backend, body: Mapping[str, Any]) -> RequestError:
     """The error of a body with neither field, with a body that would do."""
     names = [port.name for port in service.model.program.inputs]
     by_name = ", ".join(f'"{name}": …' for name in names)
@@ -62,13 +71,22 @@ def _no_input(service: Service, body: Mapping[str, Any]) -> RequestError:
     return RequestError(f"the body has no field 'input' or 'inputs': {has}", hint=f"send {wanted}")
 
 
-def unready(service: Service) -> Answer | None:
-    """503 with the reason, unless `service` takes requests."""
-    if service.phase is Phase.READY:
+def memory_usage(registry: Registry) -> dict[str, Any]:
+    """The devices' memory: that of the only model, or of each by `name/version`."""
+    backends = registry.backends
+    if len(backends) == 1:
+        return backends[0].memory_usage()
+    loaded = [backend for backend in backends if backend.loaded]
+    return {f"{backend.name}/{backend.version}": backend.memory_usage() for backend in loaded}
+
+
+def unready(asked: Backend | Registry) -> Answer | None:
+    """503 with the reason, unless the model, or the server as a whole, takes requests."""
+    if asked.phase is Phase.READY:
         return None
     return error_answer(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        f"not ready: {service.phase.value}",
+        f"not ready: {asked.phase.value}",
         headers={"Retry-After": "1"},
     )
 

@@ -11,20 +11,20 @@ from typing import Any
 
 from tessera import __version__
 from tessera.program.datatypes import DATATYPES
-from tessera.program.program import Port, Program
+from tessera.program.program import Port
 from tessera.serve.answer import Answer
 from tessera.serve.defaults import default_endpoint, unready
 from tessera.serve.endpoints import Call, Routes
 from tessera.serve.inference_answer import infer_answer, wanted_outputs
 from tessera.serve.inference_request import read_infer_request
+from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
-from tessera.serve.service import Service
 
 EXTENSIONS = ("binary_tensor_data", "classification")
 """What this server adds to the protocol's core, by the names that Triton gave."""
 
 
-def add_inference_protocol(routes: Routes, service: Service) -> None:
+def add_inference_protocol(routes: Routes, registry: Registry) -> None:
     """Add the paths under `/v2` where nothing else is."""
 
     async def server(_: Request) -> dict[str, Any]:
@@ -34,17 +34,19 @@ def add_inference_protocol(routes: Routes, service: Service) -> None:
         return {"live": True}
 
     async def ready(_: Request) -> Answer | dict[str, bool]:
-        return unready(service) or {"ready": True}
+        return unready(registry) or {"ready": True}
 
     async def model(request: Request) -> dict[str, Any]:
-        return _metadata(_named(service, request), service.model.version)
+        found = _named(registry, request)
+        given = request.path_params.get("version")
+        return _metadata(found, [found.version] if given else registry.versions(found.name))
 
     async def model_ready(request: Request) -> Answer | dict[str, Any]:
-        answer = unready(service)
-        return answer or {"name": _named(service, request).name, "ready": True}
+        found = _named(registry, request)
+        return unready(found) or {"name": found.name, "ready": True}
 
     async def infer(request: Request) -> Answer:
-        return await _infer(service, _named(service, request), request)
+        return await _infer(_named(registry, request), request)
 
     _add(routes, "/v2", "GET", server)
     _add(routes, "/v2/health/live", "GET", live)
@@ -60,22 +62,15 @@ def _add(routes: Routes, path: str, method: str, call: Call) -> None:
         routes.add(default_endpoint(path, method, call))
 
 
-def _named(service: Service, request: Request) -> Program:
-    model = service.model
-    name, version = request.path_params["model"], request.path_params.get("version")
-    if name != model.program.name or version not in (None, model.version):
-        raise RequestError(
-            f"there is no model {name[:80]!r}" + (f" of version {version[:80]!r}" if version else ""),
-            hint=f"there is {model.program.name!r} of version {model.version!r}",
-            status=HTTPStatus.NOT_FOUND,
-        )
-    return model.program
+def _named(registry: Registry, request: Request) -> Backend:
+    return registry.resolve(request.path_params["model"], request.path_params.get("version"))
 
 
-def _metadata(program: Program, version: str) -> dict[str, Any]:
+def _metadata(backend: Backend, versions: list[str]) -> dict[str, Any]:
+    program = backend.model.program
     return {
-        "name": program.name,
-        "versions": [version],
+        "name": backend.name,
+        "versions": versions,
         "platform": "tessera",
         "inputs": [_port(p) for p in program.inputs],
         "outputs": [_port(p) for p in program.outputs],
@@ -87,18 +82,19 @@ def _port(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": DATATYPES[port.dtype.name], "shape": shape}
 
 
-async def _infer(service: Service, program: Program, request: Request) -> Answer:
+async def _infer(backend: Backend, request: Request) -> Answer:
+    program = backend.model.program
     body, inputs = read_infer_request(program, request)
     wanted = wanted_outputs(program, body)
     try:
-        outputs = await service.infer_all(inputs, timeout_s=_timeout_s(body.parameters))
+        outputs = await backend.infer_all(inputs, timeout_s=_timeout_s(body.parameters))
     except TimeoutError as error:
         raise RequestError(
             "no answer within the request's own timeout",
             hint="the parameter 'timeout' is in microseconds",
             status=HTTPStatus.GATEWAY_TIMEOUT,
         ) from error
-    head = {"model_name": program.name, "model_version": service.model.version}
+    head = {"model_name": backend.name, "model_version": backend.version}
     if body.id is not None:
         head["id"] = body.id
     return infer_answer(head, wanted, outputs)

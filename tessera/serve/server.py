@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from tessera.program.errors import ConfigError, ServeError
 from tessera.serve.app import App
 from tessera.serve.config import ServerConfig
-from tessera.serve.defaults import DEFAULT_METHODS
+from tessera.serve.defaults import DEFAULT_METHODS, memory_usage
 from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
 from tessera.serve.model import ModelSource, opener
@@ -136,9 +136,9 @@ class ProductionServer:
         """
         session = self._running()
         if asyncio.get_running_loop() is session.loop:
-            return await session.service.infer(input_data, timeout_s=timeout_s)
+            return await session.registry.infer(input_data, timeout_s=timeout_s)
         elsewhere = asyncio.run_coroutine_threadsafe(
-            session.service.infer(input_data, timeout_s=timeout_s), session.loop
+            session.registry.infer(input_data, timeout_s=timeout_s), session.loop
         )
         return await asyncio.wrap_future(elsewhere)
 
@@ -148,7 +148,7 @@ class ProductionServer:
         if threading.get_ident() == session.thread:
             raise ServeError("infer_sync would block the server", hint="await server.infer(…) instead")
         call = asyncio.run_coroutine_threadsafe(
-            session.service.infer(input_data, timeout_s=timeout_s), session.loop
+            session.registry.infer(input_data, timeout_s=timeout_s), session.loop
         )
         try:
             return call.result()
@@ -157,7 +157,7 @@ class ProductionServer:
 
     def get_memory_usage(self) -> dict[str, Any]:
         """The device's name and its memory in bytes by purpose; the name is None before it is loaded."""
-        return self._session.service.memory_usage() if self._session else {"device": None}
+        return memory_usage(self._session.registry) if self._session else {"device": None}
 
     @property
     def url(self) -> str:
@@ -171,7 +171,7 @@ class ProductionServer:
     @property
     def phase(self) -> Phase:
         """Where the server is in its life."""
-        return self._session.service.phase if self._session else Phase.STOPPED
+        return self._session.registry.phase if self._session else Phase.STOPPED
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, finish what was accepted, return.
@@ -251,7 +251,7 @@ class ProductionServer:
     async def _adopt(self, session: Session) -> None:
         session.attach()
         self._session = session
-        await session.service.load()
+        await session.registry.load()
 
     async def _abandon(self, session: Session) -> None:
         await session.drain_and_close()

@@ -43,11 +43,23 @@ class Service:
         opener: Opens the model.
         config: Settings.
         observer: Is told what the batcher does.
+        name: What clients call it; None: the program's name.
+        version: The version that clients see; None: the package's.
     """
 
-    def __init__(self, opener: Opener, config: ServerConfig, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        config: ServerConfig,
+        observer: Observer | None = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+    ) -> None:
         self._opener = opener
         self._config = config
+        self._name = name
+        self._version = version
         self._pool = WorkerPool(config.workers, "tessera-worker")
         self._model: Model | None = None
         self._rule = RowRule(None)
@@ -60,6 +72,24 @@ class Service:
             max_wait_s=config.batch_timeout_ms / 1000,
             observer=observer,
         )
+
+    @property
+    def name(self) -> str:
+        """What clients call the model.
+
+        Raises:
+            OverloadedError: The package gives the name, and is still being loaded.
+        """
+        return self.model.program.name if self._name is None else self._name
+
+    @property
+    def version(self) -> str:
+        """The model's version, as clients see it.
+
+        Raises:
+            OverloadedError: The package gives the version, and is still being loaded.
+        """
+        return self.model.version if self._version is None else self._version
 
     @property
     def model(self) -> Model:
@@ -76,6 +106,16 @@ class Service:
     def loaded(self) -> bool:
         """Whether there is a model."""
         return self._model is not None
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self.batcher.waiting
+
+    @property
+    def running(self) -> int:
+        """Batches in execution."""
+        return self.batcher.running
 
     async def load(self) -> None:
         """Open the model and warm it up, off the event loop. Whatever goes wrong is raised."""
@@ -118,6 +158,10 @@ class Service:
         key = _key(prepared.symbols, symbol, prepared.arrays, program.inputs)
         rows = prepared.symbols[symbol]
         return await self.batcher.submit(prepared.arrays, rows=rows, key=key, timeout_s=timeout_s)
+
+    async def drain(self) -> None:
+        """Return when nothing waits or runs. New requests are still taken until `close`."""
+        await self.batcher.drain()
 
     def memory_usage(self) -> dict[str, Any]:
         """The device's name (None before the model is loaded) and its memory, in bytes by purpose."""

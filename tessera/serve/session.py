@@ -20,6 +20,7 @@ from tessera.serve.http import HttpServer, url_of
 from tessera.serve.inference_protocol import add_inference_protocol
 from tessera.serve.metrics import Metrics
 from tessera.serve.model import Opener
+from tessera.serve.models.registry import Registry
 from tessera.serve.security.access import make_gate
 from tessera.serve.service import Phase, Service
 
@@ -41,7 +42,9 @@ class Session:
         self._metrics = Metrics() if config.enable_metrics else None
         self.gate = make_gate(config)
         """Who may ask, and how often; None: everybody, always. Every protocol asks it."""
-        self.service = Service(opener, config, self._metrics)
+        self.registry = Registry()
+        """The models; a server of one package has one."""
+        self.registry.add(Service(opener, config, self._metrics))
         self.url = ""
         """Where a client on this machine reaches it; empty if it has no port of its own."""
         self.loop: asyncio.AbstractEventLoop
@@ -67,8 +70,8 @@ class Session:
         routes = Routes()
         for endpoint in self._endpoints:
             routes.add(endpoint)
-        add_defaults(routes, self.service, self._metrics)
-        add_inference_protocol(routes, self.service)
+        add_defaults(routes, self.registry, self._metrics)
+        add_inference_protocol(routes, self.registry)
         return App(
             routes,
             max_body_bytes=self._config.max_body_bytes,
@@ -119,7 +122,7 @@ class Session:
         logger.info("stopped")
         if loading.done() and not loading.cancelled() and (error := loading.exception()):
             raise error
-        if self.service.loaded and not finished:
+        if not finished and any(backend.loaded for backend in self.registry.backends):
             raise ServeError(
                 f"requests were not finished within drain_timeout_s = {self._config.drain_timeout_s:g} s",
                 hint="raise drain_timeout_s, or lower request_timeout_s",
@@ -127,11 +130,11 @@ class Session:
 
     def stop(self) -> None:
         """Begin to stop. On the loop's thread."""
-        if self._http is None or self.service.phase is Phase.STOPPED:
+        if self._http is None or self.registry.phase is Phase.STOPPED:
             return
-        if self.service.phase is not Phase.DRAINING:
-            logger.info("stopping: %d inference requests wait", self.service.batcher.waiting)
-        self.service.phase = Phase.DRAINING
+        if self.registry.phase is not Phase.DRAINING:
+            logger.info("stopping: %d inference requests wait", self.registry.waiting)
+        self.registry.begin_drain()
         self._http.stop()
 
     def stop_from_thread(self) -> None:
@@ -143,7 +146,7 @@ class Session:
 
     async def drain_and_close(self) -> bool:
         """End without a port of its own; says whether every request was finished in time."""
-        self.service.phase = Phase.DRAINING
+        self.registry.begin_drain()
         return await self._close(drained=True)
 
     async def _close(self, *, drained: bool) -> bool:
@@ -151,15 +154,15 @@ class Session:
         if drained:
             try:
                 # Requests that did not come over HTTP: calls of infer() from other threads.
-                await asyncio.wait_for(self.service.batcher.drain(), self._config.drain_timeout_s)
+                await asyncio.wait_for(self.registry.drain(), self._config.drain_timeout_s)
             except TimeoutError:
                 drained = False
-        ended = await asyncio.to_thread(self.service.close, 1.0 if drained else 0.0)
+        ended = await asyncio.to_thread(self.registry.close, 1.0 if drained else 0.0)
         return drained and ended
 
     async def _load(self) -> None:
         try:
-            await self.service.load()
+            await self.registry.load()
         except BaseException:
             if self._http is not None:
                 self._http.stop()
@@ -178,11 +181,11 @@ class Session:
                 loop.remove_signal_handler(number)
 
     def _add_gauges(self, metrics: Metrics) -> None:
-        service = self.service
+        registry = self.registry
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
-            "tessera_queue_requests": ("Inference requests that wait.", lambda: service.batcher.waiting),
-            "tessera_batches_running": ("Batches in execution.", lambda: service.batcher.running),
-            "tessera_ready": ("1 while requests are answered.", lambda: float(service.phase is Phase.READY)),
+            "tessera_queue_requests": ("Inference requests that wait.", lambda: registry.waiting),
+            "tessera_batches_running": ("Batches in execution.", lambda: registry.running),
+            "tessera_ready": ("1 while requests are answered.", lambda: float(registry.phase is Phase.READY)),
         }
         for name, (text, value) in gauges.items():
             metrics.gauge(name, text, value)

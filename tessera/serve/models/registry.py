@@ -1,0 +1,325 @@
+"""Which models a server has: name -> versions -> what answers.
+
+Every protocol asks here. `resolve` and what follows it up to the first `await` see one state: the
+registry changes only on the event loop that the requests run on. Code that waits for something
+between `resolve` and the inference says so with `hold`, and the model stays open that long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from tessera.program.errors import OverloadedError, ServeError
+from tessera.serve.inputs import Arrays
+from tessera.serve.model import Model
+from tessera.serve.models.versions import version_key
+from tessera.serve.request import RequestError
+from tessera.serve.service import Phase, Result
+
+
+class Backend(Protocol):
+    """One version of a model, as protocols see it. `service.Service` is one."""
+
+    phase: Phase
+    """Where it is in its life."""
+
+    @property
+    def name(self) -> str:
+        """What clients call it.
+
+        Raises:
+            OverloadedError: Its package gives the name, and is still being loaded.
+        """
+
+    @property
+    def version(self) -> str:
+        """Its version, as clients see it.
+
+        Raises:
+            OverloadedError: Its package gives the version, and is still being loaded.
+        """
+
+    @property
+    def model(self) -> Model:
+        """The loaded model: its program and device.
+
+        Raises:
+            OverloadedError: It is still being loaded.
+        """
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a model."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests in its queue."""
+
+    @property
+    def running(self) -> int:
+        """Batches in execution."""
+
+    async def load(self) -> None:
+        """Open the model and warm it up. Whatever goes wrong is raised."""
+
+    async def infer(self, data: Any, *, timeout_s: float | None = None) -> Result:
+        """The output for `data`; with several outputs a dict by name."""
+
+    async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
+        """As `infer`, always by name."""
+
+    async def drain(self) -> None:
+        """Return when nothing waits or runs."""
+
+    def memory_usage(self) -> dict[str, Any]:
+        """The device's name and its memory, in bytes by purpose."""
+
+    def close(self, timeout_s: float) -> bool:
+        """Give the model back; says whether all of it ended within `timeout_s`."""
+
+
+class State(Enum):
+    """Whether a version of a model answers."""
+
+    LOADING = "loading"
+    """It is being opened or warmed up."""
+    READY = "ready"
+    """It answers."""
+    DRAINING = "draining"
+    """It finishes what it accepted; new requests go elsewhere."""
+    UNAVAILABLE = "unavailable"
+    """It does not answer; the reason says why."""
+
+
+class ModelNotFoundError(RequestError):
+    """No model of that name and version answers here (404).
+
+    Args:
+        message: Which one was asked for.
+        hint: What there is.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint, status=HTTPStatus.NOT_FOUND)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One row of the listing."""
+
+    name: str | None
+    """None: its package gives the name, and is still being loaded."""
+    version: str | None
+    """None: as with the name, or it was never loaded."""
+    state: State
+    reason: str
+    """Why it is unavailable; empty otherwise."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A backend and what is known of it. Changed by the registry alone."""
+
+    backend: Backend
+    name: str | None
+    version: str | None
+    state: State = State.LOADING
+    reason: str = ""
+    holds: int = 0
+    """How many `hold`s keep it open."""
+
+
+class Registry:
+    """The models of one server. Lives on one event loop; only `add` may be called before it runs."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._targets: dict[tuple[str, str | None], Backend] = {}
+        self._default: str | None = None
+        self._chosen: Backend | None = None
+        self.phase = Phase.LOADING
+        """Where the server as a whole is in its life."""
+
+    def add(self, backend: Backend, *, name: str | None = None, version: str | None = None) -> Entry:
+        """Take `backend` up; it answers once `load` is done.
+
+        Args:
+            backend: Not loaded yet.
+            name: None: its program's.
+            version: None: its package's.
+        """
+        entry = Entry(backend, name, version)
+        self._entries.append(entry)
+        self._rebuild()
+        return entry
+
+    async def load(self) -> None:
+        """Load what was added, one after the other. Whatever goes wrong is raised."""
+        for entry in list(self._entries):
+            if entry.state is State.LOADING:
+                await self.load_entry(entry)
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+
+    async def load_entry(self, entry: Entry) -> None:
+        """Load one that was added. Whatever goes wrong is raised, and is its reason in the listing."""
+        try:
+            await entry.backend.load()
+        except BaseException as error:
+            entry.state = State.UNAVAILABLE
+            entry.reason = f"{error}" or type(error).__name__
+            self._rebuild()
+            entry.backend.close(0.0)
+            raise
+        entry.name, entry.version = entry.backend.name, entry.backend.version
+        entry.state = State.READY
+        self._rebuild()
+
+    def resolve(self, name: str, version: str | None = None) -> Backend:
+        """What answers for `name`.
+
+        Args:
+            name: What clients call the model.
+            version: Which one; None or empty: the latest, by semantic version.
+
+        Raises:
+            ModelNotFoundError: There is no such model or version; the hint lists what there is.
+            OverloadedError: A model is still being loaded whose name is not known yet.
+        """
+        found = self._targets.get((name, version or None))
+        if found is None:
+            raise self._missing(name, version)
+        return found
+
+    @property
+    def default(self) -> Backend:
+        """What answers requests that name no model: the one that was set, or else the only one.
+
+        Raises:
+            ModelNotFoundError: There is none, or there are several.
+        """
+        if self._chosen is None:
+            raise self._no_default()
+        return self._chosen
+
+    async def infer(self, data: Any, *, timeout_s: float | None = None) -> Result:
+        """The default model's output for `data`, for callers that come from other threads."""
+        return await self.default.infer(data, timeout_s=timeout_s)
+
+    def set_default(self, name: str | None) -> None:
+        """Let requests that name no model go to the latest version of `name`; None: to the only model."""
+        self._default = name
+        self._rebuild()
+
+    @contextmanager
+    def hold(self, name: str, version: str | None = None) -> Iterator[Backend]:
+        """As `resolve`; the backend is kept open until the end of the `with`, even if it is replaced."""
+        backend = self.resolve(name, version)
+        entry = next(e for e in self._entries if e.backend is backend)
+        entry.holds += 1
+        try:
+            yield backend
+        finally:
+            entry.holds -= 1
+
+    @property
+    def backends(self) -> list[Backend]:
+        """Every backend that is not closed."""
+        return [e.backend for e in self._entries if e.state is not State.UNAVAILABLE]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models that answer, sorted."""
+        return sorted({name for name, _ in self._targets})
+
+    def versions(self, name: str) -> list[str]:
+        """Versions of `name` that answer, the latest first; empty if there is none."""
+        found = {version for each, version in self._targets if each == name and version is not None}
+        return sorted(found, key=version_key, reverse=True)
+
+    def listing(self) -> list[ModelStatus]:
+        """Every version of every model and its state, by name, the latest version first."""
+        rows = [ModelStatus(e.name, e.version, e.state, e.reason) for e in self._entries]
+        rows.sort(key=lambda row: version_key(row.version or ""), reverse=True)
+        return sorted(rows, key=lambda row: row.name or "")
+
+    @property
+    def waiting(self) -> int:
+        """Requests in all queues."""
+        return sum(backend.waiting for backend in self.backends)
+
+    @property
+    def running(self) -> int:
+        """Batches in execution."""
+        return sum(backend.running for backend in self.backends)
+
+    def begin_drain(self) -> None:
+        """Say to whoever asks that the server is about to end; requests are still taken."""
+        self.phase = Phase.DRAINING
+        for backend in self.backends:
+            backend.phase = Phase.DRAINING
+
+    async def drain(self) -> None:
+        """Return when nothing waits or runs."""
+        for backend in self.backends:
+            await backend.drain()
+
+    def close(self, timeout_s: float) -> bool:
+        """Give every model back; says whether all of them ended within `timeout_s` each. Blocks."""
+        self.phase = Phase.STOPPED
+        ended = [backend.close(timeout_s) for backend in self.backends]
+        return all(ended)
+
+    def _rebuild(self) -> None:
+        """Make the table that `resolve` looks into, in one step."""
+        targets: dict[tuple[str, str | None], Backend] = {}
+        live = [e for e in self._entries if e.state in _ANSWERS and e.name is not None]
+        # Later entries win: the latest version, and a loaded one before one that is being loaded.
+        for entry in sorted(live, key=lambda e: (e.state is State.READY, version_key(e.version or ""))):
+            targets[str(entry.name), entry.version] = targets[str(entry.name), None] = entry.backend
+        self._targets = targets
+        if self._default is not None:
+            self._chosen = targets.get((self._default, None))
+        elif len({e.name for e in self._entries if e.state in _ANSWERS}) == 1:
+            named = targets.get((live[0].name or "", None)) if live else None
+            self._chosen = named or next(e.backend for e in self._entries if e.state in _ANSWERS)
+        else:
+            self._chosen = None
+
+    def _no_default(self) -> ServeError:
+        if self._default is not None:
+            return self._missing(self._default, None)
+        text = "there are several models here, and the request names none"
+        return ModelNotFoundError(text if self._targets else "there is no model here", self._hint())
+
+    def _missing(self, name: str, version: str | None) -> ServeError:
+        if any(entry.state is State.LOADING and entry.name is None for entry in self._entries):
+            return OverloadedError(
+                "the model is still being loaded", hint="try again in 1 s", retry_after_s=1
+            )
+        reason = next(
+            (e.reason for e in self._entries if e.name == name and version in (None, "", e.version)), ""
+        )
+        return ModelNotFoundError(
+            f"there is no model {name[:80]!r}"
+            + (f" of version {version[:80]!r}" if version else "")
+            + (f": {reason}" if reason else ""),
+            self._hint(),
+        )
+
+    def _hint(self) -> str:
+        shown = [f"{name!r} of version {', '.join(map(repr, self.versions(name)))}" for name in self.names]
+        more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        return f"there is {', '.join(shown[:_SHOWN])}{more}" if shown else "no model is loaded"
+
+
+_ANSWERS = (State.LOADING, State.READY)
+"""States whose backends are asked. One that is being loaded answers 503 by itself."""
+
+_SHOWN = 8
+"""Models that an error lists."""

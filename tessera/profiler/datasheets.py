@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import string
 
 from tessera.profiler.datasheet import Datasheet
 from tessera.program.errors import OptionError
@@ -104,6 +105,11 @@ L series) of float32."""
 FEATURED = ("V100 SXM2", "A100 SXM 80 GB", "H100 SXM", "H200 SXM", "L4", "L40S", "RTX 4090")
 """What tables show where nobody names a GPU."""
 
+NEAR = 0.6
+"""Share of the best likeness from which a name is worth suggesting too."""
+ALIKE = 0.7
+"""Share of letters that two words have in common, from which one may be the other mistyped."""
+
 _WORDS = re.compile(r"[a-z]+\d+[a-z]*|\d+[a-z]*|[a-z]+")
 _MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "gpu", "edition", "blackwell", "generation"})
 
@@ -139,15 +145,29 @@ def find_datasheet(name: str) -> Datasheet:
 
 
 def _near_hint(text: str) -> str:
-    lower = {name.lower(): name for name in DATASHEETS}
     words = _key(text)
-    # A word counts whole, or by how much of one in question it begins: `a100x` is an a100 before an a10.
-    shared = {
-        name: sum(w in words or max(len(w) / len(g) * g.startswith(w) for g in words) for w in _key(name))
-        for name in DATASHEETS
-        if words
-    }
-    near = sorted((name for name in shared if shared[name]), key=lambda name: -shared[name])[:2]
-    near += [lower[n] for n in difflib.get_close_matches(text.lower(), lower, n=3, cutoff=0.5)]
-    start = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+    scores = {name: sum(_likeness(word, words) for word in _key(name)) for name in DATASHEETS if words}
+    best = max(scores.values(), default=0.0)
+    near = [name for name in scores if best and scores[name] >= NEAR * best]
+    near = sorted(near, key=lambda name: -scores[name])[:4]
+    start = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{start}known: {', '.join(DATASHEETS)}"
+
+
+def _likeness(word: str, given: frozenset[str]) -> float:
+    """How much a word of a GPU's name is like one of those given, 0 to 1.
+
+    One that a given word begins with counts by its length: `a100x` is an a100 before an a10. Others, such as
+    `h300`, must be of the same family by their letters, or both be numbers, and have most digits in common.
+    """
+    if word in given:
+        return 1.0
+    begun = max((len(word) / len(g) for g in given if g.startswith(word)), default=0.0)
+    family = [g for g in given if _family(g) == _family(word)]
+    alike = max((difflib.SequenceMatcher(None, word, g).ratio() for g in family), default=0.0)
+    return max(begun, alike if alike >= ALIKE else 0.0)
+
+
+def _family(word: str) -> str:
+    """The letters that a word begins with: `h` of `h300`."""
+    return word[: len(word) - len(word.lstrip(string.ascii_lowercase))]

@@ -60,9 +60,17 @@ def test_a_spec_for_no_argument_lists_them() -> None:
 
 def test_sizes_are_numbers_by_name() -> None:
     assert parse_sizes(["n=1000", "batch = 4"]) == {"n": 1000, "batch": 4}
-    for text in ("n", "n=", "n=-1", "n=1.5", "=3"):
-        with pytest.raises(UsageError):
+    for text in ("n", "=3", "2n=3"):
+        with pytest.raises(UsageError, match="is not of the form name=number"):
             parse_sizes([text])
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "²", "many"])
+def test_what_is_no_size_is_said_to_be_none(value: str) -> None:
+    with pytest.raises(UsageError, match="sizes are whole numbers from 0 on") as caught:
+        parse_sizes([f"rows={value}"])
+    assert f"--size rows={value}: " in caught.value.message
+    assert caught.value.hint == "such as --size rows=1000"
 
 
 def test_a_size_may_be_an_expression_with_commas() -> None:

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
@@ -18,12 +17,18 @@ from tessera.program.bytesize import format_bytes
 from tessera.program.quantity import format_ms
 from tessera.workbench.failure import colored, paint, visible
 from tessera.workbench.streams import data_stream
+from tessera.workbench.table_layout import Column, Part, fit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 """The option that every reporting command has."""
+
+__all__ = [
+    "Column", "JsonOption", "bytes_text", "emit", "note", "number_text", "only_json_on_stdout", "print_table",
+    "print_wrapped", "progress", "stdout_console", "terminal_width", "time_text",
+]  # fmt: skip
 
 _UNBROKEN = 1000
 """Columns of a table that nobody sees in a terminal."""
@@ -79,41 +84,37 @@ def terminal_width() -> int:
     return max(stdout_console().width, 80)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table."""
-
-    title: str
-    right: bool = False
-    """Whether to align to the right, as numbers are."""
-    wraps: bool = False
-    """Whether the column gives way when the terminal is narrow."""
-
-
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Draw a table on stdout that fits the terminal, 80 columns at least.
+    """Draw a table on stdout that fits the terminal, 80 columns at least; in more than one part if it must.
 
     In a file or a pipe no name is broken over two lines, unless `COLUMNS` asks for it: `grep` reads lines.
     """
+    width = terminal_width()
+    for part in fit(columns, [[visible(cell) for cell in row] for row in rows], width):
+        _draw(part, width, title)
+        title = ""
+
+
+def _draw(part: Part, width: int, title: str) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console = stdout_console()
-    console.width = terminal_width()
+    console.width = width
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=Text(title) if title else None
     )
     table.title_justify = "left"
-    for column in columns:
+    for column in part.columns:
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             no_wrap=not column.wraps,
             overflow="fold" if column.wraps else "ellipsis",
         )
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+    for row in part.rows:
+        table.add_row(*(Text(cell) for cell in row))
     console.print(table)
 
 

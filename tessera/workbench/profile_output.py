@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tessera.workbench import profile_data
-from tessera.workbench.output import emit
+from tessera.workbench.output import emit, note
 
 if TYPE_CHECKING:
     from tessera.workbench.profile_ncu import HardwareCounts
@@ -22,7 +22,7 @@ def show_counted(results: Sequence[Counted], form: Form, seed: int, gpus: Sequen
         seed: Of inputs drawn at random.
         gpus: Names of models; none for one of the counted architecture.
     """
-    from tessera.workbench.profile_tables import print_counted
+    from tessera.workbench.profile_tables import NOTHING, print_counted
     from tessera.workbench.roofline_tables import (
         charts,
         charts_data,
@@ -31,6 +31,9 @@ def show_counted(results: Sequence[Counted], form: Form, seed: int, gpus: Sequen
         with_predictions,
     )
 
+    if form != "text":
+        for result in (r for r in results if not r.profile.kernels):
+            note(f"{result.profile.program.name}: {NOTHING}", "warning")
     if form == "csv":
         profile_data.write_lines(results)
     elif form == "json":
@@ -45,7 +48,8 @@ def show_counted(results: Sequence[Counted], form: Form, seed: int, gpus: Sequen
     else:
         for result in results:
             print_counted(with_predictions(result, gpus), seed)
-            print_charts(charts(result, gpus or default_gpus(result)), whole=bool(gpus))
+            if result.profile.kernels:
+                print_charts(charts(result, gpus or default_gpus(result)), whole=bool(gpus))
 
 
 def show_timed(timed: Timed, found: HardwareCounts | None, form: Form, seed: int) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Lines that are said something about."""
+NOTHING = "with these sizes no kernel is launched: there is nothing to count and nothing to judge"
 GAP = 6
 """Lines of source without code in between that are left out."""
 
@@ -37,7 +38,11 @@ def print_counted(result: Counted, seed: int) -> None:
     say_drawn(result.inputs, seed)
     profile = result.profile
     sizes = "".join(f", {name} = {value}" for name, value in sorted(result.sizes.items()))
-    print(visible(f"{profile.program.name}: {LABEL} ({profile.target}{sizes})"))
+    print_wrapped(f"{profile.program.name}: {LABEL} ({profile.target}{sizes})")
+    if not profile.kernels:
+        print_wrapped(NOTHING)
+        print()
+        return
     _print_advice(result)
     _print_kernels(profile.kernels)
     # The flame table speaks of sums in this module's words.
@@ -108,25 +113,21 @@ def print_advice(found: Sequence[Advice], files: SourceFiles, *, several: bool) 
 
 
 def _print_kernels(kernels: Sequence[KernelProfile]) -> None:
-    right = ("Launches", "Blocks", "Threads", "Instructions", "Active", "Divergent", "Barriers")
-    rows = []
-    for kernel in kernels:
-        c = kernel.counters
-        rows.append(
-            (kernel.kernel, str(c.launches), short(c.blocks), short(c.block_threads), short(c.executed),
-             number_text(c.threads_per_instruction, "{:.1f}"), share(c.divergent, c.branches),
-             short(c.count("barrier")))
-        )  # fmt: skip
-    print_table([Column("Kernel"), *(Column(t, right=True) for t in right)], rows)
-    right = ("Sectors/req.", "Ideal", "Moved", "Conflicts", "FLOP", "Tensor", "FLOP/B")
+    right = (
+        "Launches", "Blocks", "Threads", "Instructions", "Active", "Divergent", "Barriers",
+        "Sectors/req.", "Ideal", "Moved", "Conflicts", "FLOP", "Tensor", "FLOP/B",
+    )  # fmt: skip
     rows = []
     for kernel in kernels:
         c = kernel.counters
         device, shared = c.memory("global"), c.memory("shared")
         rows.append(
-            (kernel.kernel, each(device.passes, device.requests), each(device.ideal, device.requests),
-             format_bytes(device.moved_bytes), short(shared.excess) if shared.requests else "–",
-             short(c.flops), short(c.tensor_flops), number_text(c.arithmetic_intensity, "{:.3g}"))
+            (kernel.kernel, str(c.launches), short(c.blocks), short(c.block_threads), short(c.executed),
+             number_text(c.threads_per_instruction, "{:.1f}"), share(c.divergent, c.branches),
+             short(c.count("barrier")), each(device.passes, device.requests),
+             each(device.ideal, device.requests), format_bytes(device.moved_bytes),
+             short(shared.excess) if shared.requests else "–", short(c.flops), short(c.tensor_flops),
+             number_text(c.arithmetic_intensity, "{:.3g}"))
         )  # fmt: skip
     print_table([Column("Kernel"), *(Column(t, right=True) for t in right)], rows)
 
@@ -210,10 +211,11 @@ def _print_source(kernel: KernelProfile, result: Counted) -> None:
         _print_lines(["Line", *(title for title, _ in cells)], rows)
     hidden = sum(line.executed for line in lines if result.files.generated(line.file))
     if hidden:
-        print(
-            f"{visible(kernel.kernel)}: {share(hidden, kernel.counters.executed)} of its instructions are in "
-            "code that the compiler wrote; --json has its lines\n"
+        print_wrapped(
+            f"{kernel.kernel}: {share(hidden, kernel.counters.executed)} of its instructions are in code "
+            "that the compiler wrote; --json has its lines"
         )
+        print()
 
 
 def _print_lines(titles: Sequence[str], rows: Sequence[list[str]]) -> None:
@@ -265,7 +267,7 @@ def _print_predictions(result: Counted) -> None:
     rows = [
         (
             p.gpu,
-            time_text(p.arithmetic_ms),
+            "–" if p.arithmetic_ms == 0 else time_text(p.arithmetic_ms),
             time_text(p.best_memory_ms),
             time_text(p.worst_memory_ms),
             p.bound,
@@ -274,5 +276,8 @@ def _print_predictions(result: Counted) -> None:
     ]
     if not result.profile.counters.moved_bytes:
         return
-    print("predicted least time, from datasheets; memory with perfect caches and with none")
+    print_wrapped(
+        "predicted least time at full rates, from datasheets, without launches and latency; memory with "
+        "perfect caches and with none"
+    )
     print_table([Column("GPU"), *(Column(t, right=True) for t in right), Column("Bound")], rows)

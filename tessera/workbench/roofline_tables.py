@@ -128,7 +128,8 @@ def print_charts(found: Sequence[RooflineChart], *, whole: bool) -> None:
     for chart in found:
         hint = "" if whole else "; --gpu NAME for another and its ceilings"
         print_wrapped(
-            f"what limits it on {chart.gpu}, predicted from the datasheet, with 2 µs a launch{hint}"
+            f"what limits it on {chart.gpu}, predicted from the datasheet, with 2 µs a launch and the blocks "
+            f"and warps that it has{hint}"
         )
         if whole:
             _print_ceilings(chart.ceilings)

@@ -95,7 +95,7 @@ def parse_sizes(texts: Iterable[str]) -> dict[str, int]:
             raise UsageError(f"--size {text!r} is not of the form name=number", hint="such as --size n=1000")
         if not value.strip().isdecimal():
             raise UsageError(
-                f"--size {text}: {value.strip() or 'nothing'!r} is no size: sizes are whole numbers from 0 on",
+                f"--size {text}: {value.strip()!r} is no size: sizes are whole numbers from 0 on",
                 hint=f"such as --size {name.strip()}=1000",
             )
         sizes[name.strip()] = int(value)

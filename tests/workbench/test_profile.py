@@ -116,6 +116,58 @@ def test_tables_fit_the_terminal(
     assert ("tile[tx, ty] = x[i, j]" in row) == (width == 160)
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_kernels_with_long_names_keep_their_numbers(
+    tessera: Tessera, folder: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "slow.py").write_text(SOURCE.replace("columns", "columns_of_a_matrix_that_is_read_by_threads"))
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = tessera("profile", "slow.py:columns_of_a_matrix_that_is_read_by_threads", "--size", "n=64",
+                   "--arch", "sm_80")  # fmt: skip
+    lines = said.out.splitlines()
+    assert max(map(len, lines)) <= width
+    heads = " ".join(line for line in lines if line.startswith(" Kernel"))
+    assert "…" not in heads
+    for title in ("Launches", "Instructions", "Barriers", "Sectors/req.", "FLOP/B", "Limited by"):
+        assert title in heads
+
+
+def test_sizes_that_launch_nothing_are_said_to(tessera: Tessera, folder: Path) -> None:
+    said = tessera("profile", "slow.py:saxpy", "--size", "n=0", "--arch", "sm_80")
+    assert said.status == 0
+    words = " ".join(said.out.split())
+    assert "no kernel is launched: there is nothing to count and nothing to judge" in words
+    assert "no line stands out" not in words
+    assert "what limits it" not in words
+    silent = tessera("profile", "slow.py:saxpy", "--size", "n=0", "--arch", "sm_80", "--json")
+    assert silent.json["programs"][0]["kernels"] == []
+    assert "saxpy: with these sizes no kernel is launched" in silent.err
+
+
+def test_the_two_predictions_say_what_is_in_them(tessera: Tessera, folder: Path) -> None:
+    (folder / "copy.py").write_text(COPY)
+    words = " ".join(tessera("profile", "copy.py", "--size", "n=4096", "--arch", "sm_90").out.split())
+    assert "least time at full rates, from datasheets, without launches and latency" in words
+    assert "with 2 µs a launch and the blocks and warps that it has" in words
+    # What computes nothing takes no time for it: that is not a time.
+    assert "H100 SXM – 9.78 ns" in words
+    assert " 0 ns" not in words
+
+
+COPY = """\
+from numba import cuda
+
+import tessera as ts
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)
+def copy(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = x[i]
+"""
+
+
 def test_json_has_every_line_and_every_metric(tessera: Tessera, folder: Path) -> None:
     said = tessera("profile", "slow.py:saxpy", "--size", "n=4096", "--arch", "sm_80", "--json")
     (program,) = said.json["programs"]

@@ -66,6 +66,12 @@ class ServerConfig:
     """Requests a second that a key, or else an address, may send; more are answered 429."""
     rate_limit_burst: int | None = None
     """Requests that it may send at once; None: those of one second."""
+    tls_certificate: str | None = None
+    """PEM file of the certificate and those between it and a root; None: HTTP without TLS."""
+    tls_key: str | None = None
+    """PEM file of its private key; None: it is in the certificate's file."""
+    tls_client_ca: str | None = None
+    """PEM file of certificates; every client must show one that they vouch for."""
 
     @classmethod
     def load(
@@ -186,6 +192,9 @@ _RULES: dict[str, _Rule] = {
     "api_keys_file": _optional(_TEXT),
     "rate_limit": _optional(_number(0.001, 1e9, "requests a second")),
     "rate_limit_burst": _optional(_integer(1, 1 << 30)),
+    "tls_certificate": _optional(_TEXT),
+    "tls_key": _optional(_TEXT),
+    "tls_client_ca": _optional(_TEXT),
 }
 
 _VARIABLES: dict[str, str] = {

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -68,11 +69,12 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ServeError:
     return ServeError(message, hint=hint, host=host, port=port)
 
 
-def url_of(listener: socket.socket) -> str:
-    """Where a client on this machine reaches `listener`."""
+def url_of(listener: socket.socket, *, secure: bool = False) -> str:
+    """Where a client on this machine reaches `listener`; `secure`: over TLS."""
+    scheme = "https" if secure else "http"
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -92,9 +94,16 @@ class HttpServer(uvicorn.Server):
         app: What answers.
         listener: A listening socket; closed at the end.
         drain_timeout_s: Longest time for requests to finish.
+        tls: What encrypts the connections; None: nothing does.
     """
 
-    def __init__(self, app: App, listener: socket.socket, drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        app: App,
+        listener: socket.socket,
+        drain_timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         # uvicorn's connection and lifecycle lines are ours to say.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         config = uvicorn.Config(
@@ -109,6 +118,9 @@ class HttpServer(uvicorn.Server):
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
         )
+        # Loaded here: uvicorn makes a context of files, ours follows them when they change.
+        config.load()
+        config.ssl = tls
         super().__init__(config)
         self._app = app
         self._listener = listener
@@ -173,7 +185,7 @@ class HttpServer(uvicorn.Server):
                     logger.warning("a connection was lost while stopping: %s", error)
                     break
                 accepted.setblocking(False)  # noqa: FBT003
-                await loop.connect_accepted_socket(self._connection, accepted)
+                await loop.connect_accepted_socket(self._connection, accepted, ssl=self.config.ssl)
 
     def _connection(self) -> Connection:
         return Connection(config=self.config, server_state=self.server_state, app_state={})

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,6 +19,7 @@ from tessera.serve.defaults import DEFAULT_METHODS, memory_usage
 from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
 from tessera.serve.model import ModelSource, opener
+from tessera.serve.security.exposure import check_package, warn_of_exposure
 from tessera.serve.service import Phase, Result
 from tessera.serve.session import Session
 
@@ -71,15 +73,15 @@ class ProductionServer:
                 hint='ProductionServer("model.tsd"), or set MODEL_PACKAGE',
                 key="package",
             )
+        required = self.config.require_signature if require_signature is None else require_signature
         self._opener = opener(
             model_package,
             device=self.config.device,
             program=self.config.program,
             memory_pool_size=self.config.memory_pool_size,
-            require_signature=self.config.require_signature
-            if require_signature is None
-            else require_signature,
+            require_signature=required,
         )
+        self._check_package = partial(check_package, model_package, required)
         self._endpoints: list[Endpoint] = []
         self._session: Session | None = None
         self._thread: threading.Thread | None = None
@@ -274,6 +276,8 @@ class ProductionServer:
     def _serve(self, session: Session, *, on_signals: bool) -> None:
         if self._session is not None:
             raise ServeError("the server runs already", hint="server.stop()")
+        self._check_package()
+        warn_of_exposure(self.config)
         listener = listen(self.config.host, self.config.port)
         self._session = session
         try:

@@ -22,6 +22,7 @@ from tessera.serve.metrics import Metrics
 from tessera.serve.model import Opener
 from tessera.serve.models.registry import Registry
 from tessera.serve.security.access import make_gate
+from tessera.serve.security.tls import certificates_of
 from tessera.serve.service import Phase, Service
 
 logger = logging.getLogger("tessera.serve")
@@ -42,6 +43,8 @@ class Session:
         self._metrics = Metrics() if config.enable_metrics else None
         self.gate = make_gate(config)
         """Who may ask, and how often; None: everybody, always. Every protocol asks it."""
+        certificates = certificates_of(config)
+        self._tls = certificates.context if certificates else None
         self.registry = Registry()
         """The models; a server of one package has one."""
         self.registry.add(Service(opener, config, self._metrics))
@@ -107,8 +110,8 @@ class Session:
         """
         self.attach()
         app = self.make_app()
-        self._http = HttpServer(app, listener, self._config.drain_timeout_s)
-        self.url = url_of(listener)
+        self._http = HttpServer(app, listener, self._config.drain_timeout_s, self._tls)
+        self.url = url_of(listener, secure=self._tls is not None)
         loading = asyncio.create_task(self._load())
         with self._stopping_on_signals() if on_signals else nullcontext():
             logger.info("serving on %s (host %s)", self.url, self._config.host)

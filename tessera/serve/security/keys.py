@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tessera.program.errors import ConfigError
+from tessera.serve.security.files import State, state_of
 
 logger = logging.getLogger("tessera.serve")
 
@@ -97,10 +98,10 @@ class KeyRing:
         self._fixed = parse_keys(text.split(","), "api_keys") if text else ()
         self._file = Path(file) if file is not None else None
         self._clock = clock
-        self._seen: tuple[int, ...] | None = None
+        self._seen: State = None
         self._digests = self._fixed
         if self._file is not None:
-            self._seen = _state(self._file)
+            self._seen = state_of(self._file)
             self._digests = self._read(self._file)
         self._next_look_s = clock() + RECHECK_S
 
@@ -123,7 +124,7 @@ class KeyRing:
         if self._file is None or self._clock() < self._next_look_s:
             return
         self._next_look_s = self._clock() + RECHECK_S
-        state = _state(self._file)
+        state = state_of(self._file)
         if state == self._seen:
             return
         self._seen = state
@@ -155,12 +156,3 @@ class KeyRing:
                 key="api_keys_file",
             )
         return (*self._fixed, *digests)
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    """What changes when the file is replaced or written; None if it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tessera.compiler.aot import AOTCompiler, BatchCompiler, CompiledKernel, CompiledPackage
     from tessera.compiler.options import AOTConfig, CompilationTarget, ToolOptions
     from tessera.compiler.stages import Stage, emit_stage, load_program, resume_stage
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.workspace import create_memory_pool
     from tessera.serve.dynamic_batcher import DynamicBatcher
+    from tessera.serve.observe.collector import MetricsCollector
+    from tessera.serve.observe.gpu_figures import GpuFigures
+    from tessera.serve.observe.logging_config import LoggingConfig
     from tessera.serve.server import ProductionServer
 
 __all__ = [
@@ -48,7 +53,9 @@ __all__ = [
     "Diagnostics",
     "DynamicBatcher",
     "ErrorRecovery",
+    "LoggingConfig",
     "MemoryOptimizer",
+    "MetricsCollector",
     "Model",
     "ModelExporter",
     "OutOfMemoryError",
@@ -79,7 +86,9 @@ _HOMES = {
     "Diagnostics": "tessera.profiler",
     "DynamicBatcher": "tessera.serve.dynamic_batcher",
     "ErrorRecovery": "tessera.runtime.recovery",
+    "LoggingConfig": "tessera.serve.observe.logging_config",
     "MemoryOptimizer": "tessera.profiler.memory_optimizer",
+    "MetricsCollector": "tessera.serve.observe.collector",
     "Model": "tessera.runtime.model",
     "ModelExporter": "tessera.deploy.export",
     "OutOfMemoryError": "tessera.program.errors",
@@ -105,10 +114,22 @@ def _tune(kernel: Kernel | FunctionStep, options: ToolOptions, records: RecordFi
     return tune_for_compiler(kernel, options, records)
 
 
+_SERVERS = frozenset({"MultiModelServer", "ProductionServer"})
+"""What answers `/metrics`. The room that reads GPUs stands beside theirs: they are handed the way there."""
+
+
+def _open_gpus() -> Callable[[], Sequence[GpuFigures]] | None:
+    from tessera.deploy.gpu_metrics import open_gpus
+
+    return open_gpus()
+
+
 def __getattr__(name: str) -> object:
     if name in ("AOTCompiler", "BatchCompiler"):
         # The compiler stands below the room that predicts costs: it is handed the way there.
         import_module("tessera.compiler.tuning.tuner").set_tuner(_tune)
+    if name in _SERVERS:
+        import_module("tessera.serve.observe.gpu_figures").set_gpu_opener(_open_gpus)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.emulator.cuda_libraries import prefer_wheels
 from tessera.program.errors import CompileError
 
 
@@ -50,7 +49,6 @@ def compile_cuda(
 
     Source: NVRTC documentation, "Accessing Lowered Names".
     """
-    prefer_wheels()
     from cuda.bindings import nvrtc
 
     texts = [text.encode() for text in (headers or {}).values()]

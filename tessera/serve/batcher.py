@@ -52,8 +52,17 @@ class Observer(Protocol):
     def batch_started(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
         """A batch left the queue; how long each of its requests waited."""
 
-    def batch_finished(self, seconds: float) -> None:
-        """A batch is done, well or not."""
+    def batch_finished(
+        self, seconds: float, rows: int, waits_s: Sequence[float], failed: Sequence[str]
+    ) -> None:
+        """A batch is done, well or not.
+
+        Args:
+            seconds: How long it ran.
+            rows: Its rows.
+            waits_s: How long each of the requests had waited that were answered well.
+            failed: Why the others were not: `backend`, `invalid`, `cancelled`.
+        """
 
     def request_rejected(self, reason: str) -> None:
         """A request left without an answer: `overloaded`, `draining`, `timeout`, `cancelled`."""
@@ -206,9 +215,10 @@ class RequestBatcher:
 
     async def _execute(self, batch: list[Ticket]) -> None:
         started_s = self._clock()
+        rows = sum(t.rows for t in batch)
+        waits_s = [started_s - t.enqueued_s for t in batch]
         if self._observer is not None:
-            waits_s = [started_s - t.enqueued_s for t in batch]
-            self._observer.batch_started(len(batch), sum(t.rows for t in batch), waits_s)
+            self._observer.batch_started(len(batch), rows, waits_s)
         try:
             await self._answer(batch)
         finally:
@@ -217,7 +227,8 @@ class RequestBatcher:
             per_request = seconds / (len(batch) * self._workers)
             self._seconds_per_request += 0.1 * (per_request - self._seconds_per_request)
             if self._observer is not None:
-                self._observer.batch_finished(seconds)
+                well, failed = _outcome(batch, waits_s)
+                self._observer.batch_finished(seconds, rows, well, failed)
 
     async def _answer(self, batch: list[Ticket]) -> None:
         try:
@@ -245,6 +256,21 @@ class RequestBatcher:
     def _rejected(self, reason: str) -> None:
         if self._observer is not None:
             self._observer.request_rejected(reason)
+
+
+def _outcome(batch: Sequence[Ticket], waits_s: Sequence[float]) -> tuple[list[float], list[str]]:
+    """How long those had waited that were answered well, and why the others were not."""
+    well: list[float] = []
+    failed: list[str] = []
+    for ticket, wait_s in zip(batch, waits_s, strict=True):
+        answer = ticket.answer
+        if answer.cancelled():
+            failed.append("cancelled")
+        elif not answer.done() or (error := answer.exception()) is None:
+            well.append(wait_s)
+        else:
+            failed.append("invalid" if isinstance(error, InputError) else "backend")
+    return well, failed
 
 
 def _refuse(ticket: Ticket, error: Exception) -> None:

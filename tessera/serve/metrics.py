@@ -2,91 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from tessera.serve.observe.figures import SECONDS, Family, Histogram, Merge, Snapshot, merged, to_text
+from tessera.serve.observe.gpu_figures import GpuSource
+from tessera.serve.observe.model_metrics import LABELS, Figures, ModelMetrics, families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+class ModelNow(NamedTuple):
+    """A version of a model at this moment."""
+
+    name: str
+    version: str
+    waiting: int
+    """Requests in its queue."""
+    running: int
+    """Batches in execution."""
+
+
+@dataclass(slots=True)
+class RouteMetrics:
+    """Answers of one method and path; whoever keeps it counts without looking anything up."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+    """Answers by status."""
+    seconds: Histogram = field(default_factory=lambda: Histogram.empty(SECONDS))
+
+    def answered(self, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self.counts[status] = self.counts.get(status, 0) + 1
+        self.seconds.observe(seconds)
 
 
 class Metrics:
-    """Counters and histograms of one server, in a registry of its own."""
+    """Counters and histograms of one server. Lives on one event loop."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "tessera_http_requests",
-            "HTTP requests answered.",
-            ("method", "path", "status"),
-            registry=self.registry,
-        )
-        self._request_seconds = self._histogram(
-            "tessera_http_request_seconds",
-            "Time from a request's headers to its answer.",
-            _SECONDS,
-            ("path",),
-        )
-        # Looking a child up by its labels costs more than counting.
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._rejected = Counter(
-            "tessera_inference_rejected",
-            "Inference requests that left without an answer.",
-            ("reason",),
-            registry=self.registry,
-        )
-        self._queue_seconds = self._histogram(
-            "tessera_queue_seconds", "Time that an inference request waited.", _SECONDS
-        )
-        self._batch_seconds = self._histogram("tessera_batch_seconds", "Time that a batch ran.", _SECONDS)
-        self._batch_rows = self._histogram("tessera_batch_rows", "Rows of a batch.", _SIZES)
-        self._batch_requests = self._histogram("tessera_batch_requests", "Requests of a batch.", _SIZES)
+        self._routes: dict[tuple[str, str], RouteMetrics] = {}
+        self._models: dict[tuple[str, str], Figures] = {}
+        self._gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {}
+        self._counters: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._gpus = GpuSource()
+        self.models_now: Callable[[], Iterable[ModelNow]] = lambda: ()
+        """Asked for queues when the metrics are read."""
+        self.others: Callable[[], Iterable[Snapshot]] = lambda: ()
+        """Asked for the metrics of the server's other processes."""
 
-    def _histogram(
-        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
-    ) -> Histogram:
-        return Histogram(name, text, tuple(labels), buckets=tuple(buckets), registry=self.registry)
+    def model(self) -> ModelMetrics:
+        """Counts for a model, which says its name when it is loaded."""
+        return ModelMetrics(self._models)
 
-    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is asked for when the metrics are read."""
-        Gauge(name, text, registry=self.registry).set_function(value)
+    def route(self, method: str, path: str) -> RouteMetrics:
+        """Counts for an endpoint; `path` is the endpoint's, so that clients cannot make up labels."""
+        key = (method, path)
+        found = self._routes.get(key)
+        if found is None:
+            found = self._routes[key] = RouteMetrics()
+        return found
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
-        """A request was answered. `path` is the endpoint's, so that clients cannot make up labels."""
-        key = (method, path, status)
-        found = self._children.get(key)
-        if found is None:
-            found = (self._requests.labels(method, path, str(status)), self._request_seconds.labels(path))
-            self._children[key] = found
-        found[0].inc()
-        found[1].observe(seconds)
+        """A request was answered; `path` is the endpoint's."""
+        self.route(method if method in _METHODS else "(other)", path).answered(status, seconds)
 
-    def batch_started(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
-        """A batch left the queue; how long each of its requests waited."""
-        self._batch_requests.observe(requests)
-        self._batch_rows.observe(rows)
-        for seconds in waits_s:
-            self._queue_seconds.observe(seconds)
+    def gauge(self, name: str, text: str, value: Callable[[], float], merge: Merge = "sum") -> None:
+        """Add a gauge whose value is asked for when the metrics are read."""
+        self._gauges[name] = (text, value, merge)
 
-    def batch_finished(self, seconds: float) -> None:
-        """A batch is done, well or not."""
-        self._batch_seconds.observe(seconds)
+    def counter(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Add a counter, named without `_total`, whose value is asked for when the metrics are read."""
+        self._counters[name] = (text, value)
 
-    def request_rejected(self, reason: str) -> None:
-        """A request left without an answer: `overloaded`, `draining`, `timeout`, `cancelled`."""
-        self._rejected.labels(reason).inc()
+    def figures(self) -> dict[tuple[str, str], Figures]:
+        """The counts of every model by name and version, as they are; not to be changed."""
+        return self._models
+
+    def snapshot(self) -> Snapshot:
+        """All of this process' metrics as data, for `figures.merged`."""
+        made = [*self._http(), *families(self._models), *self._now(), *self._gpus.families()]
+        for name, (text, value) in self._counters.items():
+            made.append(Family(name, "counter", text, (), {(): float(value())}))
+        for name, (text, value, merge) in self._gauges.items():
+            made.append(Family(name, "gauge", text, (), {(): float(value())}, merge=merge))
+        return made
 
     def text(self) -> bytes:
-        """All of it, as `/metrics` answers."""
-        return generate_latest(self.registry)
+        """All of it, as `/metrics` answers; with it what the program counts with `prometheus_client`."""
+        own = to_text(merged([self.snapshot(), *self.others()]))
+        return own.encode() + generate_latest(REGISTRY)
+
+    def _http(self) -> Snapshot:
+        requests = Family(
+            "tessera_http_requests", "counter", "HTTP requests answered.", ("method", "path", "status")
+        )
+        text = "Time from a request's headers to its answer."
+        seconds = Family("tessera_http_request_seconds", "histogram", text, ("path",))
+        for (method, path), route in self._routes.items():
+            for status, count in route.counts.items():
+                requests.add((method, path, str(status)), count)
+            seconds.add((path,), route.seconds)
+        return [requests, seconds]
+
+    def _now(self) -> Snapshot:
+        waiting = Family("tessera_queue_requests", "gauge", "Inference requests that wait.", LABELS)
+        pending = Family(
+            "nv_inference_pending_request_count", "gauge", "Inference requests that wait.", LABELS
+        )
+        running = Family("tessera_batches_running", "gauge", "Batches in execution.", LABELS)
+        for now in self.models_now():
+            labels = (now.name, now.version)
+            waiting.add(labels, now.waiting)
+            pending.add(labels, now.waiting)
+            running.add(labels, now.running)
+        return [waiting, pending, running]
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods that are labels. A client may make up others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Hashable, Mapping, Sequence
 from enum import Enum
 from functools import partial
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tessera.program.errors import OverloadedError
-from tessera.serve.batcher import Observer, RequestBatcher, Ticket
+from tessera.program.errors import InputError, OverloadedError
+from tessera.serve.batcher import RequestBatcher, Ticket
 from tessera.serve.config import ServerConfig
 from tessera.serve.inputs import Arrays, prepare
 from tessera.serve.model import Model, Opener, warm_up
+from tessera.serve.observe.model_metrics import ServiceObserver
 from tessera.serve.rows import RowRule, row_rule
 from tessera.serve.workers import WorkerPool
 
@@ -42,7 +44,7 @@ class Service:
     Args:
         opener: Opens the model.
         config: Settings.
-        observer: Is told what the batcher does.
+        observer: Is told what the service and its batcher do.
         name: What clients call it; None: the program's name.
         version: The version that clients see; None: the package's.
     """
@@ -51,13 +53,14 @@ class Service:
         self,
         opener: Opener,
         config: ServerConfig,
-        observer: Observer | None = None,
+        observer: ServiceObserver | None = None,
         *,
         name: str | None = None,
         version: str | None = None,
     ) -> None:
         self._opener = opener
         self._config = config
+        self._observer = observer
         self._name = name
         self._version = version
         self._pool = WorkerPool(config.workers, "tessera-worker")
@@ -127,6 +130,8 @@ class Service:
             partial(warm_up, model, self._config.max_batch_size, self._rule.symbol)
         )
         self._model = model
+        if self._observer is not None:
+            self._observer.bind(self.name, self.version)
         logger.info(
             "%s is ready on %s, warm-up took %.0f ms", model.program.name, model.device, seconds * 1e3
         )
@@ -151,7 +156,12 @@ class Service:
     async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
         """As `infer`, always by name."""
         program = self.model.program
-        prepared = prepare(program, data)
+        try:
+            prepared = prepare(program, data)
+        except InputError:
+            if self._observer is not None:
+                self._observer.request_rejected("invalid")
+            raise
         symbol = self._rule.symbol
         if symbol is None:
             return await self.batcher.submit(prepared.arrays, timeout_s=timeout_s)
@@ -179,23 +189,32 @@ class Service:
         return ended
 
     async def _run(self, batch: Sequence[Ticket]) -> list[Arrays]:
-        return await self._pool.run(partial(self._execute, batch))
+        results, times_s = await self._pool.run(partial(self._execute, batch))
+        if self._observer is not None:
+            begun, stacked, inferred, ended = times_s
+            self._observer.computed(len(batch), stacked - begun, inferred - stacked, ended - inferred)
+        return results
 
-    def _execute(self, batch: Sequence[Ticket]) -> list[Arrays]:
-        """Stack, run, take apart. In a worker thread."""
+    def _execute(self, batch: Sequence[Ticket]) -> tuple[list[Arrays], tuple[float, float, float, float]]:
+        """Stack, run, take apart; when it began, had stacked, had run and was done. In a worker thread."""
+        begun_s = time.perf_counter()
         if len(batch) == 1 and (self._rule.symbol is None or batch[0].rows <= self._config.max_batch_size):
-            return [self.model.infer_batch(batch[0].inputs)]
+            outputs = self.model.infer_batch(batch[0].inputs)
+            done_s = time.perf_counter()
+            return [outputs], (begun_s, begun_s, done_s, done_s)
         inputs = self._stack(batch)
+        stacked_s = time.perf_counter()
         total = sum(ticket.rows for ticket in batch)
         size = self._config.max_batch_size
         parts = [self._part(inputs, start, start + size) for start in range(0, total, size)]
+        inferred_s = time.perf_counter()
         outputs = {name: _joined([part[name] for part in parts]) for name in parts[0]}
         results: list[Arrays] = []
         start = 0
         for ticket in batch:
             results.append({name: value[start : start + ticket.rows] for name, value in outputs.items()})
             start += ticket.rows
-        return results
+        return results, (begun_s, stacked_s, inferred_s, time.perf_counter())
 
     def _stack(self, batch: Sequence[Ticket]) -> Arrays:
         first = batch[0].inputs

@@ -6,6 +6,7 @@ kernels that a batch compiles, the layers of `[...]`, the package in the current
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -300,12 +301,69 @@ def test_batching_optimization_answers_each_request_at_its_own_length(
             np.testing.assert_array_equal(y, model(x[None])[0])
 
 
+def free_port(port: int) -> None:
+    """Skip unless the port that a snippet names is free here."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            pytest.skip(f"port {port}, which the snippet names, is in use on this machine")
+
+
+def test_metrics_collection_exports_what_the_snippet_counts() -> None:
+    import prometheus_client
+
+    free_port(9090)
+    before = set(prometheus_client.REGISTRY._collector_to_names)
+    given = {"model": lambda x: 2 * x, "get_gpu_utilization": lambda: 37.5}
+    found = run("metrics_collection", given)
+    try:
+        assert [found["inference_with_metrics"](x) for x in (1, 2, 3)] == [2, 4, 6]
+        with urllib.request.urlopen("http://127.0.0.1:9090/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+    finally:
+        found["metrics"].close()
+        for collector in set(prometheus_client.REGISTRY._collector_to_names) - before:
+            prometheus_client.REGISTRY.unregister(collector)
+    assert "inference_requests_total 3.0" in lines
+    assert "inference_latency_seconds_count 3.0" in lines
+    assert "gpu_utilization_percent 37.5" in lines
+    assert 'tessera_function_calls_total{function="inference_with_metrics",outcome="ok"} 3.0' in lines
+
+
+def test_logging_configuration_writes_json_with_context_where_the_snippet_says(
+    rng: np.random.Generator,
+) -> None:
+    import logging
+
+    from tessera.serve.observe.log_queue import QueuedHandler
+
+    folder = Path("/var/log/tessera")
+    if folder.exists():
+        pytest.skip(f"{folder}, which the snippet names, belongs to a server of this machine")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"{folder}, which the snippet names: {error.strerror}")
+    root, level = logging.getLogger(), logging.getLogger().level
+    try:
+        run("logging_configuration", {"request_id": "r-17", "input_data": rng.standard_normal((8, 512))})
+        (handler,) = (h for h in root.handlers if isinstance(h, QueuedHandler))
+        handler.close()
+        root.removeHandler(handler)
+        (line,) = (folder / "model.log").read_text().splitlines()
+    finally:
+        root.setLevel(level)
+        shutil.rmtree(folder)
+    written = json.loads(line)
+    assert (written["logger"], written["level"]) == ("tessera.deployment", "INFO")
+    assert written["message"] == "Inference request"
+    assert (written["request_id"], written["model_version"]) == ("r-17", "1.0.0")
+    assert (written["input_shape"], written["device"]) == ([8, 512], "cuda:0")
+
+
 def test_production_server_answers_as_written_and_stops_on_sigterm(
     chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
 ) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 8080)) == 0:
-            pytest.skip("port 8080, which the snippet names, is in use on this machine")
+    free_port(8080)
     folder = chapter[0]
     (folder / "server.py").write_text((SNIPPETS / "production_server.py").read_text())
     server = subprocess.Popen([sys.executable, "server.py"], cwd=folder, stderr=subprocess.PIPE, text=True)

@@ -40,13 +40,16 @@ class Log:
         self.waits: list[float] = []
         self.sizes: list[tuple[int, int]] = []
         self.rejected: list[str] = []
+        self.finished: list[tuple[int, int, list[str]]] = []
 
     def batch_started(self, requests: int, rows: int, waits_s: Sequence[float]) -> None:
         self.sizes.append((requests, rows))
         self.waits.extend(waits_s)
 
-    def batch_finished(self, seconds: float) -> None:
-        pass
+    def batch_finished(
+        self, seconds: float, rows: int, waits_s: Sequence[float], failed: Sequence[str]
+    ) -> None:
+        self.finished.append((rows, len(waits_s), list(failed)))
 
     def request_rejected(self, reason: str) -> None:
         self.rejected.append(reason)

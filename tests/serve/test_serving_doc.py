@@ -38,13 +38,3 @@ def test_example_runs_as_written(
         assert answer["best"] == [int(WEIGHT[0].argmax())]
         assert client.get("/classes/a?verbose=1").json() == {"model": "a", "verbose": True}
         assert client.post("/slow", json=body).json()["output"] == answer["output"]
-
-
-def test_every_metric_is_there(linear_package: Path) -> None:
-    table = PAGE.partition("## Metrics")[2]
-    names = set(re.findall(r"`(tessera_\w+)", table))
-    with ProductionServer(linear_package, {"port": 0, "device": "reference"}) as server:
-        text = httpx.get(f"{server.url}/metrics").text
-    assert {n for n in names if n.removesuffix("_total") not in text} == set()
-    exposed = set(re.findall(r"^# HELP (tessera_\w+)", text, re.MULTILINE))
-    assert {n for n in exposed if not n.endswith("_created")} == names

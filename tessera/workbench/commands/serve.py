@@ -37,7 +37,8 @@ def serve(
     import sys
     from dataclasses import asdict
 
-    from tessera.serve import ProductionServer, ServerConfig
+    from tessera.deploy import ProductionServer
+    from tessera.serve import ServerConfig
     from tessera.workbench.opening import package_path
     from tessera.workbench.project import find_project
     from tessera.workbench.trusting import policy_for

@@ -9,6 +9,7 @@ from typing import Any
 from tessera.compiler.options import ToolOptions, shared_limit
 from tessera.compiler.ptx import Ptx
 from tessera.compiler.ptxas import assemble, find_ptxas, gains
+from tessera.emulator.cuda_libraries import prefer_wheels
 from tessera.program.arch import SM_LIMITS, parse_arch
 from tessera.program.artifact import Resources
 from tessera.program.errors import MissingDependencyError, ResourceError, ToolchainError
@@ -43,6 +44,7 @@ def ptx_to_cubin(ptx: Ptx, name: str, options: ToolOptions) -> tuple[bytes, Reso
     if tool is not None:
         return assemble(tool, ptx.text, name, options)
     try:
+        prefer_wheels()
         # nvJitLink loads in 0.15 s; it needs no driver.
         from cuda.core import Linker, LinkerOptions, ObjectCode
     except ImportError:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tessera.compiler.nvvm import nvvm_lto
 from tessera.compiler.options import ToolOptions
+from tessera.emulator.cuda_libraries import prefer_wheels
 from tessera.program.errors import ToolchainError
 
 _DEBUG_VERSION = re.compile(r'(!\{ ?)i32 2(, !"Debug Info Version")')
@@ -46,6 +47,7 @@ def inlined_ptx(modules: Sequence[str], shims: Sequence[str], arch: str, options
 
 def _link(parts: Sequence[bytes], flags: Sequence[str]) -> bytes:
     # cuda.core's linker writes `-ftz=true`, which nvJitLink does not know.
+    prefer_wheels()
     from cuda.bindings import nvjitlink
 
     try:

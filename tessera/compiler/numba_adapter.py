@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from tessera.emulator.cuda_libraries import prefer_wheels
 from tessera.program.errors import MissingDependencyError
 
 Function = Callable[..., Any]
@@ -82,6 +83,7 @@ def cuda_compiler() -> Any:
         import numba.cuda.dispatcher as dispatcher
     except ImportError:
         raise missing_numba("compiling for a GPU") from None
+    prefer_wheels()
     ask_driver = dispatcher.get_current_device
 
     def current_device() -> Any:

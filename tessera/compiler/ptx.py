@@ -172,6 +172,13 @@ def nvvm_modules(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> list[s
     return [give_places(text) for text in modules] if options.debug else modules
 
 
+def _other_nvvm(said: str) -> str | None:
+    """What helps against a library that lacks the architecture, as NVVM 13 lacks `compute_70`."""
+    if "-arch=" not in said or "unsupported" not in said:
+        return None
+    return "another toolkit's libnvvm was loaded: pip install 'tessera[compile]'; tessera diag names the file"
+
+
 def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
     """PTX of a lowered kernel, from which `for_target` makes that of every target of the same `ptx_arch`.
 
@@ -193,7 +200,9 @@ def shared_ptx(ir: CudaIR, kernel: CudaKernel, options: ToolOptions) -> Ptx:
             debug=options.debug,
         )
     except NvvmRefusal as error:
-        raise ToolchainError(f"NVVM cannot compile {kernel.name} for {options.target}: {error}") from None
+        raise ToolchainError(
+            f"NVVM cannot compile {kernel.name} for {options.target}: {error}", hint=_other_nvvm(str(error))
+        ) from None
     main, *others = (virtual_lines(text, kernel.locations) for text in texts)
     main = with_one_block(with_maps(main, kernel.name, kernel.kinds))
     shims = [shim_code(shim, arch).decode() for shim in ir.shims]

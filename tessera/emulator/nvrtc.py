@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tessera.emulator.cuda_libraries import prefer_wheels
 from tessera.program.errors import CompileError
 
 
@@ -49,6 +50,7 @@ def compile_cuda(
 
     Source: NVRTC documentation, "Accessing Lowered Names".
     """
+    prefer_wheels()
     from cuda.bindings import nvrtc
 
     texts = [text.encode() for text in (headers or {}).values()]

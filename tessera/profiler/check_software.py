@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 
+from tessera.emulator.cuda_libraries import prefer_wheels, wheel_library
 from tessera.profiler.check import Check
 from tessera.program.arch import host_cpu_targets
 from tessera.program.errors import ToolchainError
@@ -125,6 +126,7 @@ def check_libraries() -> Iterable[Check]:
         return
     from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
 
+    prefer_wheels()
     for name, (library, purpose) in LIBRARIES.items():
         try:
             loaded = load_nvidia_dynamic_lib(library)
@@ -133,7 +135,10 @@ def check_libraries() -> Iterable[Check]:
             detail = f"does not load, so nothing here {purpose}: {reason}"
             yield Check(name, "warning", detail, "pip install 'tessera[compile]'")
         else:
-            yield Check(name, "ok", f"{loaded.abs_path} (found via {loaded.found_via})")
+            wheel = wheel_library(library)
+            ours = wheel is not None and wheel.samefile(loaded.abs_path or "")
+            via = "the extra compile" if ours else loaded.found_via
+            yield Check(name, "ok", f"{loaded.abs_path} (found via {via})")
 
 
 def check_c_compiler() -> Check:

@@ -77,6 +77,7 @@ def measured_metrics(
                 if line
             ),
             values([i for own in places.values() for i in own], known),
+            lineless=_lineless(places, known),
         )
         for kernel, places in kernels.items()
     )
@@ -100,6 +101,13 @@ def values(instructions: Sequence[NcuInstruction], known: frozenset[str]) -> dic
         if total:
             found[name] = total
     return found
+
+
+def _lineless(
+    places: Mapping[tuple[str, int], Sequence[NcuInstruction]], known: frozenset[str]
+) -> LineMetrics | None:
+    rest = [i for (_, line), own in places.items() if not line for i in own]
+    return LineMetrics("", 0, values(rest, known)) if rest else None
 
 
 def _text(files: SourceFiles, instruction: NcuInstruction) -> str:

@@ -99,11 +99,12 @@ def source_listings(
             text=files.line(*place),
             cells=tuple(cell(found, counters) if found and counters else "" for *_, cell in columns),
             share=found.executed / counters.executed if found and counters and counters.executed else None,
-            advice=tuple(a.text for a in advice if (a.kernel, a.file, a.line) == (kernel, *place)),
+            advice=tuple(a.text for a in mine if (a.file, a.line) == place),
             ptx=tuple(ptx.get(place, ())),
             sass=tuple(sass.get(place, ())),
         )
 
+    mine = [a for a in advice if a.kernel == kernel]
     own: list[SourceListing] = []
     for file in dict.fromkeys(file for file, _ in places) or ([""] if ptx or sass else []):
         numbers = _shown(files, file, [line for name, line in places if name == file])
@@ -111,7 +112,7 @@ def source_listings(
         if not own and (NOWHERE in ptx or NOWHERE in sass):
             words = "(code of no line)" if places else "(the code has no line information)"
             rest = line_of(NOWHERE)
-            lines.append(replace(rest, text=words, cells=("",) * len(columns), share=None, advice=()))
+            lines.append(replace(rest, text=words, cells=("",) * len(columns), share=None))
         own.append(
             SourceListing(
                 program=program,
@@ -127,7 +128,11 @@ def source_listings(
                 written=files.generated(file),
             )
         )
-    return tuple(own)
+    shown = {(listing.file, line.number) for listing in own for line in listing.lines if line.number}
+    shown |= {NOWHERE} if any(line.number == 0 for listing in own for line in listing.lines) else set()
+    whole = [a.text for a in mine if (a.file, a.line) not in shown]
+    # A kernel as a whole is found fault with where it is defined, which may have no code of its own.
+    return (replace(own[0], notes=(*whole, *own[0].notes)), *own[1:]) if own and whole else tuple(own)
 
 
 NOWHERE = ("", 0)

@@ -12,7 +12,7 @@ from tessera.profiler.prediction import operations
 from tessera.program.arch import Architecture, best_match, is_cpu
 from tessera.program.dim import evaluate
 from tessera.program.errors import OptionError
-from tessera.program.occupancy import Occupancy
+from tessera.program.occupancy import Occupancy, occupancy
 from tessera.program.program import BoxMap, Launch, Plan, Pointer, Port, Program, Step
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def kernel_works(
     Args:
         profile: From `profile_emulated`.
         symbols: Values of the program's sizes.
-        capability: Compute capability of the GPU in question, for what is resident on a multiprocessor.
+        capability: Compute capability of the GPU in question, for what is resident on a multiprocessor: by
+            machine code that it runs, else with the registers of what there is (`foreign_registers`).
     """
     plan = profile.program.plan_for(profile.target.split()[0])
     return tuple(
@@ -81,7 +82,7 @@ def _kernel_work(
     counters = kernel.counters
     least, worst = _moved(counters, touched, len(kernel.launches))
     device = counters.memory("global")
-    held = _resident(profile, kernel.kernel, capability)
+    held = _resident(profile, kernel, capability)
     copies = any(i.mnemonic.startswith("cp.async") for i in counters.instructions)
     known = device.requests and not _uncounted(counters)
     return Work(
@@ -92,7 +93,7 @@ def _kernel_work(
         origin=LABEL,
         launches=len(kernel.launches),
         blocks=round(counters.blocks / max(len(kernel.launches), 1)),
-        threads=max((x * y * z for x, y, z in (each.block for each in kernel.launches)), default=None),
+        threads=_block_threads(kernel) if kernel.launches else None,
         shared_bytes=counters.memory("shared").passes * WAVEFRONT_BYTES,
         request_bytes=device.moved_bytes / device.requests if known else None,
         ring_bytes=held.shared_bytes if held and copies else None,
@@ -100,10 +101,39 @@ def _kernel_work(
     )
 
 
-def _resident(profile: EmulatedProfile, kernel: str, capability: tuple[int, int]) -> StaticOccupancy | None:
-    own = {o.target: o for o in profile.occupancy if o.kernel == kernel}
+def _resident(
+    profile: EmulatedProfile, kernel: KernelProfile, capability: tuple[int, int]
+) -> StaticOccupancy | None:
+    """What a multiprocessor of the GPU holds: by code that it runs, else with the registers of other code."""
+    own = {o.target: o for o in profile.occupancy if o.kernel == kernel.kernel}
     match = best_match(own, capability)
-    return own[match] if match else None
+    if match:
+        return own[match]
+    counted = profile.target.split()[0]
+    if not own:
+        return None
+    other = own.get(counted) or next(iter(own.values()))
+    held = occupancy(
+        Architecture(*capability), threads=_block_threads(kernel), registers=other.registers,
+        shared_bytes=other.shared_bytes,
+    )  # fmt: skip
+    return replace(other, occupancy=held) if held.blocks else None
+
+
+def foreign_registers(profile: EmulatedProfile, capability: tuple[int, int]) -> str | None:
+    """The architecture whose registers occupancy on a GPU is computed with, for want of code that it runs.
+
+    None where there is such code, or no machine code at all.
+    """
+    targets = dict.fromkeys(o.target for o in profile.occupancy)
+    if not targets or best_match(targets, capability):
+        return None
+    counted = profile.target.split()[0]
+    return counted if counted in targets else next(iter(targets))
+
+
+def _block_threads(kernel: KernelProfile) -> int:
+    return max((x * y * z for x, y, z in (each.block for each in kernel.launches)), default=1)
 
 
 def _moved(counters: Counters, touched: tuple[float, float], launches: int) -> tuple[float, float]:

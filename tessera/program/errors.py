@@ -92,6 +92,12 @@ class TesseraError(Exception):
         return _rebuild, (type(self), self.message, self.hint, self.location, self.fields)
 
 
+def cause_of(error: ImportError) -> str:
+    """The line of a failed import that says why: NumPy and others put it below a page of advice."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
 def _rebuild(
     kind: type[TesseraError],
     message: str,

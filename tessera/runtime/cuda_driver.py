@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from tessera.program.bytesize import format_bytes
-from tessera.program.errors import DeviceError, MissingDependencyError, OutOfMemoryError
+from tessera.program.errors import DeviceError, MissingDependencyError, OutOfMemoryError, cause_of
 from tessera.program.tensor_map import TensorMap
 from tessera.runtime.cuda_cluster import cluster_launcher
 from tessera.runtime.cuda_tensor_map import encode_tensor_map
@@ -144,7 +144,7 @@ class CupyDriver:
             import cupy
         except ImportError as error:
             raise DeviceError(
-                f"CuPy is installed but cannot be imported: {error}",
+                f"CuPy is installed but cannot be imported: {cause_of(error)}",
                 hint="pip install --force-reinstall 'tessera[cuda]'",
             ) from error
         self._cupy = cupy

@@ -23,6 +23,7 @@ from tessera.serve.encoding import decoded
 from tessera.serve.endpoints import Endpoint, Match, Routes
 from tessera.serve.request import CALLER, Request, RequestError
 from tessera.serve.security.access import Gate
+from tessera.serve.security.origin import check_origin
 from tessera.serve.workers import WorkerPool
 
 logger = logging.getLogger("tessera.serve")
@@ -56,6 +57,7 @@ class App:
         request_timeout_s: Longest that a request may take, its body included.
         observer: Is told about every answer.
         gate: Says who may ask, and how often; None: everybody, always.
+        admin: Whether operators' endpoints are answered here.
         startup: Awaited before the first request, where another server runs this application.
         shutdown: Awaited after the last one.
     """
@@ -68,6 +70,7 @@ class App:
         request_timeout_s: float,
         observer: Observer | None = None,
         gate: Gate | None = None,
+        admin: bool = False,
         startup: Callable[[], Awaitable[None]] | None = None,
         shutdown: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class App:
         self._timeout_s = request_timeout_s
         self._observer = observer
         self._gate = gate
+        self._admin = admin
         self._startup = startup
         self._shutdown = shutdown
         self._handlers: WorkerPool | None = None
@@ -126,6 +130,11 @@ class App:
                     scope["path"], scope["headers"], client[0] if client else None
                 )
             endpoint = _allowed(match, scope, self._routes)
+            if endpoint.admin:
+                if not self._admin:
+                    raise _for_operators(endpoint)
+                own = scope.get("server")
+                check_origin(scope["headers"], own[0] if own else None)
             async with asyncio.timeout(self._timeout_s) as limit:
                 body = b""
                 if endpoint.reads_body:
@@ -285,6 +294,14 @@ def _allowed(match: Match | None, scope: Scope, routes: Routes) -> Endpoint:
             headers={"Allow": ", ".join(endpoint.methods)},
         )
     return endpoint
+
+
+def _for_operators(endpoint: Endpoint) -> RequestError:
+    return RequestError(
+        f"{endpoint.path} is for operators, and not answered on this port",
+        hint="ask the port that the server's setting admin_port names",
+        status=HTTPStatus.FORBIDDEN,
+    )
 
 
 def _too_large(size: int, limit: int) -> RequestError:

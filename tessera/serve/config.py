@@ -72,6 +72,12 @@ class ServerConfig:
     """PEM file of its private key; None: it is in the certificate's file."""
     tls_client_ca: str | None = None
     """PEM file of certificates; every client must show one that they vouch for."""
+    admin_port: int | None = None
+    """TCP port of what only operators may do; 0 picks a free one, None opens none."""
+    admin_host: str = "127.0.0.1"
+    """Address of `admin_port`."""
+    admin_metrics: bool = False
+    """Whether `/metrics` is answered on `admin_port` alone."""
 
     @classmethod
     def load(
@@ -195,6 +201,9 @@ _RULES: dict[str, _Rule] = {
     "tls_certificate": _optional(_TEXT),
     "tls_key": _optional(_TEXT),
     "tls_client_ca": _optional(_TEXT),
+    "admin_port": _optional(_integer(0, 65535)),
+    "admin_host": _TEXT,
+    "admin_metrics": _FLAG,
 }
 
 _VARIABLES: dict[str, str] = {

@@ -96,10 +96,16 @@ def _add(routes: Routes, path: str, method: str, call: Call) -> None:
         routes.add(default_endpoint(path, method, call))
 
 
-def default_endpoint(path: str, method: str, call: Call) -> Endpoint:
-    """An endpoint of the server's own."""
+def default_endpoint(path: str, method: str, call: Call, *, admin: bool = False) -> Endpoint:
+    """An endpoint of the server's own; `admin`: for operators."""
     return Endpoint(
-        path=path, methods=(method,), call=call, is_async=True, reads_body=method == "POST", is_default=True
+        path=path,
+        methods=(method,),
+        call=call,
+        is_async=True,
+        reads_body=method == "POST",
+        is_default=True,
+        admin=admin,
     )
 
 

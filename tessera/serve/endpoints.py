@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.routing import compile_path
@@ -37,6 +37,8 @@ class Endpoint:
     """Whether the body is read at all."""
     is_default: bool = False
     """Whether an endpoint of the user's may take its place."""
+    admin: bool = False
+    """Whether it is for operators: answered on the admin port alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class Match:
     path_params: Mapping[str, Any]
 
 
-def make_endpoint(path: str, handler: Handler, methods: Sequence[str] | None) -> Endpoint:
+def make_endpoint(
+    path: str, handler: Handler, methods: Sequence[str] | None, *, admin: bool = False
+) -> Endpoint:
     """The endpoint for a user's function.
 
     Args:
@@ -55,6 +59,7 @@ def make_endpoint(path: str, handler: Handler, methods: Sequence[str] | None) ->
         handler: `async def` or `def`, with or without a parameter for the request, and with
             parameters for any of the path's.
         methods: Methods that it answers. None: GET, and POST too if it takes the request.
+        admin: Whether it is for operators.
 
     Raises:
         ServeError: The path or the function's parameters do not make sense.
@@ -76,6 +81,7 @@ def make_endpoint(path: str, handler: Handler, methods: Sequence[str] | None) ->
         is_async=inspect.iscoroutinefunction(handler)
         or inspect.iscoroutinefunction(getattr(handler, "__call__", None)),  # noqa: B004
         reads_body=request_name is not None,
+        admin=admin,
     )
 
 
@@ -158,6 +164,11 @@ class Routes:
         self._patterns.append((pattern, converters, endpoint))
         # More literal text first: /models/{name}/infer before /models/{rest:path}.
         self._patterns.sort(key=lambda e: (":path}" in e[2].path, -len(re.sub(r"{.*?}", "", e[2].path))))
+
+    def restrict(self, path: str) -> None:
+        """Leave what answers `path` to operators, if anything does."""
+        if path in self._literal:
+            self._literal[path] = replace(self._literal[path], admin=True)
 
     def at(self, path: str) -> Endpoint | None:
         """The endpoint that was added with exactly this path."""

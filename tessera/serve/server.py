@@ -19,6 +19,7 @@ from tessera.serve.defaults import DEFAULT_METHODS, memory_usage
 from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
 from tessera.serve.model import ModelSource, opener
+from tessera.serve.security.admin import listen_for_operators
 from tessera.serve.security.exposure import check_package, warn_of_exposure
 from tessera.serve.service import Phase, Result
 from tessera.serve.session import Session
@@ -88,7 +89,9 @@ class ProductionServer:
         if self.config.enable_tracing:
             logger.warning("enable_tracing: this version records no traces; requests are served without")
 
-    def endpoint(self, path: str, methods: Sequence[str] | None = None) -> Callable[[F], F]:
+    def endpoint(
+        self, path: str, methods: Sequence[str] | None = None, *, admin: bool = False
+    ) -> Callable[[F], F]:
         """Make the decorated function answer `path`, also in place of a default.
 
         The function is `async def`, or a plain one that runs in a thread. It may take the
@@ -99,6 +102,7 @@ class ProductionServer:
             path: Such as `/predict`.
             methods: Such as `["POST"]`. None: those of the default at this path; otherwise
                 GET, and POST too if the function takes the request.
+            admin: Whether it is for operators: answered on `admin_port` alone.
 
         Raises:
             ServeError: The path or the function cannot be used, or the server runs already.
@@ -110,7 +114,7 @@ class ProductionServer:
                     f"endpoint {path!r} is added to a running server", hint="decorate before run() or start()"
                 )
             chosen = DEFAULT_METHODS.get(path) if methods is None else methods
-            made = make_endpoint(path, handler, chosen)
+            made = make_endpoint(path, handler, chosen, admin=admin)
             if any(made.path == other.path for other in self._endpoints):
                 raise ServeError(
                     f"there are two endpoints for {path!r}", hint="give one of them another path"
@@ -169,6 +173,15 @@ class ProductionServer:
             ServeError: It does not run.
         """
         return self._running().url
+
+    @property
+    def admin_url(self) -> str | None:
+        """Where operators on this machine reach it; None: nowhere.
+
+        Raises:
+            ServeError: It does not run.
+        """
+        return self._running().admin_url
 
     @property
     def phase(self) -> Phase:
@@ -279,10 +292,15 @@ class ProductionServer:
         self._check_package()
         warn_of_exposure(self.config)
         listener = listen(self.config.host, self.config.port)
+        try:
+            admin_listener = listen_for_operators(self.config)
+        except BaseException:
+            listener.close()
+            raise
         self._session = session
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(session.serve(listener, on_signals=on_signals))
+                runner.run(session.serve(listener, admin_listener, on_signals=on_signals))
         finally:
             self._session = None
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from socket import socket
 
 from tessera.program.errors import ServeError
@@ -22,6 +22,8 @@ from tessera.serve.metrics import Metrics, ModelNow
 from tessera.serve.model import Opener
 from tessera.serve.models.registry import Registry
 from tessera.serve.security.access import make_gate
+from tessera.serve.security.admin import serving_operators
+from tessera.serve.security.exposure import on_main_port
 from tessera.serve.security.tls import certificates_of
 from tessera.serve.service import Phase, Service
 
@@ -50,6 +52,8 @@ class Session:
         self.registry.add(Service(opener, config, self._metrics.model() if self._metrics else None))
         self.url = ""
         """Where a client on this machine reaches it; empty if it has no port of its own."""
+        self.admin_url: str | None = None
+        """Where operators on this machine reach it; None: nowhere."""
         self.loop: asyncio.AbstractEventLoop
         """The loop that everything runs on."""
         self.thread = 0
@@ -68,19 +72,24 @@ class Session:
         self,
         startup: Callable[[], Awaitable[None]] | None = None,
         shutdown: Callable[[], Awaitable[None]] | None = None,
+        *,
+        admin: bool = False,
     ) -> App:
-        """The endpoints as an ASGI application."""
+        """The endpoints as an ASGI application; `admin`: with those of operators."""
         routes = Routes()
         for endpoint in self._endpoints:
             routes.add(endpoint)
         add_defaults(routes, self.registry, self._metrics)
         add_inference_protocol(routes, self.registry)
+        if self._config.admin_metrics:
+            routes.restrict("/metrics")
         return App(
             routes,
             max_body_bytes=self._config.max_body_bytes,
             request_timeout_s=self._config.request_timeout_s,
             observer=self._metrics,
             gate=self.gate,
+            admin=admin,
             startup=startup,
             shutdown=shutdown,
         )
@@ -97,11 +106,14 @@ class Session:
             if not waiter.done():
                 waiter.set_exception(error)
 
-    async def serve(self, listener: socket, *, on_signals: bool) -> None:
+    async def serve(
+        self, listener: socket, admin_listener: socket | None = None, *, on_signals: bool
+    ) -> None:
         """Serve on `listener` until stopped.
 
         Args:
             listener: A listening socket; closed at the end.
+            admin_listener: Another one, for operators; closed last.
             on_signals: Whether SIGTERM and SIGINT stop it. Only in the main thread.
 
         Raises:
@@ -109,11 +121,15 @@ class Session:
             TesseraError: The model cannot be loaded.
         """
         self.attach()
-        app = self.make_app()
+        app = self.make_app(admin=on_main_port(self._config))
         self._http = HttpServer(app, listener, self._config.drain_timeout_s, self._tls)
         self.url = url_of(listener, secure=self._tls is not None)
         loading = asyncio.create_task(self._load())
-        with self._stopping_on_signals() if on_signals else nullcontext():
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._stopping_on_signals() if on_signals else nullcontext())
+            if admin_listener is not None:
+                admin = serving_operators(self.make_app(admin=True), admin_listener, self._tls)
+                self.admin_url = await stack.enter_async_context(admin)
             logger.info("serving on %s (host %s)", self.url, self._config.host)
             self.listening.set_result(None)
             try:

@@ -11,7 +11,7 @@ import textwrap
 import unicodedata
 from typing import Any, TextIO
 
-from tessera.program.errors import MissingDependencyError, SourceLocation, TesseraError
+from tessera.program.errors import MissingDependencyError, SourceLocation, TesseraError, cause_of
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -83,7 +83,7 @@ def failure_of_machine(error: OSError | MemoryError | ImportError) -> TesseraErr
 def text_of(error: BaseException) -> str:
     """`Kind: message` of an error that may be a stranger's: its message may fail, too."""
     try:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {cause_of(error) if isinstance(error, ImportError) else error}"
     except Exception:  # noqa: BLE001 - whatever a stranger's __str__ does
         return f"{type(error).__name__}, whose message cannot be shown"
 

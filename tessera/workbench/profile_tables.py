@@ -65,31 +65,6 @@ def print_counted(result: Counted, seed: int) -> None:
 def _print_advice(result: Counted) -> None:
     print()
     print_advice(result.advice, result.files, several=len(result.profile.kernels) > 1)
-    for kernel in result.profile.kernels:
-        if said := _lineless(kernel):
-            print_wrapped(said, color="yellow")
-
-
-def _lineless(kernel: KernelProfile) -> str:
-    """What rules cannot point at, scattered accesses that the compiler merged from lines; else empty."""
-    from tessera.emulator.counters import LineCounts
-    from tessera.profiler.rules.memory import ALIGNED_WASTE
-
-    own = LineCounts(tuple(i for i in kernel.counters.instructions if not i.source_line), "", 0)
-    device = own.memory("global")
-    if not device.requests or device.passes < ALIGNED_WASTE * device.ideal:
-        return ""
-    part = share(device.passes, kernel.counters.memory("global").passes)
-    why = (
-        "the compiler merged accesses of several lines, such as both sides of an if (tessera inspect --ptx)"
-        if kernel.counters.lines()
-        else "its PTX has no lines of source"
-    )
-    ideal = each(device.ideal, device.requests)
-    return (
-        f"{kernel.kernel}, no line known: {each(device.passes, device.requests)} sectors per request where "
-        f"{ideal} would do, {part} of the kernel's sectors of global memory; {why}"
-    )
 
 
 def print_advice(found: Sequence[Advice], files: SourceFiles, *, several: bool) -> None:
@@ -99,7 +74,8 @@ def print_advice(found: Sequence[Advice], files: SourceFiles, *, several: bool) 
     if not advice:
         print_wrapped("no line stands out: no rule applies to one (tessera profile --rules lists them)")
     for number, each_one in enumerate(advice[:SHOWN], 1):
-        where = f"{each_one.kernel}, line {each_one.line}" if several else f"line {each_one.line}"
+        line = f"line {each_one.line}" if each_one.line else "no line known"
+        where = f"{each_one.kernel}, {line}" if several else line
         print_wrapped(f"{where}: {each_one.what}", start=f"{number}. ", color="yellow")
         print_wrapped(each_one.remedy, start="   ")
         print_wrapped(each_one.gain_text, start="   ")

@@ -59,17 +59,19 @@ def charts(result: Counted, gpus: Sequence[str]) -> list[RooflineChart]:
     from tessera.profiler.datasheets import find_datasheet
     from tessera.profiler.roof import roofline_chart
     from tessera.profiler.verdict import judge
-    from tessera.profiler.work import kernel_works
+    from tessera.profiler.work import foreign_registers, kernel_works
 
     found = []
     counted = parse_arch(result.profile.target.split()[0])
     for gpu in gpus:
         points, notes = [], []
         capability = find_datasheet(gpu).capability
+        own, foreign = Architecture(*capability).name, foreign_registers(result.profile, capability)
         if not counted.runs_on(capability):
-            own = Architecture(*capability).name
+            warps = f"; its warps are reckoned with the registers of {foreign}'s" if foreign else ""
             notes.append(
-                f"{counted.name} was counted, which {gpu} does not run: --arch {own} counts its own code"
+                f"{counted.name} was counted, which {gpu} does not run{warps}: "
+                f"--arch {own} counts its own code"
             )
         for work in kernel_works(result.profile, result.sizes, capability):
             try:

@@ -1,6 +1,7 @@
 """Rules over numbers from elsewhere, and the page that lists them."""
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_low_occupancy_names_what_limits_it() -> None:
     assert "limited by registers" in found.what
     assert "max_registers" in found.remedy
     assert apply(RULES, kernel(limiter="registers", **(values | {"tensor_instructions": 5.0}))) == ()
+
+
+def test_accesses_of_no_line_are_judged_together() -> None:
+    own = loads(32, 4, line=0)
+    others = {f"global_st_{n}": 0.0 for n in ("requests", "sectors", "ideal_sectors", "threads")}
+    found = KernelMetrics(
+        "k", "measured on a stub", frozenset(own.values | others), (), own.values, "k.cu", 3, lineless=own
+    )
+    (advice,) = apply(RULES, found)
+    assert (advice.kind, advice.file, advice.line) == ("merged-accesses", "k.cu", 3)
+    assert advice.what.endswith("take 32 sectors per request where 4 suffice")
+    assert advice.gain == pytest.approx(28 / 32)
+    assert apply(RULES, replace(found, lineless=loads(4, 4, line=0))) == ()
 
 
 def test_every_rule_reads_known_names_and_has_a_source() -> None:

@@ -12,10 +12,12 @@ from tessera.emulator.parser import parse_ptx
 from tessera.profiler import EmulatedProfile, graph_work, judge, kernel_works
 from tessera.profiler.cost import graph_operations
 from tessera.profiler.emulated import KernelProfile, StaticOccupancy
+from tessera.profiler.work import foreign_registers
+from tessera.program.arch import Architecture
 from tessera.program.dtype import DTYPES, bf16, f32, i8, i32
 from tessera.program.errors import InputError, OptionError
 from tessera.program.graph import Graph, Node
-from tessera.program.occupancy import Occupancy
+from tessera.program.occupancy import Occupancy, occupancy
 from tessera.program.program import Program
 from tessera.runtime.emulator_counts import CountedLaunch
 
@@ -139,9 +141,28 @@ def test_what_is_resident_is_that_of_code_that_the_gpu_runs() -> None:
     (work,) = kernel_works(found, {"batch": 10}, (8, 6))
     assert work.resident is not None
     assert work.resident.blocks == 16
-    # Code for sm_80 does not run on a V100.
-    (work,) = kernel_works(found, {"batch": 10}, VOLTA)
+    assert foreign_registers(found, (8, 6)) is None
+
+
+@pytest.mark.parametrize("capability", [VOLTA, HOPPER])
+def test_without_code_that_the_gpu_runs_what_is_resident_follows_from_other_codes_registers(
+    capability: tuple[int, int],
+) -> None:
+    found = profile(planned(), counted("ld.global", access("ld", 10)))
+    (work,) = kernel_works(found, {"batch": 10}, capability)
+    # 16 registers and 4 KiB of 128 threads: 2,048 threads fit a multiprocessor.
+    assert work.resident == occupancy(Architecture(*capability), threads=128, registers=16, shared_bytes=4096)
+    assert work.resident.blocks == 16
+    assert foreign_registers(found, capability) == "sm_80"
+    (work,) = kernel_works(replace(found, occupancy=()), {"batch": 10}, capability)
     assert work.resident is None
+
+
+def test_few_warps_are_latency_on_a_gpu_of_another_architecture_too() -> None:
+    found = profile(planned(), counted("ld.global", access("ld", 1 << 20)))
+    for gpu, capability in (("A100 SXM 80 GB", AMPERE), ("H200", HOPPER), ("V100", VOLTA)):
+        (work,) = kernel_works(found, {"batch": 1 << 24}, capability)
+        assert judge(work, gpu).bound == "latency"
 
 
 def test_a_ring_of_copies_keeps_more_bytes_under_way() -> None:

@@ -113,6 +113,16 @@ def test_unexpected_error_is_one_line_and_names_debug(
     assert tessera("diag", "--json").json["error"]["kind"] == "RuntimeError"
 
 
+def test_failed_import_names_its_cause_not_the_advice_above_it(
+    tessera: Tessera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_arguments: list[str]) -> int:
+        raise ImportError("\n\nIMPORTANT: READ THIS\n\nOriginal error was: lib.so: file too short\n")
+
+    monkeypatch.setattr(cli, "_run", broken)
+    assert tessera("diag").err.startswith("error: ImportError: Original error was: lib.so: file too short (")
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_debug_shows_the_traceback_wherever_it_stands(tessera: Tessera, project: Path, place: str) -> None:
     words = ["inspect", "nothing.py"]

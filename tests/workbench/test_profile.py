@@ -99,8 +99,33 @@ def test_scattered_access_merged_from_two_lines_is_told_without_a_line(
     said = tessera("profile", "merged.py", "--size", "n=4096", "--arch", "sm_80")
     # LLVM loads x[j] once, in front of both sides, and gives the load line 0.
     words = " ".join(said.out.split())
-    assert "sides, no line known: 32.0 sectors per request where 4.0 would do, 80.0 % of" in words
-    assert "side by side" not in words
+    assert (
+        "line 7: accesses that no one line is known of take 32 sectors per request where 4 suffice" in words
+    )
+    assert "the compiler merged them from several lines, such as both sides of an if" in words
+    assert "predicted: at most 70 % of the kernel's sectors of global memory would go" in words
+    found = tessera("profile", "merged.py", "--size", "n=4096", "--arch", "sm_80", "--json").json
+    (one,) = found["programs"][0]["advice"]
+    assert (one["kind"], one["line"], Path(one["file"]).name) == ("merged-accesses", 7, "merged.py")
+    said = tessera("report", "merged.py", "--size", "n=4096", "--arch", "sm_80", "--no-diagnostics", "-o",
+                   "merged.html")  # fmt: skip
+    assert said.status == 0
+    assert "accesses that no one line is known of take 32 sectors" in Path("merged.html").read_text()
+
+
+def test_findings_of_code_without_lines_name_none(
+    tessera: Tessera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "merged.py").write_text(MERGED)
+    monkeypatch.chdir(tmp_path)
+    assert tessera("package", "build", "merged.py:sides", "--arch", "sm_80", "-o", "merged.tsd").status == 0
+    said = tessera("profile", "merged.tsd", "--size", "n=4096")
+    words = " ".join(said.out.split())
+    assert "no line known: accesses that no one line is known of take" in words
+    assert "compile it with them (lineinfo), or profile its source" in words
+    report = tessera("report", "merged.tsd", "--size", "n=4096", "--no-diagnostics", "-o", "m.html")
+    assert report.status == 0
+    assert "accesses that no one line is known of take" in Path("m.html").read_text()
 
 
 @pytest.mark.parametrize("width", [80, 160])

@@ -75,6 +75,22 @@ def test_without_a_gpu_named_the_verdict_is_for_one_of_the_architecture(
     assert "RTX 3080" not in said.out
 
 
+def test_a_gpu_of_another_architecture_is_judged_by_the_registers_that_are_known(
+    tessera: Tessera, folder: Path
+) -> None:
+    gpus = ("--gpu", "V100", "--gpu", "H200")
+    said = tessera("profile", "work.py:saxpy", "--arch", "sm_80", "--size", "n=2097152", *gpus, "--json")
+    v100, h200 = said.json["programs"][0]["roofline"]
+    assert h200["points"][0]["bound"] == "memory"
+    assert v100["points"][0]["bound"] == "memory"
+    for gpu, own, chart in (("V100 SXM2", "sm_70", v100), ("H200 SXM", "sm_90", h200)):
+        note = (
+            f"sm_80 was counted, which {gpu} does not run; its warps are reckoned with the registers of "
+            f"sm_80's: --arch {own} counts its own code"
+        )
+        assert note in chart["notes"]
+
+
 def test_few_blocks_are_said_with_the_multiprocessors_that_idle(tessera: Tessera, folder: Path) -> None:
     said = tessera("profile", "work.py:series", "--size", "n=3072", "--arch", "sm_90", "--gpu", "H200")
     assert "latency-bound: 12 blocks for 132 SMs, 120 stand idle" in " ".join(said.out.split())

@@ -87,7 +87,7 @@ def _metrics(
     counters: Counters, files: SourceFiles, known: frozenset[str], lines: Values,
     kernel: Mapping[str, float], arch: str = "", limiter: str = "",
 ) -> KernelMetrics:  # fmt: skip
-    from tessera.emulator.counters import LABEL
+    from tessera.emulator.counters import LABEL, LineCounts
 
     found = []
     for line in counters.lines():
@@ -95,9 +95,12 @@ def _metrics(
         kept = {name: value for name, value in values.items() if value}
         found.append(LineMetrics(line.file, line.line, kept, files.line(line.file, line.line)))
     file, number = _definition(counters, files)
+    rest = tuple(i for i in counters.instructions if not i.source_line)
+    lineless = LineMetrics("", 0, sums_values(LineCounts(rest, "", 0))) if rest else None
     return KernelMetrics(
         kernel=", ".join(counters.kernels), label=LABEL, known=known, lines=tuple(found),
         values={**sums_values(counters), **kernel}, file=file, line=number, limiter=limiter, arch=arch,
+        lineless=lineless,
     )  # fmt: skip
 
 

@@ -146,6 +146,28 @@ def _narrow(op: str, kernel: KernelMetrics, line: LineMetrics) -> Hit | None:
     return Hit(what, remedy, requests * 0.75, requests_of(kernel))
 
 
+def _merged(kernel: KernelMetrics) -> Hit | None:
+    own = kernel.lineless
+    if own is None:
+        return None
+    requests, sectors, ideal = (
+        sum(own[f"global_{op}_{what}"] for op in _VERBS) for what in ("requests", "sectors", "ideal_sectors")
+    )
+    if not requests or sectors < ALIGNED_WASTE * ideal or sectors - ideal < LEAST:
+        return None
+    what = (
+        f"accesses that no one line is known of take {format_number(sectors / requests)} sectors per request "
+        f"where {enough(ideal / requests)}"
+    )
+    remedy = (
+        "the compiler merged them from several lines, such as both sides of an if: look for the same index "
+        "there (tessera inspect --ptx), and let neighbouring threads take neighbouring elements"
+        if kernel.lines
+        else "its code has no lines of source: compile it with them (lineinfo), or profile its source"
+    )
+    return Hit(what, remedy, sectors - ideal, sum(kernel[f"global_{op}_sectors"] for op in _VERBS))
+
+
 def _needs(op: str, *names: str) -> tuple[str, ...]:
     return tuple(f"global_{op}_{n}" for n in ("requests", "sectors", "ideal_sectors", "threads", *names))
 
@@ -212,5 +234,16 @@ def _rules(op: str) -> tuple[Rule, ...]:
     )
 
 
-MEMORY: tuple[Rule, ...] = (*_rules("ld"), *_rules("st"))
+_MERGED = Rule(
+    name="merged-accesses",
+    fault="uncoalesced accesses that come from no single line",
+    needs=(*_needs("ld"), *_needs("st")),
+    when=f"as uncoalesced-loads, {ALIGNED_WASTE:g} times the sectors, of all such accesses together",
+    remedy="look for the index that several lines have, such as both sides of an if, and let neighbouring "
+    "threads take neighbouring elements",
+    resource=SECTORS,
+    source=sources.STRIDES,
+    kernel=_merged,
+)
+MEMORY: tuple[Rule, ...] = (*_rules("ld"), *_rules("st"), _MERGED)
 """Rules of what single requests carry."""

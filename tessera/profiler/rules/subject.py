@@ -63,6 +63,8 @@ class KernelMetrics:
     """What allows no more blocks on a multiprocessor: `registers`, `shared memory`, `blocks`, `warps`."""
     arch: str = ""
     """The architecture that `limiter` and occupancy are of: `sm_90`."""
+    lineless: LineMetrics | None = None
+    """Code that comes from no line, or from no single one; None if there is none, or nobody knows."""
 
     def __getitem__(self, name: str) -> float:
         """A number of the kernel that the source knows; of what did not happen there is none: 0."""

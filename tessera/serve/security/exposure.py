@@ -27,9 +27,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def exposure_of(config: ServerConfig) -> list[str]:
-    """What is missing on a server that others reach: `keys`, `TLS`, or nothing."""
-    if is_loopback(config.host):
+def on_main_port(config: ServerConfig) -> bool:
+    """Whether operators' paths are answered where all others are."""
+    return config.admin_port is not None and config.admin_port == config.port != 0
+
+
+def exposure_of(config: ServerConfig, host: str) -> list[str]:
+    """What is missing on a server that listens on `host` and that others reach: `keys`, `TLS`, or nothing."""
+    if is_loopback(host):
         return []
     has_keys = config.api_keys or config.api_keys_file or config.tls_client_ca
     return [name for name, there in (("API keys", has_keys), ("TLS", config.tls_certificate)) if not there]
@@ -37,15 +42,23 @@ def exposure_of(config: ServerConfig) -> list[str]:
 
 def warn_of_exposure(config: ServerConfig) -> None:
     """Say in the log what is missing on a server that others reach."""
-    missing = exposure_of(config)
-    if missing:
-        logger.warning(
-            "%s is reachable from other machines, without %s: whoever reaches it may use the model; "
-            "set %s, or let a proxy do it",
-            config.host,
-            " and ".join(missing),
-            " and ".join({"API keys": "api_keys_file", "TLS": "tls_certificate"}[m] for m in missing),
-        )
+    hosts = {config.host: "use the model"}
+    if config.admin_port is not None:
+        hosts[config.host if on_main_port(config) else config.admin_host] = "operate the server"
+    for host, power in hosts.items():
+        missing = exposure_of(config, host)
+        if missing:
+            logger.warning(
+                "%s is reachable from other machines, without %s: whoever reaches it may %s; "
+                "set %s, or let a proxy do it",
+                host,
+                " and ".join(missing),
+                power,
+                " and ".join(_REMEDIES[name] for name in missing),
+            )
+
+
+_REMEDIES = {"API keys": "api_keys_file", "TLS": "tls_certificate"}
 
 
 def check_package(source: ModelSource, required: Required) -> None:

@@ -14,6 +14,7 @@ SIZES = {
     "row_sums_good": {"n": 32768}, "quads": {"n": 1 << 18},
     "quads_good": {"n": 1 << 18}, "bytewise": {"n": 1 << 18}, "bytewise_good": {"n": 1 << 16},
     "gather": {"n": 65536}, "gather_good": {"n": 65536}, "differences_good": {"n": 65536},
+    "sides": {"n": 65536}, "sides_good": {"n": 65536},
 }  # fmt: skip
 
 
@@ -202,3 +203,26 @@ def differences_good(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
     i = cuda.grid(1)
     if i < x.size - 1:
         y[i] = x[i + 1] - x[i]
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 128), block=128)
+def sides(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):  # fault: merged-accesses
+    # LLVM loads x[j] once, in front of both sides, and gives the load no line.
+    i = cuda.grid(1)
+    if i < x.size:
+        j = (i * 32) & (x.size - 1)
+        if i & 1024:
+            y[i] = x[j] * float32(2)
+        else:
+            y[i] = x[j] - float32(3)
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 128), block=128)
+def sides_good(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        j = (i + 32) & (x.size - 1)
+        if i & 1024:
+            y[i] = x[j] * float32(2)
+        else:
+            y[i] = x[j] - float32(3)

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,10 @@ def _number(low: float, high: float, unit: str) -> _Rule:
 
 def _optional(rule: _Rule) -> _Rule:
     return replace(
-        rule, description=f"{rule.description}, or none", accept=lambda v: v is None or rule.accept(v)
+        rule,
+        description=f"{rule.description}, or none",
+        accept=lambda v: v is None or rule.accept(v),
+        parse=lambda text: None if text.strip().lower() == "none" else rule.parse(text),
     )
 
 
@@ -236,6 +239,33 @@ def _shown(key: str, value: Any) -> str:
     return "(not shown)" if _RULES[key].is_secret else repr(value)
 
 
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Settings by key, from texts such as `max_queue=64`; `none` is none.
+
+    Raises:
+        ConfigError: An unknown key, or a value of the wrong type or out of range.
+    """
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ConfigError(f"{key[:80]!r} is no KEY=VALUE", hint="such as max_queue=64", key=key)
+        found[key] = _from_text(key, text.strip(), f"server setting {key!r}")
+    return found
+
+
+def _from_text(key: str, text: str, where: str) -> Any:
+    if key not in _RULES:
+        return _checked(key, text)
+    try:
+        return _checked(key, _RULES[key].parse(text))
+    except (ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{where} is {_shown(key, text)}; it must be {_RULES[key].description}", key=key
+        ) from error
+
+
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variable, key in _VARIABLES.items():
@@ -244,16 +274,10 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not text or text.startswith("tcp://"):
             continue
         try:
-            found[key] = _checked(key, _RULES[key].parse(text))
-        except (ValueError, KeyError) as error:
-            raise ConfigError(
-                f"the environment variable {variable} is {_shown(key, text)}; "
-                f"it must be {_RULES[key].description}",
-                hint=f"unset {variable}",
-                key=key,
-            ) from error
+            found[key] = _from_text(key, text, f"the environment variable {variable}")
         except ConfigError as error:
-            raise ConfigError(f"{variable}: {error.message}", hint=error.hint, key=key) from error
+            message = error.message if variable in error.message else f"{variable}: {error.message}"
+            raise ConfigError(message, hint=error.hint or f"unset {variable}", key=key) from error
     return found
 
 

@@ -147,13 +147,13 @@ def _open(
 
     more: dict[str, Any] = {} if pool is None else {"memory_pool_size": pool}
     if isinstance(source, Artifact):
-        chosen = _choose({p.name: p for p in source.programs}, name)
+        chosen = choose_program({p.name: p for p in source.programs}, name)
         runtime = _on_device(device, lambda d, strict: open_artifact(source, d, strict_device=strict, **more))
         return RuntimeModel(runtime, chosen, "0")
     from tessera.runtime.deployment import DeploymentPackage
 
     package = DeploymentPackage.load(Path(source), require_signature=require_signature)
-    chosen = _choose(package.programs, name)
+    chosen = choose_program(package.programs, name)
     runtime = _on_device(device, lambda d, strict: package.create_runtime(d, strict_device=strict, **more))
     return RuntimeModel(runtime, chosen, package.manifest.version)
 
@@ -168,7 +168,12 @@ def _on_device(device: str, create: Callable[[str, bool], Runtime]) -> Runtime:
         return create("cpu", False)  # noqa: FBT003
 
 
-def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
+def choose_program(programs: Mapping[str, Program], name: str | None) -> Program:
+    """The program called `name`; without a name the only one.
+
+    Raises:
+        ConfigError: There is none, or there are several.
+    """
     if name is None and len(programs) == 1:
         return next(iter(programs.values()))
     if name is None or name not in programs:

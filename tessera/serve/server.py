@@ -19,8 +19,10 @@ from tessera.serve.defaults import DEFAULT_METHODS, memory_usage
 from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
 from tessera.serve.model import ModelSource, opener
+from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import listen_for_operators
-from tessera.serve.security.exposure import check_package, warn_of_exposure
+from tessera.serve.security.exposure import check_package, warnings_of
+from tessera.serve.security.tls import certificates_of
 from tessera.serve.service import Phase, Result
 from tessera.serve.session import Session
 
@@ -188,6 +190,21 @@ class ProductionServer:
         """Where the server is in its life."""
         return self._session.registry.phase if self._session else Phase.STOPPED
 
+    def check(self) -> list[str]:
+        """See that the server could start, without opening a port or a device: settings, keys,
+        certificates, and every byte of the package.
+
+        Returns:
+            Warnings of what is missing on a server that others reach.
+
+        Raises:
+            TesseraError: What `run` would raise for these.
+        """
+        make_gate(self.config)
+        certificates_of(self.config)
+        self._check_package(program=self.config.program, thoroughly=True)
+        return warnings_of(self.config)
+
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, finish what was accepted, return.
 
@@ -290,7 +307,8 @@ class ProductionServer:
         if self._session is not None:
             raise ServeError("the server runs already", hint="server.stop()")
         self._check_package()
-        warn_of_exposure(self.config)
+        for warning in warnings_of(self.config):
+            logger.warning("%s", warning)
         listener = listen(self.config.host, self.config.port)
         try:
             admin_listener = listen_for_operators(self.config)

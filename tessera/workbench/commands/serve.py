@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,19 @@ def serve(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Batches at the same time.")] = None,
     max_batch_size: Annotated[int | None, typer.Option("--max-batch-size", min=1)] = None,
     batch_timeout_ms: Annotated[float | None, typer.Option("--batch-timeout-ms", min=0)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the server; repeated."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", readable=False, help="Settings in TOML or JSON, for tessera.toml's."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check settings and package, and serve nothing.")
+    ] = False,
     require_signature: RequireOption = False,
     key: KeyOption = None,
     trust: RootOption = None,
@@ -35,12 +49,10 @@ def serve(
     """Serve a package until Ctrl-C or SIGTERM."""
     import logging
     import sys
-    from dataclasses import asdict
 
     from tessera.deploy import ProductionServer
     from tessera.serve import ServerConfig
     from tessera.workbench.opening import package_path
-    from tessera.workbench.project import find_project
     from tessera.workbench.trusting import policy_for
 
     package_path(package)
@@ -52,9 +64,7 @@ def serve(
         "max_batch_size": max_batch_size,
         "batch_timeout_ms": batch_timeout_ms,
     }
-    # The project file comes before the defaults, the environment before it, the call before all.
-    base = ServerConfig.load(find_project(package.absolute().parent).file)
-    given = {key: value for key, value in options.items() if value is not None}
+    chosen = _settings(package, config, settings or (), options)
     # An operator's TESSERA_REQUIRE_SIGNATURE counts as the call does: the policy that lies beside a
     # package must not be asked in its place.
     asked = key or trust or policy or require_signature
@@ -64,13 +74,44 @@ def serve(
         if from_environment
         else policy_for(package, keys=key, roots=trust, file=policy, require=require_signature)
     )
-    server = ProductionServer(package, {**asdict(base), **given}, require_signature=required)
+    server = ProductionServer(package, chosen, require_signature=required)
     logging.basicConfig(
         level=server.config.log_level.upper(),
         stream=sys.stderr,
         format="%(asctime)s %(message)s",
     )
-    _serve_until_signal(server, package, as_json)
+    if check:
+        _check(server, package, as_json)
+    else:
+        _serve_until_signal(server, package, as_json)
+
+
+def _settings(
+    package: Path, file: Path | None, assignments: Iterable[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings by key: those of the call, then the environment's, then the file's, then the defaults."""
+    from dataclasses import asdict
+
+    from tessera.serve import ServerConfig
+    from tessera.serve.config import parse_settings
+    from tessera.workbench.project import find_project
+
+    base = ServerConfig.load(file or find_project(package.absolute().parent).file)
+    given = {key: value for key, value in options.items() if value is not None}
+    return {**asdict(base), **parse_settings(assignments), **given}
+
+
+def _check(server: ProductionServer, package: Path, as_json: bool) -> None:
+    """Say whether the server could start, and what is missing on one that others reach."""
+    from tessera.workbench.output import emit
+
+    warnings = server.check()
+    if as_json:
+        emit({"ok": True, "package": str(package), "warnings": warnings})
+        return
+    print(f"{package} can be served on {server.config.host}:{server.config.port}")
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 def _serve_until_signal(server: ProductionServer, package: Path, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from tessera.package.keys import generate_key
 from tessera.program.errors import PackageError, ServeError, SignatureError
 from tessera.serve import ProductionServer
 from tessera.serve.config import ServerConfig
-from tessera.serve.security.exposure import is_loopback, warn_of_exposure
+from tessera.serve.security.exposure import is_loopback, warnings_of
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_taken_port_is_still_an_error_of_its_own(linear_package: Path, taken_por
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, None),
+        ({"host": "127.0.0.1"}, None),
         ({"host": "localhost"}, None),
         ({"host": "::1"}, None),
         ({"host": "127.8.8.8"}, None),
@@ -58,18 +58,22 @@ def test_taken_port_is_still_an_error_of_its_own(linear_package: Path, taken_por
         ({"host": "::", "tls_certificate": "c"}, "without API keys"),
         ({"host": "::", "tls_certificate": "c", "tls_client_ca": "a"}, None),
         ({"host": "::", "tls_certificate": "c", "api_keys_file": "k"}, None),
+        ({"host": "::1", "admin_port": 1, "admin_host": "0.0.0.0"}, "may operate the server"),
     ],
 )
 def test_reachable_server_without_keys_or_tls_is_warned_of(
-    settings: dict[str, str], said: str | None, caplog: pytest.LogCaptureFixture
+    settings: dict[str, Any], said: str | None
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        warn_of_exposure(ServerConfig.load(settings, environment={}))
-    if said is None:
-        assert not caplog.records
-    else:
-        assert said in caplog.text
-        assert settings["host"] in caplog.text
+    warnings = warnings_of(ServerConfig.load(settings, environment={}))
+    assert [said in w and settings.get("admin_host", settings["host"]) in w for w in warnings] == (
+        [True] if said else []
+    )
+
+
+def test_started_server_logs_what_is_missing(linear_package: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"host": "0.0.0.0", "port": 0, "device": "reference"}
+    with caplog.at_level(logging.WARNING), ProductionServer(linear_package, settings):
+        assert "0.0.0.0 is reachable from other machines, without API keys and TLS" in caplog.text
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "::1", "localhost"])

@@ -1,0 +1,81 @@
+"""`tessera serve`: settings of the call, and checking without serving."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+Tessera = Any
+
+
+@pytest.fixture
+def package(project: Path, tessera: Tessera) -> Path:
+    said = tessera("compile", "kernels.py:linear_relu", "--arch", "cpu", "-o", "model.tsc")
+    assert said.status == 0, said.err
+    return project / "model.tsc"
+
+
+def test_check_says_that_it_could_be_served_and_serves_nothing(tessera: Tessera, package: Path) -> None:
+    said = tessera("serve", "model.tsc", "--check", "--port", "1234")
+    assert said.status == 0, said.err
+    assert said.out == "model.tsc can be served on 127.0.0.1:1234\n"
+    answer = tessera("serve", "model.tsc", "--check", "--json", "--host", "0.0.0.0").json
+    assert answer["ok"] is True
+    assert "without API keys and TLS" in answer["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "part"),
+    [
+        (["--set", "max_queu=3"], 2, "max_queue"),
+        (["--set", "api_keys_file=none.txt"], 2, "none.txt"),
+        (["--set", "tls_certificate=none.pem"], 2, "none.pem"),
+        (["--set", "program=other"], 2, "no program 'other'"),
+        (["--config", "none.toml"], 2, "none.toml"),
+        (["--key", "none.pub.pem"], 1, "none.pub.pem"),
+    ],
+)
+def test_check_finds_what_is_wrong(
+    tessera: Tessera, package: Path, arguments: list[str], status: int, part: str
+) -> None:
+    said = tessera("serve", "model.tsc", "--check", *arguments)
+    assert said.status == status
+    assert part in said.err
+
+
+def test_check_reads_every_byte(tessera: Tessera, package: Path) -> None:
+    data = bytearray(package.read_bytes())
+    data[len(data) // 3] ^= 4
+    package.write_bytes(data)
+    assert tessera("serve", "model.tsc", "--check").status == 1
+
+
+def test_call_wins_over_environment_and_that_over_the_file(
+    tessera: Tessera, package: Path, monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    (project / "s.toml").write_text("port = 1001\nhost = '127.0.0.3'\n")
+
+    def place(*arguments: str) -> str:
+        return str(tessera("serve", "model.tsc", "--check", *arguments).out.split()[-1])
+
+    assert place("--config", "s.toml") == "127.0.0.3:1001"
+    monkeypatch.setenv("TESSERA_PORT", "1002")
+    assert place("--config", "s.toml") == "127.0.0.3:1002"
+    assert place("--config", "s.toml", "--set", "port=1003", "--set", "host=127.0.0.4") == "127.0.0.4:1003"
+
+
+def test_settings_of_the_call_reach_the_server(package: Path) -> None:
+    arguments = ["model.tsc", "--port", "0", "--set", "api_keys=alice:0123456789abcdef", "--json"]
+    command = [sys.executable, "-m", "tessera", "serve", *arguments]
+    with subprocess.Popen(command, cwd=package.parent, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().split('"url": "')[1].split('"')[0]
+            assert httpx.get(f"{url}/v2").status_code == 401
+            assert httpx.get(f"{url}/v2", headers={"X-API-Key": "0123456789abcdef"}).status_code == 200
+        finally:
+            process.terminate()
+    assert process.returncode == 0

@@ -7,12 +7,13 @@ between `resolve` and the inference says so with `hold`, and the model stays ope
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tessera.program.errors import OverloadedError, ServeError
 from tessera.serve.inputs import Arrays
@@ -20,6 +21,9 @@ from tessera.serve.model import Model
 from tessera.serve.models.versions import version_key
 from tessera.serve.request import RequestError
 from tessera.serve.service import Phase, Result
+
+if TYPE_CHECKING:
+    from tessera.serve.models.spec import ModelSpec
 
 
 class Backend(Protocol):
@@ -128,10 +132,13 @@ class Entry:
     backend: Backend
     name: str | None
     version: str | None
+    spec: ModelSpec | None = None
     state: State = State.LOADING
     reason: str = ""
     holds: int = 0
     """How many `hold`s keep it open."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is closed after it was retired."""
 
 
 class Registry:
@@ -145,40 +152,79 @@ class Registry:
         self.phase = Phase.LOADING
         """Where the server as a whole is in its life."""
 
-    def add(self, backend: Backend, *, name: str | None = None, version: str | None = None) -> Entry:
-        """Take `backend` up; it answers once `load` is done.
+    def add(
+        self,
+        backend: Backend,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        spec: ModelSpec | None = None,
+    ) -> Entry:
+        """List `backend`, which is being loaded. Until it is ready, it answers 503 where nothing else does.
 
         Args:
             backend: Not loaded yet.
             name: None: its program's.
             version: None: its package's.
+            spec: What it is made of.
         """
-        entry = Entry(backend, name, version)
+        entry = Entry(backend, name, version, spec)
         self._entries.append(entry)
         self._rebuild()
         return entry
 
-    async def load(self) -> None:
-        """Load what was added, one after the other. Whatever goes wrong is raised."""
-        for entry in list(self._entries):
-            if entry.state is State.LOADING:
-                await self.load_entry(entry)
-        if self.phase is Phase.LOADING:
-            self.phase = Phase.READY
+    def mark_ready(self, entry: Entry) -> list[Entry]:
+        """Let `entry` answer from now on.
 
-    async def load_entry(self, entry: Entry) -> None:
-        """Load one that was added. Whatever goes wrong is raised, and is its reason in the listing."""
-        try:
-            await entry.backend.load()
-        except BaseException as error:
-            entry.state = State.UNAVAILABLE
-            entry.reason = f"{error}" or type(error).__name__
-            self._rebuild()
-            entry.backend.close(0.0)
-            raise
+        Returns:
+            Those that answered for the same name and version, and do so no more.
+        """
         entry.name, entry.version = entry.backend.name, entry.backend.version
+        replaced = [e for e in self.entries(State.READY) if (e.name, e.version) == (entry.name, entry.version)]
         entry.state = State.READY
         self._rebuild()
+        return replaced
+
+    def mark_failed(self, entry: Entry, reason: str, serving: Sequence[Entry] = ()) -> None:
+        """`entry` cannot be loaded; `serving`, or what else has its name and version, goes on answering."""
+        known = [e for e in self.entries(State.READY) if (e.name, e.version) == (entry.name, entry.version)]
+        if known or serving:
+            for other in {*known, *serving}:
+                other.reason = f"the last load failed: {reason}"
+            self._entries.remove(entry)
+        else:
+            entry.state, entry.reason = State.UNAVAILABLE, reason
+        self._rebuild()
+
+    def retire(self, entry: Entry) -> None:
+        """Let `entry` take no new requests."""
+        entry.state = State.DRAINING
+        self._rebuild()
+
+    def remove(self, entry: Entry, reason: str) -> None:
+        """`entry` is closed. With a reason it stays listed, until something has its name and version."""
+        if reason:
+            entry.state, entry.reason = State.UNAVAILABLE, reason
+        else:
+            self._entries.remove(entry)
+        entry.gone.set()
+        self._rebuild()
+
+    def entries(self, *states: State) -> list[Entry]:
+        """What is in one of `states`, in the order it came."""
+        return [entry for entry in self._entries if entry.state in states]
+
+    def answering(self, name: str, version: str | None = None) -> list[Entry]:
+        """The loaded versions of `name`, or one of them.
+
+        Raises:
+            ModelNotFoundError: There is none.
+        """
+        ready = self.entries(State.READY)
+        found = [e for e in ready if e.name == name and (version or None) in (None, e.version)]
+        if not found:
+            raise self._missing(name, version)
+        return found
 
     def resolve(self, name: str, version: str | None = None) -> Backend:
         """What answers for `name`.
@@ -244,7 +290,10 @@ class Registry:
 
     def listing(self) -> list[ModelStatus]:
         """Every version of every model and its state, by name, the latest version first."""
-        rows = [ModelStatus(e.name, e.version, e.state, e.reason) for e in self._entries]
+        # One row each, though a model may be loaded while another one of its name and version serves.
+        order = (State.UNAVAILABLE, State.DRAINING, State.LOADING, State.READY)
+        shown = {(e.name, e.version): e for e in sorted(self._entries, key=lambda e: order.index(e.state))}
+        rows = [ModelStatus(e.name, e.version, e.state, e.reason) for e in shown.values()]
         rows.sort(key=lambda row: version_key(row.version or ""), reverse=True)
         return sorted(rows, key=lambda row: row.name or "")
 
@@ -277,6 +326,7 @@ class Registry:
 
     def _rebuild(self) -> None:
         """Make the table that `resolve` looks into, in one step."""
+        self._forget_rows()
         targets: dict[tuple[str, str | None], Backend] = {}
         live = [e for e in self._entries if e.state in _ANSWERS and e.name is not None]
         # Later entries win: the latest version, and a loaded one before one that is being loaded.
@@ -290,6 +340,14 @@ class Registry:
             self._chosen = named or next(e.backend for e in self._entries if e.state in _ANSWERS)
         else:
             self._chosen = None
+
+    def _forget_rows(self) -> None:
+        """Drop rows of what is unavailable that say nothing any more, and the oldest of too many."""
+        newest = {(e.name, e.version): e for e in self._entries}
+        gone = self.entries(State.UNAVAILABLE)
+        stale = [e for e in gone if newest[e.name, e.version] is not e]
+        for entry in stale or gone[:-_UNAVAILABLE_ROWS]:
+            self._entries.remove(entry)
 
     def _no_default(self) -> ServeError:
         if self._default is not None:
@@ -320,6 +378,9 @@ class Registry:
 
 _ANSWERS = (State.LOADING, State.READY)
 """States whose backends are asked. One that is being loaded answers 503 by itself."""
+
+_UNAVAILABLE_ROWS = 64
+"""Models that are listed though they do not answer; versions may come and go for months."""
 
 _SHOWN = 8
 """Models that an error lists."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.workspace import create_memory_pool
     from tessera.serve.dynamic_batcher import DynamicBatcher
+    from tessera.serve.models.multi_model_server import MultiModelServer
     from tessera.serve.observe.collector import MetricsCollector
     from tessera.serve.observe.gpu_figures import GpuFigures
     from tessera.serve.observe.logging_config import LoggingConfig
@@ -58,6 +59,7 @@ __all__ = [
     "MetricsCollector",
     "Model",
     "ModelExporter",
+    "MultiModelServer",
     "OutOfMemoryError",
     "PackageBuilder",
     "ProductionServer",
@@ -91,6 +93,7 @@ _HOMES = {
     "MetricsCollector": "tessera.serve.observe.collector",
     "Model": "tessera.runtime.model",
     "ModelExporter": "tessera.deploy.export",
+    "MultiModelServer": "tessera.serve",
     "OutOfMemoryError": "tessera.program.errors",
     "PackageBuilder": "tessera.package.builder",
     # Rooms with an extra of their own say which one, if a package of it is missing.

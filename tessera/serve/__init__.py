@@ -14,13 +14,22 @@ from tessera.program.errors import MissingDependencyError
 if TYPE_CHECKING:
     from tessera.serve.config import ServerConfig
     from tessera.serve.dynamic_batcher import DynamicBatcher
+    from tessera.serve.models.multi_model_server import MultiModelServer
     from tessera.serve.request import Request, RequestError
     from tessera.serve.server import ProductionServer
 
-__all__ = ["DynamicBatcher", "ProductionServer", "Request", "RequestError", "ServerConfig"]
+__all__ = [
+    "DynamicBatcher",
+    "MultiModelServer",
+    "ProductionServer",
+    "Request",
+    "RequestError",
+    "ServerConfig",
+]
 
 _HOMES = {
     "DynamicBatcher": "tessera.serve.dynamic_batcher",
+    "MultiModelServer": "tessera.serve.models.multi_model_server",
     "ProductionServer": "tessera.serve.server",
     "Request": "tessera.serve.request",
     "RequestError": "tessera.serve.request",

@@ -113,6 +113,14 @@ class ServerConfig:
             merged = {**_read_file(Path(settings)), **from_environment}
         return cls(**{key: _checked(key, value) for key, value in merged.items()})
 
+    def changed(self, settings: Mapping[str, Any]) -> ServerConfig:
+        """These settings with others in place of some.
+
+        Raises:
+            ConfigError: An unknown key, a value of the wrong type or out of range.
+        """
+        return replace(self, **{key: _checked(key, value) for key, value in settings.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class _Rule:

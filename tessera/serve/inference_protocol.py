@@ -39,7 +39,7 @@ def add_inference_protocol(routes: Routes, registry: Registry) -> None:
     async def model(request: Request) -> dict[str, Any]:
         found = _named(registry, request)
         given = request.path_params.get("version")
-        return _metadata(found, [found.version] if given else registry.versions(found.name))
+        return metadata(found, [found.version] if given else registry.versions(found.name))
 
     async def model_ready(request: Request) -> Answer | dict[str, Any]:
         found = _named(registry, request)
@@ -66,7 +66,12 @@ def _named(registry: Registry, request: Request) -> Backend:
     return registry.resolve(request.path_params["model"], request.path_params.get("version"))
 
 
-def _metadata(backend: Backend, versions: list[str]) -> dict[str, Any]:
+def metadata(backend: Backend, versions: list[str]) -> dict[str, Any]:
+    """What the protocol says of a model.
+
+    Raises:
+        OverloadedError: It is still being loaded.
+    """
     program = backend.model.program
     return {
         "name": backend.name,

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,7 +17,9 @@ from tessera.serve.config import ServerConfig
 from tessera.serve.defaults import DEFAULT_METHODS, memory_usage
 from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
-from tessera.serve.model import ModelSource, opener
+from tessera.serve.loop_calls import LoopCalls
+from tessera.serve.model import ModelSource
+from tessera.serve.models.spec import ModelSpec, model_spec
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import listen_for_operators
 from tessera.serve.security.exposure import check_package, warnings_of
@@ -66,8 +67,7 @@ class ProductionServer:
         *,
         require_signature: Required | None = None,
     ) -> None:
-        self.config = ServerConfig.load(config)
-        """The settings, checked."""
+        self._prepare(config)
         if model_package is None:
             model_package = os.environ.get("MODEL_PACKAGE") or None
         if model_package is None:
@@ -76,17 +76,16 @@ class ProductionServer:
                 hint='ProductionServer("model.tsd"), or set MODEL_PACKAGE',
                 key="package",
             )
-        required = self.config.require_signature if require_signature is None else require_signature
-        self._opener = opener(
-            model_package,
-            device=self.config.device,
-            program=self.config.program,
-            memory_pool_size=self.config.memory_pool_size,
-            require_signature=required,
-        )
-        self._check_package = partial(check_package, model_package, required)
+        self._models.append(model_spec(model_package, self.config, require_signature=require_signature))
+
+    def _prepare(self, config: Mapping[str, Any] | str | os.PathLike[str] | None) -> None:
+        """What every kind of server has, whatever its models are."""
+        self.config = ServerConfig.load(config)
+        """The settings, checked."""
+        self._models: list[ModelSpec] = []
         self._endpoints: list[Endpoint] = []
         self._session: Session | None = None
+        self._calls = LoopCalls(self._running)
         self._thread: threading.Thread | None = None
         if self.config.enable_tracing:
             logger.warning("enable_tracing: this version records no traces; requests are served without")
@@ -142,26 +141,14 @@ class ProductionServer:
             OverloadedError: Too many requests wait, or the server is starting or stopping.
             TimeoutError: `timeout_s` is over.
         """
-        session = self._running()
-        if asyncio.get_running_loop() is session.loop:
-            return await session.registry.infer(input_data, timeout_s=timeout_s)
-        elsewhere = asyncio.run_coroutine_threadsafe(
-            session.registry.infer(input_data, timeout_s=timeout_s), session.loop
-        )
-        return await asyncio.wrap_future(elsewhere)
+        return await self._calls.run(lambda session: session.registry.infer(input_data, timeout_s=timeout_s))
 
     def infer_sync(self, input_data: Any, *, timeout_s: float | None = None) -> Result:
         """As `infer`, for endpoints that are plain functions and for other threads."""
-        session = self._running()
-        if threading.get_ident() == session.thread:
-            raise ServeError("infer_sync would block the server", hint="await server.infer(…) instead")
-        call = asyncio.run_coroutine_threadsafe(
-            session.registry.infer(input_data, timeout_s=timeout_s), session.loop
+        return self._calls.run_sync(
+            lambda session: session.registry.infer(input_data, timeout_s=timeout_s),
+            instead="await server.infer(…)",
         )
-        try:
-            return call.result()
-        finally:
-            call.cancel()
 
     def get_memory_usage(self) -> dict[str, Any]:
         """The device's name and its memory in bytes by purpose; the name is None before it is loaded."""
@@ -192,7 +179,7 @@ class ProductionServer:
 
     def check(self) -> list[str]:
         """See that the server could start, without opening a port or a device: settings, keys,
-        certificates, and every byte of the package.
+        certificates, and every byte of the packages.
 
         Returns:
             Warnings of what is missing on a server that others reach.
@@ -202,8 +189,14 @@ class ProductionServer:
         """
         make_gate(self.config)
         certificates_of(self.config)
-        self._check_package(program=self.config.program, thoroughly=True)
+        self._check_models(thoroughly=True)
         return warnings_of(self.config)
+
+    def _check_models(self, *, thoroughly: bool = False) -> None:
+        for spec in self._models:
+            if not spec.optional:
+                program = spec.config.program if thoroughly else None
+                check_package(spec.source, spec.required, program=program, thoroughly=thoroughly)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, finish what was accepted, return.
@@ -283,14 +276,14 @@ class ProductionServer:
     async def _adopt(self, session: Session) -> None:
         session.attach()
         self._session = session
-        await session.registry.load()
+        await session.lifecycle.start()
 
     async def _abandon(self, session: Session) -> None:
         await session.drain_and_close()
         self._session = None
 
     def _new_session(self) -> Session:
-        return Session(self.config, self._opener, self._endpoints)
+        return Session(self.config, self._models, self._endpoints)
 
     def _running(self) -> Session:
         if self._session is None:
@@ -306,7 +299,7 @@ class ProductionServer:
     def _serve(self, session: Session, *, on_signals: bool) -> None:
         if self._session is not None:
             raise ServeError("the server runs already", hint="server.stop()")
-        self._check_package()
+        self._check_models()
         for warning in warnings_of(self.config):
             logger.warning("%s", warning)
         listener = listen(self.config.host, self.config.port)

@@ -19,8 +19,9 @@ from tessera.serve.endpoints import Endpoint, Routes
 from tessera.serve.http import HttpServer, url_of
 from tessera.serve.inference_protocol import add_inference_protocol
 from tessera.serve.metrics import Metrics, ModelNow
-from tessera.serve.model import Opener
-from tessera.serve.models.registry import Registry
+from tessera.serve.models.lifecycle import Lifecycle
+from tessera.serve.models.registry import Backend, Registry
+from tessera.serve.models.spec import ModelSpec
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
 from tessera.serve.security.exposure import on_main_port
@@ -31,15 +32,17 @@ logger = logging.getLogger("tessera.serve")
 
 
 class Session:
-    """A model, its endpoints and its connections, on one event loop.
+    """Models, their endpoints and their connections, on one event loop.
 
     Args:
         config: Settings.
-        opener: Opens the model.
+        models: What is served from the start.
         endpoints: The user's endpoints.
     """
 
-    def __init__(self, config: ServerConfig, opener: Opener, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(
+        self, config: ServerConfig, models: Sequence[ModelSpec], endpoints: Sequence[Endpoint]
+    ) -> None:
         self._config = config
         self._endpoints = tuple(endpoints)
         self._metrics = Metrics() if config.enable_metrics else None
@@ -49,7 +52,10 @@ class Session:
         self._tls = certificates.context if certificates else None
         self.registry = Registry()
         """The models; a server of one package has one."""
-        self.registry.add(Service(opener, config, self._metrics.model() if self._metrics else None))
+        self.lifecycle = Lifecycle(self.registry, self._backend, drain_timeout_s=config.drain_timeout_s)
+        """Loads, replaces and unloads them."""
+        for spec in models:
+            self.lifecycle.add(spec)
         self.url = ""
         """Where a client on this machine reaches it; empty if it has no port of its own."""
         self.admin_url: str | None = None
@@ -67,6 +73,11 @@ class Session:
         self._http: HttpServer | None = None
         if self._metrics is not None:
             self._add_gauges(self._metrics)
+
+    def _backend(self, spec: ModelSpec) -> Backend:
+        """What answers for a model."""
+        observer = self._metrics.model() if self._metrics else None
+        return Service(spec.open, spec.config, observer, name=spec.name, version=spec.version)
 
     def make_app(
         self,
@@ -169,19 +180,20 @@ class Session:
         return await self._close(drained=True)
 
     async def _close(self, *, drained: bool) -> bool:
-        """Give the model back; says whether every request was finished."""
+        """Give the models back; says whether every request was finished."""
         if drained:
             try:
                 # Requests that did not come over HTTP: calls of infer() from other threads.
                 await asyncio.wait_for(self.registry.drain(), self._config.drain_timeout_s)
             except TimeoutError:
                 drained = False
+        await self.lifecycle.close(1.0 if drained else 0.0)
         ended = await asyncio.to_thread(self.registry.close, 1.0 if drained else 0.0)
         return drained and ended
 
     async def _load(self) -> None:
         try:
-            await self.registry.load()
+            await self.lifecycle.start()
         except BaseException:
             if self._http is not None:
                 self._http.stop()

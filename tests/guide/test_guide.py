@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -380,6 +382,37 @@ def test_production_server_answers_as_written_and_stops_on_sigterm(
     finally:
         server.kill()
         server.communicate()
+
+
+@FALLS_BACK
+def test_multi_model_server_answers_as_written(
+    linear_deployment: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    for name in ("model_v1.tsd", "model_v2.tsd"):
+        (linear_deployment / name).write_bytes((linear_deployment / "deployment.tsd").read_bytes())
+    monkeypatch.setenv("TESSERA_PORT", "0")
+    # The snippet leaves the import of random to the reader; one in ten requests goes to the second model.
+    draws = iter([0.05, 0.5])
+    namespace = run("multi_model_server", {"random": SimpleNamespace(random=lambda: next(draws))})
+    asked: list[str] = []
+    server = namespace["server"]
+    get_model = server.get_model
+    monkeypatch.setattr(server, "get_model", lambda name: asked.append(name) or get_model(name))
+    x = rng.standard_normal((2, 32)).astype(np.float32)
+    with server:
+        url = f"{server.url}/predict"
+        answers = [ask(f"{url}/model_v2", {"input": x.tolist()}), ask(f"{url}/ab", {"input": x.tolist()})]
+        ask(f"{url}/ab", {"input": x.tolist()})
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            ask(f"{url}/model_v3", {"input": x.tolist()})
+        versions = [(row.name, row.version) for row in server.list_models()]
+    assert answers[0]["model"] == "model_v2"
+    assert asked == ["model_v2", "model_v2", "model_v1", "model_v3"]
+    assert versions == [("model_v1", "1.0.0"), ("model_v2", "2.0.0")]
+    relu = np.maximum(x.astype(np.float64), 0)
+    expected = np.exp(relu) / np.exp(relu).sum(axis=1, keepdims=True)
+    for answer in answers:
+        np.testing.assert_allclose(answer["output"], expected, rtol=1e-4, atol=1e-6)
 
 
 def wait_for(url: str, server: subprocess.Popen[str]) -> Any:

@@ -98,7 +98,7 @@ class Lifecycle:
 
         return await self._going_on(self._locked(name, work))
 
-    async def unload(self, name: str, version: str | None = None, *, wait: bool = False) -> list[str]:
+    async def unload(self, name: str, version: str | None = None, *, wait: bool = False) -> list[Entry]:
         """Let every version of `name`, or one, finish what it accepted, and give its memory back.
 
         Args:
@@ -107,7 +107,7 @@ class Lifecycle:
             wait: Return when the memory is given back, rather than when no new request is taken.
 
         Returns:
-            The versions.
+            Them.
 
         Raises:
             ModelNotFoundError: There is no such model.
@@ -123,7 +123,7 @@ class Lifecycle:
         if wait:
             for entry in entries:
                 await entry.gone.wait()
-        return [entry.version or "" for entry in entries]
+        return entries
 
     async def close(self, timeout_s: float) -> None:
         """Let what is under way end within `timeout_s`."""
@@ -162,7 +162,7 @@ class Lifecycle:
         """Let `entry` take no new requests, finish in the background, and be listed with `why`."""
         if entry.state is State.DRAINING:
             return
-        self._registry.retire(entry)
+        self._registry.retire(entry, why)
         self._keep(asyncio.create_task(self._end(entry, why)))
 
     async def _end(self, entry: Entry, why: str) -> None:
@@ -201,7 +201,7 @@ class Lifecycle:
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Future[T]) -> None:
-        self._tasks.discard(task)  # type: ignore[arg-type]
+        self._tasks.discard(task)
         if not task.cancelled():
             # Whoever waited has heard of it; if nobody did, the log has it.
             task.exception()

@@ -180,25 +180,27 @@ class Registry:
             Those that answered for the same name and version, and do so no more.
         """
         entry.name, entry.version = entry.backend.name, entry.backend.version
-        replaced = [e for e in self.entries(State.READY) if (e.name, e.version) == (entry.name, entry.version)]
+        replaced = [
+            e for e in self.entries(State.READY) if (e.name, e.version) == (entry.name, entry.version)
+        ]
         entry.state = State.READY
         self._rebuild()
         return replaced
 
     def mark_failed(self, entry: Entry, reason: str, serving: Sequence[Entry] = ()) -> None:
         """`entry` cannot be loaded; `serving`, or what else has its name and version, goes on answering."""
-        known = [e for e in self.entries(State.READY) if (e.name, e.version) == (entry.name, entry.version)]
-        if known or serving:
-            for other in {*known, *serving}:
+        known = {*self._alike(entry), *serving}
+        if known:
+            for other in known:
                 other.reason = f"the last load failed: {reason}"
             self._entries.remove(entry)
         else:
             entry.state, entry.reason = State.UNAVAILABLE, reason
         self._rebuild()
 
-    def retire(self, entry: Entry) -> None:
+    def retire(self, entry: Entry, reason: str) -> None:
         """Let `entry` take no new requests."""
-        entry.state = State.DRAINING
+        entry.state, entry.reason = State.DRAINING, reason
         self._rebuild()
 
     def remove(self, entry: Entry, reason: str) -> None:
@@ -340,6 +342,11 @@ class Registry:
             self._chosen = named or next(e.backend for e in self._entries if e.state in _ANSWERS)
         else:
             self._chosen = None
+
+    def _alike(self, entry: Entry) -> list[Entry]:
+        """What answers for the name and version of `entry`."""
+        key = (entry.name, entry.version)
+        return [other for other in self.entries(State.READY) if (other.name, other.version) == key]
 
     def _forget_rows(self) -> None:
         """Drop rows of what is unavailable that say nothing any more, and the oldest of too many."""

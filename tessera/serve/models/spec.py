@@ -41,6 +41,8 @@ class ModelSpec:
     """Opens it; called again at each reload."""
     config: ServerConfig
     """The server's settings with the model's own."""
+    required: Required = False
+    """Who must have signed the package."""
     name: str | None = None
     """What clients call it; None: the program's name."""
     version: str | None = None
@@ -113,7 +115,7 @@ def model_spec(
         memory_pool_size=config.memory_pool_size,
         require_signature=required,
     )
-    spec = ModelSpec(source, opens, config, name, version, reload, optional)
+    spec = ModelSpec(source, opens, config, required, name, version, reload, optional)
     if reload and spec.path is None:
         raise ConfigError(
             f"{spec} is in memory, no file of it can change", hint="register it by its path", key="reload"

@@ -11,6 +11,7 @@ from small_models import WEIGHT, linear_model
 
 from tessera.program.errors import OverloadedError, PackageError
 from tessera.serve.config import ServerConfig
+from tessera.serve.models.lifecycle import Lifecycle
 from tessera.serve.models.registry import ModelNotFoundError, Registry, State
 from tessera.serve.models.versions import version_key
 from tessera.serve.service import Phase, Service
@@ -26,8 +27,13 @@ def loaded(*named: tuple[str, str]) -> Registry:
     registry = Registry()
     for name, version in named:
         registry.add(service(name, version), name=name, version=version)
-    asyncio.run(registry.load())
+    asyncio.run(load(registry))
     return registry
+
+
+async def load(registry: Registry) -> None:
+    """Load what was added."""
+    await Lifecycle(registry, lambda spec: service(), drain_timeout_s=5).start()
 
 
 def test_resolve_gives_the_latest_by_semantic_version_whatever_the_order() -> None:
@@ -76,7 +82,7 @@ def test_model_that_loads_answers_overloaded_and_takes_its_name_from_the_package
     with pytest.raises(OverloadedError):
         _ = registry.default.model
     assert registry.phase is Phase.LOADING
-    asyncio.run(registry.load())
+    asyncio.run(load(registry))
     assert registry.phase is Phase.READY
     assert registry.resolve("linear", "1") is registry.default
     assert registry.close(1.0)
@@ -89,7 +95,7 @@ def test_model_that_cannot_be_loaded_is_listed_with_the_reason() -> None:
     registry = Registry()
     registry.add(Service(fail, ServerConfig(), name="a", version="1"), name="a", version="1")
     with pytest.raises(PackageError):
-        asyncio.run(registry.load())
+        asyncio.run(load(registry))
     (row,) = registry.listing()
     assert (row.state, row.reason) == (State.UNAVAILABLE, "torn")
     with pytest.raises(ModelNotFoundError, match="torn"):
@@ -100,7 +106,7 @@ def test_infer_goes_to_the_default(rng: np.random.Generator) -> None:
     async def ask() -> Any:
         registry = Registry()
         registry.add(service())
-        await registry.load()
+        await load(registry)
         return await registry.infer(x), registry
 
     x = rng.standard_normal((2, 4)).astype(np.float32)

@@ -1,0 +1,208 @@
+"""MultiModelServer: several models, in several versions, behind one port."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tessera.program.errors import ServeError
+from tessera.serve.model import ModelSource
+from tessera.serve.models.handle import ModelHandle
+from tessera.serve.models.registry import Backend, ModelNotFoundError, ModelStatus
+from tessera.serve.models.spec import ModelSpec, model_spec
+from tessera.serve.server import ProductionServer
+from tessera.serve.session import Session
+
+if TYPE_CHECKING:
+    from tessera.package.trust import Required
+
+
+class MultiModelServer(ProductionServer):
+    """Serves any number of models over HTTP, which may come and go while it runs.
+
+    ```python
+    server = MultiModelServer({"port": 8080})
+    server.register_model(name="model_v1", package="model_v1.tsd", version="1.0.0", device="cuda:0")
+
+    @server.endpoint("/predict/{model_name}")
+    async def predict(model_name: str, request):
+        model = server.get_model(model_name)
+        return {"output": await model.infer(request.input)}
+
+    server.run()
+    ```
+
+    Everything else is as in `ProductionServer`; `infer` goes to the default model.
+
+    Args:
+        config: Settings by key, or the path of a TOML or JSON file of them; see `ServerConfig`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> None:
+        self._prepare(config)
+
+    def register_model(
+        self,
+        name: str,
+        package: ModelSource,
+        version: str | None = None,
+        device: str | None = None,
+        *,
+        reload: bool = False,
+        require_signature: Required | None = None,
+        **settings: Any,
+    ) -> None:
+        """Serve `package` under `name`.
+
+        Before the server runs this notes it; while it runs, this returns when the model is loaded
+        and answers. It then takes the place of what has the same name and version, without a request
+        being refused: see `load_model`.
+
+        Args:
+            name: What clients call it.
+            package: Path of a package; an `Artifact` or a loaded `Model` will do as well.
+            version: The version that clients see; None: the package's.
+            device: Where it runs; None: the server's setting.
+            reload: Whether it is loaded again when its file is replaced.
+            require_signature: Who must have signed it; None: the server's setting.
+            settings: Its own in place of the server's: `max_batch_size`, `batch_timeout_ms`, `workers`,
+                `max_queue`, `memory_pool_size`, `program`.
+
+        Raises:
+            ConfigError: A setting is unknown or wrong.
+            PackageError: There is no such file.
+            ServeError: There is a model of that name and version, and the server does not run yet.
+            TesseraError: It cannot be loaded, while the server runs; what was there answers as before.
+        """
+        spec = self._spec(name, package, version, device, reload, require_signature, settings)
+        if self._session is None:
+            if any((other.name, other.version) == (spec.name, spec.version) for other in self._models):
+                raise ServeError(
+                    f"there are two models {name!r} of version {version!r}",
+                    hint="give each a version of its own; only a running server replaces one",
+                )
+            self._models.append(spec)
+            return
+        self._calls.run_sync(lambda session: self._load(session, spec), instead="await server.load_model(…)")
+
+    async def load_model(
+        self,
+        name: str,
+        package: ModelSource,
+        version: str | None = None,
+        device: str | None = None,
+        *,
+        reload: bool = False,
+        require_signature: Required | None = None,
+        **settings: Any,
+    ) -> ModelHandle:
+        """As `register_model` while the server runs, for endpoints.
+
+        The new model is loaded and warmed up beside the old one; the memory of both is held until
+        the old one has finished what it accepted.
+        """
+        spec = self._spec(name, package, version, device, reload, require_signature, settings)
+        await self._calls.run(lambda session: self._load(session, spec))
+        return ModelHandle(self._calls, name, version)
+
+    async def reload_model(self, name: str, version: str | None = None) -> None:
+        """Load a model again from its package, in place of itself; all its versions, or one.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+            TesseraError: It cannot be loaded; the old one answers as before.
+        """
+        await self._calls.run(lambda session: session.lifecycle.reload(name, version))
+
+    def unregister_model(self, name: str, version: str | None = None) -> None:
+        """Serve a model no more: all its versions, or one.
+
+        While the server runs, new requests are answered 404 at once; this returns when those that
+        were accepted are finished, and the model's memory is given back.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        if self._session is None:
+            self._forget(self._known(name, version))
+            return
+        self._calls.run_sync(
+            lambda session: self._unload(session, name, version),
+            instead="await server.unload_model(…)",
+        )
+
+    async def unload_model(self, name: str, version: str | None = None) -> None:
+        """As `unregister_model` while the server runs, for endpoints."""
+        await self._calls.run(lambda session: self._unload(session, name, version))
+
+    unload = unregister_model
+
+    def get_model(self, name: str, version: str | None = None) -> ModelHandle:
+        """A model by name; in an endpoint, an unknown one is answered 404.
+
+        Args:
+            name: The model's.
+            version: Which one; None: the latest by semantic version, at each call.
+
+        Raises:
+            ModelNotFoundError: There is none of that name and version; the hint lists what there is.
+        """
+        if self._session is None:
+            self._known(name, version)
+        else:
+            self._session.registry.resolve(name, version)
+        return ModelHandle(self._calls, name, version)
+
+    def list_models(self) -> list[ModelStatus]:
+        """Every version of every model, and its state; empty while the server does not run."""
+        return self._session.registry.listing() if self._session else []
+
+    def _spec(
+        self,
+        name: str,
+        package: ModelSource,
+        version: str | None,
+        device: str | None,
+        reload: bool,
+        require_signature: Required | None,
+        settings: Mapping[str, Any],
+    ) -> ModelSpec:
+        own = dict(settings) if device is None else {**settings, "device": device}
+        return model_spec(
+            package,
+            self.config,
+            name=name,
+            version=version,
+            require_signature=require_signature,
+            reload=reload,
+            settings=own,
+        )
+
+    async def _load(self, session: Session, spec: ModelSpec) -> Backend:
+        backend = await session.lifecycle.load(spec)
+        self._forget(
+            [other for other in self._models if (other.name, other.version) == (spec.name, spec.version)]
+        )
+        self._models.append(spec)
+        return backend
+
+    async def _unload(self, session: Session, name: str, version: str | None) -> None:
+        entries = await session.lifecycle.unload(name, version, wait=True)
+        self._forget([entry.spec for entry in entries if entry.spec])
+
+    def _known(self, name: str, version: str | None) -> list[ModelSpec]:
+        found = [s for s in self._models if s.name == name and version in (None, s.version)]
+        if not found:
+            there = ", ".join(map(str, self._models)) or "none is registered"
+            raise ModelNotFoundError(
+                f"there is no model {name[:80]!r}" + (f" of version {version[:80]!r}" if version else ""),
+                f"there is: {there}",
+            )
+        return found
+
+    def _forget(self, specs: list[ModelSpec]) -> None:
+        self._models = [spec for spec in self._models if spec not in specs]

@@ -191,11 +191,15 @@ def _check_schema(found: str, known: str) -> None:
         )
 
 
+_WRITE = "tessera compile FILE --emit graph (or kernels) writes such a file anew"
+
+
 def refused(error: ProgramError, file: str, data: bytes | None = None) -> CompileError:
     """What is wrong with a file of a stage, with its name, and the line where it is no JSON."""
+    hint = error.hint or _WRITE
     if data is not None and error.message.startswith("not a JSON document"):
         place = _BYTE.search(error.message)
         end = int(place[1]) if place else len(data)
         location = SourceLocation(file, data.count(b"\n", 0, end) + 1)
-        return CompileError(error.message, hint=error.hint, location=location, **error.fields)
-    return CompileError(f"{file}: {error.message}", hint=error.hint, location=error.location, **error.fields)
+        return CompileError(error.message, hint=hint, location=location, **error.fields)
+    return CompileError(f"{file}: {error.message}", hint=hint, location=error.location, **error.fields)

@@ -86,7 +86,10 @@ def kernels_of(cubin: bytes, file: str = "the file") -> tuple[str, ...]:
     # Kernels alone have parameters, in constants of their own.
     names = tuple(n.decode() for n in sorted(found, key=lambda n: b".nv.constant0." + n not in cubin))
     if cubin[:4] != b"\x7fELF" or machine != _EM_CUDA or not names:
-        raise ToolchainError(f"{file} is no cubin: no ELF file with code for a GPU")
+        raise ToolchainError(
+            f"{file} is no cubin: no ELF file with code for a GPU",
+            hint="tessera compile FILE --arch sm_80 --emit cubin writes one",
+        )
     return names
 
 

@@ -11,6 +11,7 @@ HEAD = re.compile(
     r"^; tessera: (?P<kernel>\S+) for (?P<target>\w+), -arch=(?P<arch>\w+) -launch=(?P<bounds>\{.*\})$",
     re.MULTILINE,
 )
+_PTX = "tessera compile FILE --emit ptx -o FILE.ptx writes some"
 _TARGET = re.compile(r"^\s*\.target\s+(sm_\w+)", re.MULTILINE)
 _ENTRY = re.compile(r"\.entry\s+([\w$%.]+)")
 _LLVM_KERNEL = re.compile(r"!\{[^\n}]*@\"?([\w$.]+)\"?, !?\s*(?:metadata )?!\"kernel\"")
@@ -48,7 +49,7 @@ def kernel_names(text: str, stage: str, file: str) -> tuple[str, ...]:
         hint = 'NVVM knows kernels by  !nvvm.annotations = !{!{… @name, !"kernel", i32 1}}'
     else:
         if ".version" not in text:
-            raise CompileError("no PTX: it has no .version", location=SourceLocation(file, 1))
+            raise CompileError("no PTX: it has no .version", hint=_PTX, location=SourceLocation(file, 1))
         names, hint = _ENTRY.findall(text), "a kernel is  .visible .entry name(…)"
     if not names:
         raise CompileError("it has no kernel", hint=hint, location=SourceLocation(file, 1))
@@ -66,7 +67,7 @@ def named_target(text: str, stage: str, file: str) -> str:
         return head["target"] if head else "sm_80"
     match = _TARGET.search(text)
     if match is None:
-        raise CompileError("no PTX: it has no .target", location=SourceLocation(file, 1))
+        raise CompileError("no PTX: it has no .target", hint=_PTX, location=SourceLocation(file, 1))
     return match[1]
 
 
@@ -77,7 +78,7 @@ def check_ptx_target(text: str, target: str, file: str) -> None:
     """
     match = _TARGET.search(text)
     if match is None:
-        raise CompileError("no PTX: it has no .target", location=SourceLocation(file or "ptx", 1))
+        raise CompileError("no PTX: it has no .target", hint=_PTX, location=SourceLocation(file or "ptx", 1))
     made, wanted = parse_arch(match[1]), parse_arch(target)
     fits = made.cc <= wanted.cc
     if made.suffix == "a":

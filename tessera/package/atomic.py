@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from tessera.program.errors import ConfigError, PackageError
+from tessera.program.errors import PackageError, WriteError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -82,14 +82,14 @@ def write_json(path: Path, value: object, *, indent: int = 2) -> None:
         indent: Spaces a level.
 
     Raises:
-        ConfigError: The file cannot be written.
+        WriteError: The file cannot be written.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with atomic_file(path) as file:
             file.write(text.encode())
     except PackageError as error:
-        raise ConfigError(error.message, hint=error.hint, file=str(path)) from error
+        raise WriteError(error.message, hint=error.hint, file=str(path)) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tessera.program.dim import as_symbol, evaluate
-from tessera.program.errors import InputError
+from tessera.program.errors import SizeError
 from tessera.program.program import Program
 from tessera.program.validate import bound_symbols
 
@@ -35,15 +35,15 @@ def choose_sizes(
     """A value for every symbol, and the names of those that were assumed.
 
     Raises:
-        InputError: `given` names a symbol that the program has not, or a size below 0.
+        SizeError: `given` names a symbol that the program has not, or a size below 0.
     """
     symbols = sorted(bound_symbols(program))
     for name, value in given.items():
         if name not in symbols:
             hint = "sizes: " + (", ".join(symbols) or "none; every size is fixed")
-            raise InputError(f"{program.name} has no size called {name!r}", hint=hint)
+            raise SizeError(f"{program.name} has no size called {name!r}", hint=hint)
         if value < 0:
-            raise InputError(f"size {name!r} is {value}; it cannot be negative")
+            raise SizeError(f"size {name!r} is {value}; it cannot be negative", hint=f"{name}=1000")
     values = dict(given)
     batched = batch_symbol(program)
     if batched is not None and batch is not None:

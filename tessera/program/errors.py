@@ -19,9 +19,11 @@ TesseraError
 ├── DeviceError              a device that is absent or failed
 │   └── OutOfMemoryError     no memory left on a device
 ├── InputError               inputs that do not match a Program
+│   └── SizeError            a size by a name that the Program has not, or one below 0
 ├── ServeError               a server that cannot start or answer
 │   └── OverloadedError      a queue that is full
 ├── ConfigError              a setting or project file that is wrong
+│   └── WriteError           settings or records that cannot be written: no space, no permission
 └── MissingDependencyError   an optional package that is not installed
 """
 
@@ -189,6 +191,12 @@ class InputError(TesseraError):
     """Inputs that do not match a Program; `fields["input"]` names the input."""
 
 
+class SizeError(InputError):
+    """A size by a name that the Program has not, or one below 0."""
+
+    exit_status = 2
+
+
 class ServeError(TesseraError):
     """A server that cannot start or answer."""
 
@@ -201,6 +209,12 @@ class ConfigError(TesseraError):
     """A setting or project file that is wrong."""
 
     exit_status = 2
+
+
+class WriteError(ConfigError):
+    """Settings or records that cannot be written: no space, no permission."""
+
+    exit_status = 1
 
 
 class MissingDependencyError(TesseraError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING
 
-from tessera.program.errors import InputError
+from tessera.program.errors import SizeError
 from tessera.program.program import Choice, Launch, Program, Step
 from tessera.workbench.draw import Inputs, complete, read_files
 from tessera.workbench.failure import UsageError
@@ -102,7 +102,7 @@ def known_sizes(programs: Sequence[Program], sizes: Mapping[str, int]) -> None:
     """Refuse sizes that no program has.
 
     Raises:
-        InputError: One of them.
+        SizeError: One of them.
     """
     from tessera.program.validate import bound_symbols
 
@@ -110,7 +110,7 @@ def known_sizes(programs: Sequence[Program], sizes: Mapping[str, int]) -> None:
     for name in sizes:
         if name not in known:
             hint = "sizes: " + (", ".join(sorted(known)) or "none; every size is fixed")
-            raise InputError(f"there is no size called {name!r}", hint=hint)
+            raise SizeError(f"there is no size called {name!r}", hint=hint)
 
 
 def default_sizes(program: Program) -> dict[str, int]:

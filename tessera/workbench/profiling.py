@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tessera.program.errors import DeviceError, MissingDependencyError
@@ -266,22 +265,3 @@ def check_options(device: str, emulated: Mapping[str, object], measured: Mapping
         raise UsageError(f"{option}: {device} {reasons[option]}", hint="--device emulator, or leave it out")
     for option in (o for o, value in measured.items() if value and not is_gpu):
         raise UsageError(f"{option}: {device} {reasons[option]}", hint="--device cuda:0, or leave it out")
-
-
-def check_files(files: Mapping[str, Path | None]) -> None:
-    """Whether files can be written, before minutes of work.
-
-    Args:
-        files: By the option that names them.
-
-    Raises:
-        UsageError: One is a folder, or in a folder that is not there.
-    """
-    for option, path in files.items():
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-            hint = f"{option} FILE" if path.is_dir() else f"mkdir -p {path.parent}"
-            raise UsageError(f"{option} {path}: {reason}", hint=hint)
-    given = [path.absolute() for path in files.values() if path is not None]
-    if len(set(given)) < len(given):
-        raise UsageError(f"{' and '.join(files)} name one file", hint="give each a name of its own")

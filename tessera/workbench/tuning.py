@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.workbench.destinations import check_destinations, make_folders
 from tessera.workbench.failure import UsageError
 
 if TYPE_CHECKING:
@@ -61,14 +62,18 @@ def tune_target(wanted: Wanted) -> list[Tuned]:
     """
     from tessera.compiler.tuning.record_file import RecordFile
 
-    for path in (wanted.lock, wanted.export):
-        # Said before a sweep of hours, not after it.
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(
-                f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}"
-            )
-    file = RecordFile(wanted.cache)
+    if wanted.take is not None and not wanted.take.is_file():
+        raise UsageError(
+            f"--import {wanted.take}: there is no such file",
+            hint="Kernel Tuner's store_output_file writes one, and tessera tune … --export FILE",
+        )
+    written = {
+        "--cache": None if wanted.show else wanted.cache, "--lock": wanted.lock, "--export": wanted.export,
+    }  # fmt: skip
+    check_destinations(written)
     subjects = _subjects(wanted)
+    make_folders(written)
+    file = RecordFile(wanted.cache)
     found: list[Tuned] = []
     for subject in subjects:
         if wanted.take is not None:

@@ -128,14 +128,16 @@ def test_sarif_names_rules_files_and_lines(tessera: Tessera, folder: Path) -> No
     assert related["physicalLocation"]["region"]["startLine"] == 16
 
 
-def test_sarif_where_it_cannot_be_written_is_an_error_with_the_next_command(
-    tessera: Tessera, folder: Path
-) -> None:
-    done = tessera("check", "bugs.py", "--sarif", "nowhere/out.sarif")
-    assert done.status == 2
-    assert "cannot write nowhere/out.sarif" in done.err
-    assert "mkdir -p nowhere" in done.err
-    assert not (folder / "nowhere").exists()
+def test_sarif_where_it_cannot_be_written_is_refused_before_any_work(tessera: Tessera, folder: Path) -> None:
+    done = tessera("check", "missing.py", "--sarif", "bugs.py/out.sarif")
+    assert done.status == 1
+    assert "--sarif bugs.py/out.sarif: " in done.err
+    assert "bugs.py is no folder" in done.err
+
+
+def test_sarif_makes_its_folder(tessera: Tessera, folder: Path) -> None:
+    assert tessera("check", "bugs.py:double", "--sarif", "new/out.sarif").status == 0
+    assert (folder / "new" / "out.sarif").is_file()
 
 
 def test_sarif_of_a_clean_file_has_no_results(tessera: Tessera, folder: Path) -> None:
@@ -166,7 +168,7 @@ def test_limit_ends_the_run(tessera: Tessera, folder: Path) -> None:
         (["bugs.py:double", "--arch", "cpu"], 2, "check runs GPU code"),
         (["bugs.py:double", "--arch", "sm_1"], 2, "sm_1"),
         (["bugs.py:double", "--limit", "0"], 2, "--limit"),
-        (["bugs.py:double", "--size", "m=3"], 1, "no size called 'm'"),
+        (["bugs.py:double", "--size", "m=3"], 2, "no size called 'm'"),
     ],
 )
 def test_wrong_call_is_refused(

@@ -283,7 +283,7 @@ def test_rules_are_listed_with_their_sources(
     [
         (["slow.py:saxpi"], 2, "'saxpi' is not there in slow.py", "did you mean 'saxpy'?"),
         (["missing.py"], 2, "there is no file missing.py", ""),
-        (["slow.py:saxpy", "--size", "m=3"], 1, "there is no size called 'm'", "sizes: n"),
+        (["slow.py:saxpy", "--size", "m=3"], 2, "there is no size called 'm'", "sizes: n"),
         (["slow.py:saxpy", "--arch", "cpu"], 2, "the emulator runs GPU code", "--arch sm_80"),
         (["slow.py", "--input", "x.npy"], 2, "slow.py has 3 things to check", "name one"),
         (["slow.py:saxpy", "--input", "x.npy"], 1, "input 'x' of shape (3, 3): has 2 axes", "f32(n)"),

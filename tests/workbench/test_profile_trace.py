@@ -87,10 +87,15 @@ def test_cpu_has_its_steps(tessera: Tessera, folder: Path) -> None:
     assert [e["args"]["execution"] for e in steps] == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("place", ["no/such/out.json", "."])
+@pytest.mark.parametrize(("place", "status"), [(".", 2), ("slow.py/out.json", 1)])
 def test_place_that_cannot_be_written_is_refused_before_any_work(
-    tessera: Tessera, folder: Path, place: str
+    tessera: Tessera, folder: Path, place: str, status: int
 ) -> None:
     said = tessera("profile", "missing.py", "--trace", place)
-    assert said.status == 2
+    assert said.status == status
     assert f"--trace {place}" in said.err
+
+
+def test_a_call_that_fails_leaves_no_folder_behind(tessera: Tessera, folder: Path) -> None:
+    assert tessera("profile", "missing.py", "--trace", "no/such/out.json").status == 2
+    assert not (folder / "no").exists()

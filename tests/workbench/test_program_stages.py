@@ -95,3 +95,24 @@ def test_bad_programs_are_refused(tessera: Tessera, project: Path, files: tuple[
     said = tessera("compile", files[0])
     assert said.status == 2
     assert "did you mean" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words", "hint"),
+    [
+        ("a.graph.json", '{"x":', ("inspect",), "tessera compile FILE --emit graph"),
+        ("a.graph.json", "", ("compile",), "tessera compile FILE --emit graph"),
+        ("a.kernels.json", "{}", ("inspect",), "--emit graph (or kernels)"),
+        ("a.ptx", "", ("inspect", "--sass"), "--emit ptx -o FILE.ptx"),
+        ("a.cubin", "x", ("inspect", "--sass"), "--emit cubin"),
+    ],
+)  # fmt: skip
+def test_a_torn_or_empty_file_of_a_stage_says_how_to_write_it_anew(
+    tessera: Tessera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str,
+    words: tuple[str, ...], hint: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(text)
+    said = tessera(words[0], name, *words[1:])
+    assert said.status == 1
+    assert hint in " ".join(said.err.split())

@@ -1,9 +1,13 @@
 """`tessera tune`."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tessera.workbench.cli import main
 
 from .conftest import Tessera
 
@@ -133,9 +137,13 @@ def test_a_function_is_tuned_over_its_tiles(tessera: Tessera, project: Path) -> 
         (["tuned.py", "--device", "cpu"], 2, "emulator or cuda:N"),
         (["tuned.py", "--device", "cuda:0"], 1, "cuda:0: "),
         (["tuned.py", "--show"], 2, "there is no file autotune_cache.json: no records of scale"),
-        (["tuned.py", "--export", "away/t4.json"], 2, "there is no folder away"),
-        (["tuned.py", "--lock", "away/tessera.lock"], 2, "there is no folder away"),
-        (["tuned.py", "--size", "m=3"], 1, "no size called 'm'"),
+        (["tuned.py", "--size", "m=3"], 2, "no size called 'm'"),
+        (["tuned.py", "--cache", "."], 2, "--cache .: it is a folder"),
+        (["tuned.py", "--lock", "."], 2, "--lock .: it is a folder"),
+        (["tuned.py", "--lock", "one", "--export", "one"], 2, "name one file"),
+        (["tuned.py", "--show", "--cache", "."], 2, "cannot read .: Is a directory"),
+        (["tuned.py", "--export", "kernels.py/t4.json"], 1, "kernels.py is no folder"),
+        (["tuned.py", "--import", "away.json"], 2, "--import away.json: there is no such file"),
         (["tuned.py", "--cache", "kernels.py"], 2, "kernels.py is damaged"),
         (["tuned.py", "--import", "kernels.py"], 2, "no T4 results file"),
     ],
@@ -146,4 +154,33 @@ def test_a_wrong_call_says_what_is_wrong(
     said = tessera("tune", *words)
     assert message in " ".join(said.err.split())
     assert said.status == status
-    assert "hint:" in said.err or "kernels.py" in words
+    assert "hint:" in said.err
+
+
+def test_missing_folders_of_files_that_are_written_are_made(
+    tessera: Tessera, file: str, project: Path
+) -> None:
+    said = tessera("tune", file, "--size", "n=300", "--cache", "a/b/cache.json", "--lock", "c/tessera.lock",
+                   "--export", "d/t4.json", "--budget", "2")  # fmt: skip
+    assert said.status == 0
+    for name in ("a/b/cache.json", "c/tessera.lock", "d/t4.json"):
+        assert json.loads((project / name).read_text())
+
+
+@pytest.mark.parametrize("option", ["--cache", "--lock", "--export"])
+def test_a_full_disk_is_work_that_failed_not_a_wrong_call(file: str, project: Path, option: str) -> None:
+    # The limit stands for the disk: no file of this process grows beyond it.
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "from tessera.workbench.cli import main; import tessera.workbench.tuning; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)); sys.exit(main(sys.argv[1:]))"
+    )
+    assert main(["tune", file, "--size", "n=300", "--budget", "2"]) == 0
+    command = [sys.executable, "-c", code, "tune", file, "--size", "n=300", "--budget", "2", "--show"]
+    if option == "--cache":
+        command[-1:] = []
+    said = subprocess.run([*command, option, "new.json"], capture_output=True, text=True, check=False)
+    assert said.returncode == 1, said.stderr
+    assert "error: cannot write new.json: File too large" in said.stderr
+    assert "hint:" in said.stderr
+    assert not (project / "new.json").exists()

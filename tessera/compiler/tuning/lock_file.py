@@ -67,7 +67,8 @@ def write_lock(path: Path, picks: Iterable[LockedPick]) -> None:
     """Write picks; those that the file has for the same kernel and architecture give way.
 
     Raises:
-        ConfigError: The file is there and is something else, or cannot be written.
+        ConfigError: The file is there and is something else.
+        WriteError: It cannot be written.
     """
     new = list(picks)
     taken = {(p.kernel, p.target) for p in new}

@@ -13,7 +13,7 @@ import msgspec
 
 from tessera.compiler.tuning.record import Record
 from tessera.package.atomic import atomic_file
-from tessera.program.errors import ConfigError, TesseraError
+from tessera.program.errors import ConfigError, TesseraError, WriteError
 
 FORMAT = "tessera autotune"
 VERSION = 1
@@ -49,14 +49,22 @@ class RecordFile:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ConfigError(f"cannot read {self.path}: {error.strerror}", file=str(self.path)) from None
+            folder = isinstance(error, IsADirectoryError)
+            raise ConfigError(
+                f"cannot read {self.path}: {error.strerror}",
+                hint=f"name a file in it: {self.path / 'autotune_cache.json'}"
+                if folder
+                else f"ls -l {self.path}",
+                file=str(self.path),
+            ) from None
         return decode(data, self.path)
 
     def check(self) -> None:
         """Refuse what `add` will refuse, before anything was tried.
 
         Raises:
-            ConfigError: The file is damaged, or its folder is not there or may not be written.
+            ConfigError: The file is damaged.
+            WriteError: Its folder is not there, or may not be written.
         """
         with sole_writer(self.path):
             self.read()
@@ -65,7 +73,8 @@ class RecordFile:
         """Add records; one with the key of another takes its place.
 
         Raises:
-            ConfigError: The file is damaged, or cannot be written.
+            ConfigError: The file is damaged.
+            WriteError: It cannot be written.
         """
         with sole_writer(self.path):
             found = {record.key: record for record in self.read()}
@@ -74,7 +83,7 @@ class RecordFile:
                 with atomic_file(self.path) as file:
                     file.write(encode(found.values()))
             except TesseraError as error:
-                raise ConfigError(error.message, hint=error.hint, file=str(self.path)) from None
+                raise WriteError(error.message, hint=error.hint, file=str(self.path)) from None
 
 
 @contextmanager
@@ -82,15 +91,16 @@ def sole_writer(path: Path) -> Iterator[None]:
     """Hold the lock beside a file, so that reading, merging and replacing it is one step for all processes.
 
     Raises:
-        ConfigError: The folder is not there, or may not be written.
+        WriteError: The folder is not there, or may not be written.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = path.parent / f".{path.name}.lock"
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise ConfigError(
+        missing = isinstance(error, FileNotFoundError)
+        raise WriteError(
             f"cannot write {path}: {error.strerror}",
-            hint=f"mkdir -p {path.parent}" if isinstance(error, FileNotFoundError) else None,
+            hint=f"mkdir -p {path.parent}" if missing else "choose a folder you may write to",
             file=str(path),
         ) from None
     try:

@@ -91,7 +91,9 @@ def from_t4(path: Path, template: Record) -> list[Record]:
     try:
         document = msgspec.json.decode(path.read_bytes(), type=_Document)
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}", file=str(path)) from None
+        raise ConfigError(
+            f"there is no file {path}", hint="Kernel Tuner's store_output_file writes one", file=str(path)
+        ) from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path} is no T4 results file: {error}", hint=hint, file=str(path)) from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -48,6 +48,7 @@ def check(
     from tessera.program.arch import is_cpu
     from tessera.workbench.checking import Limits, check_entry, known_sizes, one_entry
     from tessera.workbench.compilation import compile_request, make_request
+    from tessera.workbench.destinations import check_destinations, make_folders
     from tessera.workbench.failure import UsageError, show_error
     from tessera.workbench.output import emit
     from tessera.workbench.source import is_package
@@ -56,6 +57,7 @@ def check(
     if is_package(target):
         raise UsageError(f"{target} is a package: check compiles source, to name its lines", hint=_EXAMPLE)
     sizes = parse_sizes(size or ())
+    check_destinations({"--sarif": sarif})
     request = make_request(target, [arch], spec, lineinfo=True)
     if any(is_cpu(name) for name in request.arch):
         raise UsageError(f"--arch {arch}: check runs GPU code", hint="--arch sm_80")
@@ -77,6 +79,7 @@ def check(
     if sarif is not None:
         from tessera.workbench.sarif import write_sarif
 
+        make_folders({"--sarif": sarif})
         write_sarif(sarif, findings)
     if as_json:
         emit(_data(results, compiled.failures, seed, sarif))

@@ -68,10 +68,11 @@ def profile(
     from tessera.profiler.phases import Phases
     from tessera.runtime.nvtx import nvtx_ranges
     from tessera.workbench import profile_flame, profile_trace
+    from tessera.workbench.destinations import check_destinations, make_folders
     from tessera.workbench.failure import UsageError
     from tessera.workbench.profile_ncu import count_with_ncu
     from tessera.workbench.profile_output import show_counted, show_timed
-    from tessera.workbench.profiling import check_files, check_options, one_form, time_program
+    from tessera.workbench.profiling import check_options, one_form, time_program
     from tessera.workbench.roofline_tables import named_gpus
     from tessera.workbench.specs import parse_sizes
 
@@ -83,10 +84,12 @@ def profile(
         raise UsageError("Missing argument 'FILE[:NAME]|PKG'", hint="tessera profile kernels.py:saxpy")
     check_options(device, {"--steps": steps, "--arch": arch, "--gpu": gpu}, {"--ncu": ncu, "--nvtx": nvtx})
     gpus = named_gpus(gpu or (), form)
-    check_files({"--flame": flame, "--trace": trace})
+    written = {"--flame": flame, "--trace": trace}
+    check_destinations(written)
     sizes, phases = parse_sizes(size or ()), Phases()
     if device == "emulator":
         results = _counted(target, arch, spec, program, inputs or [], sizes, seed, steps, phases)
+        make_folders(written)
         if flame is not None:
             profile_flame.write_counted(flame, results)
         if trace is not None:
@@ -96,6 +99,7 @@ def profile(
     with nvtx_ranges() if nvtx else nullcontext():
         timed = time_program(target, device, spec, program, inputs or (), sizes, seed, repeat, phases)
     found = count_with_ncu(target, device, spec, timed, ncu)
+    make_folders(written)
     if flame is not None:
         profile_flame.write_measured(flame, timed, found)
     if trace is not None:

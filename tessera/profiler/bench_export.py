@@ -50,6 +50,8 @@ COLUMNS: dict[str, _Column] = {
     "baseline": lambda _, row: row.baseline.name if row.baseline else None,
     "baseline_median_ms": lambda _, row: row.baseline.median_ms if row.baseline else None,
     "speedup": lambda _, row: row.speedup,
+    "speedup_low": lambda _, row: row.speedup_interval[0] if row.speedup_interval else None,
+    "speedup_high": lambda _, row: row.speedup_interval[1] if row.speedup_interval else None,
     "max_difference": lambda _, row: row.max_difference,
     "agrees": lambda _, row: row.agrees,
 }

@@ -264,8 +264,10 @@ class History:
             sqlite3.SQLITE_NOTADB: "no SQLite file: move it away, or choose another with --database FILE",
             sqlite3.SQLITE_CORRUPT: f"it is damaged: mv {self.path} {self.path}.damaged starts a new one",
             sqlite3.SQLITE_FULL: "the disk is full: df -h shows which",
-            sqlite3.SQLITE_READONLY: f"set {VARIABLE} to a folder that you may write",
-            sqlite3.SQLITE_CANTOPEN: f"set {VARIABLE} to a folder that you may write",
+            sqlite3.SQLITE_READONLY: f"choose another with --database FILE, or set {VARIABLE} to a folder "
+            "that you may write",
+            sqlite3.SQLITE_CANTOPEN: f"choose another with --database FILE, or set {VARIABLE} to a folder "
+            "that you may write",
             sqlite3.SQLITE_BUSY: "another process holds it for long: try again",
             sqlite3.SQLITE_IOERR: "df -h and ulimit -f show whether there is room",
         }

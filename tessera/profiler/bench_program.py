@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,9 +58,10 @@ class Budget:
     """For each batch size and contender, of calls that do not count."""
 
     def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.warmup_seconds >= 0):
+        finite = math.isfinite(self.seconds) and math.isfinite(self.warmup_seconds)
+        if not (finite and self.seconds > 0 and self.warmup_seconds >= 0):
             raise OptionError(
-                f"seconds={self.seconds}, warmup_seconds={self.warmup_seconds}: must be positive",
+                f"seconds={self.seconds}, warmup_seconds={self.warmup_seconds}: must be positive and finite",
                 hint="seconds=1",
             )
 
@@ -121,6 +123,12 @@ class ProgramBench:
                 self.notes.append("Every size is fixed: batch sizes do not apply.")
             return [None]
         if symbol in given:
+            if batch_sizes is not None and list(batch_sizes) != [given[symbol]]:
+                raise OptionError(
+                    f"batch sizes {', '.join(map(str, batch_sizes))} contradict {symbol} = {given[symbol]}, "
+                    "which is the batch",
+                    hint=f"give one of them: --batch, or --size {symbol}=…",
+                )
             return [given[symbol]]
         return batch_sizes or (VECTOR_SIZES if is_vector(self.program) else BATCHES)
 
@@ -154,6 +162,8 @@ class ProgramBench:
         if assumed:
             listed = ", ".join(f"{name} = {values[name]}" for name in assumed)
             self.notes.append(f"Assumed {listed}: no size was given.")
+        if batch == 0:
+            self.notes.append("A batch of 0 has nothing to compute: it is the call alone that was measured.")
         inputs = random_inputs(self.program, values, seed=self.seed)
         name = self.program.name
         label = f"tessera {runtime.targets[name]}"
@@ -173,7 +183,7 @@ class ProgramBench:
             timing=timings[label],
             baseline=None if other is None else timings[other.label],
             device_timing=None,
-            per_second=(batch or 1) / (timings[label].median_ms / 1e3),
+            per_second=(1 if batch is None else batch) / (timings[label].median_ms / 1e3),
             bytes=cost.bytes,
             flops=cost.flops,
             max_difference=difference,

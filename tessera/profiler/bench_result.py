@@ -118,6 +118,19 @@ class BatchResult:
         return None if self.baseline is None else self.baseline.median_ms / self.timing.median_ms
 
     @property
+    def speedup_interval(self) -> tuple[float, float] | None:
+        """The least and the most that `speedup` is where both medians lie in their 95 % intervals.
+
+        Wider than an interval of 95 % of its own would be; None where either has none.
+        """
+        base, own = self.baseline, self.timing
+        if base is None or base.ci_low_ms is None or base.ci_high_ms is None:
+            return None
+        if not own.ci_low_ms or not own.ci_high_ms:
+            return None
+        return base.ci_low_ms / own.ci_high_ms, base.ci_high_ms / own.ci_low_ms
+
+    @property
     def _seconds(self) -> float:
         return self.best.median_ms / 1e3
 
@@ -178,6 +191,7 @@ class BenchResult:
             row["gb_per_s"] = batch.gb_per_s
             row["gflop_per_s"] = batch.gflop_per_s
             row["speedup"] = batch.speedup
+            row["speedup_interval"] = batch.speedup_interval
             row["roofline_share"] = batch.roofline_share(self.peaks)
             row["bound"] = batch.bound(self.peaks)
         return data

@@ -102,6 +102,14 @@ def interval_text(row: BatchResult) -> str:
     return _half(timing.ci_low_ms, timing.ci_high_ms, timing.median_ms)
 
 
+def _speedup(row: BatchResult) -> str:
+    """`5.18 ± 0.02×`: how far off it is at most, where the medians are as their intervals say."""
+    if row.speedup is None or row.speedup_interval is None:
+        return number_text(row.speedup, "{:.3g}×")
+    low, high = row.speedup_interval
+    return f"{row.speedup:.3g} ± {(high - low) / 2:.1g}×"
+
+
 def _half(low: float, high: float, middle: float) -> str:
     """Half an interval, of its middle."""
     half = (high - low) / 2 / middle
@@ -122,7 +130,7 @@ TIMES: dict[str, Cell] = {
     "p95": lambda _, row: time_text(row.timing.p95_ms),
     "Per s": lambda _, row: format_count(row.per_second),
     "Base": lambda _, row: time_text(row.baseline.median_ms if row.baseline else None),
-    "Faster": lambda _, row: number_text(row.speedup, "{:.3g}×"),
+    "Faster": lambda _, row: _speedup(row),
 }
 """By title, the cell of a row: how long whole calls take."""
 
@@ -166,7 +174,10 @@ def _facts(result: BenchResult) -> list[str]:
     said = []
     bases = dict.fromkeys(row.baseline.name for row in result.batches if row.baseline)
     if bases:
-        said.append(f"Base: {', '.join(bases)}, in turns in the same run; outputs were compared before")
+        said.append(
+            f"Base: {', '.join(bases)}, in turns in the same run; outputs were compared before; Faster ±: "
+            "with the medians anywhere in their intervals"
+        )
     ceiling = result.peaks
     if ceiling is not None:
         said.append(

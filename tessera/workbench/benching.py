@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera.program.errors import ConfigError, HistoryError, OptionError, TesseraError
+from tessera.workbench.destinations import check_destinations, make_folders
 from tessera.workbench.failure import UsageError
 
 if TYPE_CHECKING:
@@ -94,12 +96,15 @@ def run_bench(wanted: Wanted) -> Measured:
     for path in wanted.exports:
         form_of(path)
     check_name(wanted.name)
+    _check_numbers(wanted)
     _check_targets(wanted)
     history = open_history(wanted.database)
     before = None
     if wanted.against is not None:
         # Asked for before anything is measured: a name that is not there is told at once.
-        before = history.find(wanted.against, targets=[target_label(t) for t in wanted.targets])
+        before = _saved_run(history, wanted.against, [target_label(t) for t in wanted.targets])
+    for path in wanted.exports:
+        check_destinations({"--export": path})
     results = _results(wanted)
     comparison, saved = None, None
     problem: TesseraError | None = None
@@ -111,10 +116,44 @@ def run_bench(wanted: Wanted) -> Measured:
     try:
         saved = _saved(wanted, history, results)
         for path in wanted.exports:
+            make_folders({"--export": path})
             export(path, results, comparison)
     except TesseraError as error:
         problem = problem or error
     return Measured(tuple(results), saved, history.path if saved else None, comparison, problem)
+
+
+def _check_numbers(wanted: Wanted) -> None:
+    """Whether times and shares are numbers that a measurement can end by.
+
+    Raises:
+        UsageError: One is infinite, or no number.
+    """
+    given = {
+        "--seconds": wanted.seconds, "--warmup": wanted.warmup, "--timeout": wanted.timeout,
+        "--least-change": wanted.least_change,
+    }  # fmt: skip
+    for option, value in given.items():
+        if not math.isfinite(value):
+            raise UsageError(f"{option} {value}: not a number that has an end", hint=f"such as {option} 1")
+
+
+def _saved_run(history: History, which: str, targets: list[str]) -> SavedRun:
+    """A saved run by what `--compare` says.
+
+    Raises:
+        UsageError: It names a file.
+        ConfigError: There is no such run.
+    """
+    try:
+        return history.find(which, targets=targets)
+    except ConfigError:
+        if Path(which).is_file() or Path(which).suffix.lower() in (".json", ".csv", ".md", ".sqlite"):
+            raise UsageError(
+                f"--compare {which}: it takes the name or number of a saved run, not a file",
+                hint="tessera bench --history lists saved runs, --save NAME names one",
+            ) from None
+        raise
 
 
 def check_name(name: str | None) -> None:

@@ -14,6 +14,17 @@ _HELP = "Write GPU kernels in Python, compile them ahead of time without a GPU; 
 _EPILOG = "Start with:\n  tessera new hello && cd hello && tessera compile kernels.py"
 
 
+_OTHERWISE = {
+    ("bench", "--repeat"): "--seconds says how long each batch size is measured: --seconds 5",
+    ("bench", "--iterations"): "--seconds says how long each batch size is measured: --seconds 5",
+    ("profile", "--seconds"): "--repeat says how often a device executes it: --repeat 50",
+    ("profile", "--batch"): "--size names the size: --size batch=32",
+    ("tune", "--repeat"): "--budget says how many configurations are tried: --budget 64",
+    ("report", "--html"): "-o names the page: -o report.html",
+}
+"""By command and option that it has not: how to say what was meant."""
+
+
 def run_command(arguments: list[str]) -> int:
     """Run one command; its exit status.
 
@@ -55,7 +66,11 @@ def _usage_error(error: Exception, arguments: list[str]) -> UsageError | None:
     named = [entry.name for entry in COMMANDS if entry.name == next(iter(arguments), "")]
     path = context.command_path if context is not None else " ".join(["tessera", *named])
     message = str(describe()).rstrip(".")
-    hint = _swallowed(error, arguments) or f"{path} --help"
+    other = _OTHERWISE.get((named[0] if named else "", getattr(error, "option_name", "")), "")
+    if other:
+        # What Typer finds alike by its letters means something else.
+        message = message.partition(" (")[0]
+    hint = other or _swallowed(error, arguments) or f"{path} --help"
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 

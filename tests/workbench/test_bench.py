@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,7 +157,13 @@ def test_bench_against_a_function_that_computes_something_else_is_status_1(tesse
         (("--save", "last"), "--save 'last'"),
         (("--save", ""), "--save ''"),
         (("--save", "a", "--no-keep"), "contradict"),
-        (("--seconds", "nan"), "seconds"),
+        (("--compare", "torn.json"), "--compare torn.json: it takes the name or number of a saved run"),
+        (("--export", "."), "ends in ''"),
+        (("--seconds", "nan"), "--seconds nan: not a number that has an end"),
+        (("--warmup", "inf"), "--warmup inf"),
+        (("--least-change", "nan"), "--least-change nan"),
+        (("--size", "batch=16"), "batch sizes 4 contradict batch = 16"),
+        (("--size", "m=16"), "linear_relu has no size called 'm'"),
         (("--device", "cup"), "--device"),
         (("--size", "batch"), "--size"),
     ],
@@ -193,11 +200,39 @@ def test_bench_exports_each_form(tessera: Any, project: Path) -> None:
     assert "| median_ms |" in (project / "x.md").read_text()
 
 
-def test_bench_export_into_a_missing_folder_is_told(tessera: Any) -> None:
-    said = tessera("bench", LINEAR, *QUICK, "--export", "no/x.md")
-    assert said.status == 1
-    assert "Median" in said.out
-    assert "mkdir -p" in said.err
+def test_bench_makes_the_folder_of_an_export(tessera: Any, project: Path) -> None:
+    said = tessera("bench", LINEAR, *QUICK, "--export", "no/such/x.md")
+    assert said.status == 0
+    assert "| median_ms |" in (project / "no" / "such" / "x.md").read_text()
+
+
+def test_bench_says_what_stands_for_an_option_of_another_command(tessera: Any) -> None:
+    said = tessera("bench", LINEAR, "--repeat", "10")
+    assert said.status == 2
+    assert said.err.splitlines() == [
+        "error: no such option: --repeat",
+        "hint: --seconds says how long each batch size is measured: --seconds 5",
+    ]
+
+
+def test_bench_of_an_empty_batch_counts_no_items(tessera: Any) -> None:
+    said = tessera("bench", LINEAR, *QUICK[:-2], "--size", "batch=0", "--json")
+    assert said.status == 0
+    (result,) = said.json["results"]
+    (row,) = result["batches"]
+    assert (row["batch"], row["per_second"], row["flops"]) == (0, 0.0, 0)
+    assert "A batch of 0 has nothing to compute: it is the call alone that was measured." in result["notes"]
+
+
+def test_bench_says_how_far_off_a_ratio_is(tessera: Any) -> None:
+    said = tessera("bench", LINEAR, *QUICK, "--json")
+    (row,) = said.json["results"][0]["batches"]
+    low, high = row["speedup_interval"]
+    assert low < row["speedup"] < high
+    base, own = row["baseline"], row["timing"]
+    assert low == pytest.approx(base["ci_low_ms"] / own["ci_high_ms"])
+    assert high == pytest.approx(base["ci_high_ms"] / own["ci_low_ms"])
+    assert re.search(r"\d ± \S+×", tessera("bench", LINEAR, *QUICK).out)
 
 
 def test_bench_database_of_the_project_and_of_the_call(tessera: Any, project: Path) -> None:

@@ -78,6 +78,16 @@ class ServerConfig:
     """Address of `admin_port`."""
     admin_metrics: bool = False
     """Whether `/metrics` is answered on `admin_port` alone."""
+    repository: str | None = None
+    """Folder of packages to serve: `NAME.tsd`, or `NAME/VERSION/model.tsd`."""
+    repository_mode: str = "none"
+    """`poll`: the folder is followed; `explicit`: operators load and unload; `none`: as at the start."""
+    load_models: str = "*"
+    """Names of the repository's models that are loaded at the start, with commas; `*` is all."""
+    version_policy: str = "latest"
+    """Versions of each of the repository's models: `latest`, `latest:2`, `all`, or `1.0.0,2.0.0`."""
+    poll_s: float = 2.0
+    """How often files that may be replaced are looked at; they are taken when they are equal twice."""
 
     @classmethod
     def load(
@@ -215,6 +225,11 @@ _RULES: dict[str, _Rule] = {
     "admin_port": _optional(_integer(0, 65535)),
     "admin_host": _TEXT,
     "admin_metrics": _FLAG,
+    "repository": _optional(_TEXT),
+    "repository_mode": _Rule("one of none, poll, explicit", lambda v: v in ("none", "poll", "explicit")),
+    "load_models": _Rule("names with commas between them, or *", lambda v: isinstance(v, str)),
+    "version_policy": _TEXT,
+    "poll_s": _number(0.001, 86_400, "seconds"),
 }
 
 _VARIABLES: dict[str, str] = {

@@ -5,7 +5,7 @@ Source: https://github.com/kserve/open-inference-protocol, specification/protoco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -24,11 +24,17 @@ EXTENSIONS = ("binary_tensor_data", "classification")
 """What this server adds to the protocol's core, by the names that Triton gave."""
 
 
-def add_inference_protocol(routes: Routes, registry: Registry) -> None:
-    """Add the paths under `/v2` where nothing else is."""
+def add_inference_protocol(routes: Routes, registry: Registry, extensions: Sequence[str] = ()) -> None:
+    """Add the paths under `/v2` where nothing else is.
+
+    Args:
+        routes: Where to.
+        registry: The models.
+        extensions: What is added elsewhere, by the names that Triton gave.
+    """
 
     async def server(_: Request) -> dict[str, Any]:
-        return {"name": "tessera", "version": __version__, "extensions": list(EXTENSIONS)}
+        return {"name": "tessera", "version": __version__, "extensions": [*EXTENSIONS, *extensions]}
 
     async def live(_: Request) -> dict[str, bool]:
         return {"live": True}

@@ -194,7 +194,7 @@ class ProductionServer:
 
     def _check_models(self, *, thoroughly: bool = False) -> None:
         for spec in self._models:
-            if not spec.optional:
+            if not spec.in_repository:
                 program = spec.config.program if thoroughly else None
                 check_package(spec.source, spec.required, program=program, thoroughly=thoroughly)
 
@@ -276,7 +276,7 @@ class ProductionServer:
     async def _adopt(self, session: Session) -> None:
         session.attach()
         self._session = session
-        await session.lifecycle.start()
+        await session.start_models()
 
     async def _abandon(self, session: Session) -> None:
         await session.drain_and_close()

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
+from pathlib import Path
 from socket import socket
 
 from tessera.program.errors import ServeError
@@ -19,9 +20,14 @@ from tessera.serve.endpoints import Endpoint, Routes
 from tessera.serve.http import HttpServer, url_of
 from tessera.serve.inference_protocol import add_inference_protocol
 from tessera.serve.metrics import Metrics, ModelNow
+from tessera.serve.models.control import ModelControl, initial
 from tessera.serve.models.lifecycle import Lifecycle
+from tessera.serve.models.model_protocol import add_model_protocol
 from tessera.serve.models.registry import Backend, Registry
+from tessera.serve.models.repository import Repository
+from tessera.serve.models.repository_protocol import add_repository
 from tessera.serve.models.spec import ModelSpec
+from tessera.serve.models.watcher import Watcher
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
 from tessera.serve.security.exposure import on_main_port
@@ -54,8 +60,18 @@ class Session:
         """The models; a server of one package has one."""
         self.lifecycle = Lifecycle(self.registry, self._backend, drain_timeout_s=config.drain_timeout_s)
         """Loads, replaces and unloads them."""
-        for spec in models:
+        folder = Repository(Path(config.repository), config) if config.repository else None
+        for spec in [*models, *(initial(folder, config) if folder else ())]:
             self.lifecycle.add(spec)
+        self.control = ModelControl(self.registry, self.lifecycle, config, folder)
+        """What operators do with them."""
+        self._watcher = Watcher(
+            self.registry,
+            self.lifecycle,
+            interval_s=config.poll_s,
+            repository=folder if config.repository_mode == "poll" else None,
+        )
+        self._watching: asyncio.Task[None] | None = None
         self.url = ""
         """Where a client on this machine reaches it; empty if it has no port of its own."""
         self.admin_url: str | None = None
@@ -91,7 +107,10 @@ class Session:
         for endpoint in self._endpoints:
             routes.add(endpoint)
         add_defaults(routes, self.registry, self._metrics)
-        add_inference_protocol(routes, self.registry)
+        add_model_protocol(routes, self.registry, self._metrics)
+        if self.control.offered:
+            add_repository(routes, self.control)
+        add_inference_protocol(routes, self.registry, self._extensions)
         if self._config.admin_metrics:
             routes.restrict("/metrics")
         return App(
@@ -104,6 +123,17 @@ class Session:
             startup=startup,
             shutdown=shutdown,
         )
+
+    @property
+    def _extensions(self) -> list[str]:
+        """What is served beside the protocol's core, by the names that Triton gave."""
+        offered = {
+            "model_configuration": True,
+            "statistics": self._metrics is not None,
+            "model_repository": self.control.offered,
+            "model_repository(unload_dependents)": self.control.offered,
+        }
+        return [name for name, there in offered.items() if there]
 
     def attach(self) -> None:
         """Belong to the running loop and thread."""
@@ -181,6 +211,8 @@ class Session:
 
     async def _close(self, *, drained: bool) -> bool:
         """Give the models back; says whether every request was finished."""
+        if self._watching is not None:
+            self._watching.cancel()
         if drained:
             try:
                 # Requests that did not come over HTTP: calls of infer() from other threads.
@@ -191,9 +223,14 @@ class Session:
         ended = await asyncio.to_thread(self.registry.close, 1.0 if drained else 0.0)
         return drained and ended
 
+    async def start_models(self) -> None:
+        """Load the models, then follow their files. What cannot be loaded is raised."""
+        await self.lifecycle.start()
+        self._watching = asyncio.create_task(self._watcher.run())
+
     async def _load(self) -> None:
         try:
-            await self.lifecycle.start()
+            await self.start_models()
         except BaseException:
             if self._http is not None:
                 self._http.stop()

@@ -23,7 +23,7 @@ def client(linear_package: Path) -> Iterator[httpx.Client]:
         yield client
 
 
-EXTENSIONS = ["binary_tensor_data", "classification"]
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
 
 
 def tensor(data: Any, shape: list[int], **more: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from tessera.program.errors import OverloadedError, ServeError
 from tessera.serve.models.registry import Backend, Entry, Registry, State
-from tessera.serve.models.spec import ModelSpec
+from tessera.serve.models.spec import ModelSpec, package_state
 from tessera.serve.service import Phase
 
 logger = logging.getLogger("tessera.serve")
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 LOADS_AT_ONCE = 2
 """Models that are loaded at the same time: each reads its weights and is warmed up."""
+
+UNLOADED = "unloaded"
+"""The reason of models that were unloaded when somebody asked for it."""
 
 MakeBackend = Callable[[ModelSpec], Backend]
 """Makes what will answer for a model; it is not loaded yet."""
@@ -67,13 +70,13 @@ class Lifecycle:
             *(self._locked(e.name, partial(self._open, e)) for e in entries), return_exceptions=True
         )
         for entry, outcome in zip(entries, outcomes, strict=True):
-            if isinstance(outcome, BaseException) and not (entry.spec and entry.spec.optional):
+            if isinstance(outcome, BaseException) and not (entry.spec and entry.spec.in_repository):
                 raise outcome
         if self._registry.phase is Phase.LOADING:
             self._registry.phase = Phase.READY
 
     async def load(self, spec: ModelSpec) -> Backend:
-        """Load a model and let it answer, in place of what has its name and version.
+        """Load a model and let it answer, in place of what has its name and version, or its name and file.
 
         Raises:
             TesseraError: It cannot be loaded; what was there before answers as before.
@@ -116,7 +119,7 @@ class Lifecycle:
         async def work() -> list[Entry]:
             entries = self._registry.answering(name, version)
             for entry in entries:
-                self._retire(entry, "unloaded")
+                self._retire(entry, UNLOADED)
             return entries
 
         entries = await self._going_on(self._locked(name, work))
@@ -141,13 +144,15 @@ class Lifecycle:
                 f"the model {entry.name!r} was given loaded, it cannot be loaded again",
                 hint="register it by its package's path",
             )
-        # A file without a version of its own in the spec may have another one now: it takes the
-        # old one's place all the same.
-        return await self._open(self.add(replace(spec, name=entry.name)), replaces=(entry,))
+        return await self._open(self.add(replace(spec, name=entry.name)), (entry,))
 
     async def _open(self, entry: Entry, replaces: Sequence[Entry] = ()) -> Backend:
+        path = entry.spec.path if entry.spec else None
+        replaces = [*replaces, *self._of_file(entry)]
         try:
             async with self._loads:
+                # Before it is opened: what changes meanwhile is seen as a change.
+                entry.file_state = await asyncio.to_thread(package_state, path) if path else None
                 await entry.backend.load()
         except BaseException as error:
             logger.error("cannot load %s: %s", entry.spec, error)
@@ -158,9 +163,22 @@ class Lifecycle:
             self._retire(old, "")
         return entry.backend
 
+    def _of_file(self, entry: Entry) -> list[Entry]:
+        """What serves an earlier content of the same file, whose version may have been another one."""
+        spec = entry.spec
+        if spec is None or spec.path is None:
+            return []
+        return [
+            other
+            for other in self._registry.entries(State.READY)
+            if other.name == entry.name
+            and other.spec is not None
+            and (other.spec.path, other.spec.version) == (spec.path, spec.version)
+        ]
+
     def _retire(self, entry: Entry, why: str) -> None:
         """Let `entry` take no new requests, finish in the background, and be listed with `why`."""
-        if entry.state is State.DRAINING:
+        if entry.state is not State.READY:
             return
         self._registry.retire(entry, why)
         self._keep(asyncio.create_task(self._end(entry, why)))

@@ -13,78 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tessera.program.errors import OverloadedError, ServeError
-from tessera.serve.inputs import Arrays
-from tessera.serve.model import Model
+from tessera.serve.config import ServerConfig
+from tessera.serve.models.backend import Backend
 from tessera.serve.models.versions import version_key
 from tessera.serve.request import RequestError
+from tessera.serve.security.files import State as FileState
 from tessera.serve.service import Phase, Result
 
 if TYPE_CHECKING:
     from tessera.serve.models.spec import ModelSpec
 
-
-class Backend(Protocol):
-    """One version of a model, as protocols see it. `service.Service` is one."""
-
-    phase: Phase
-    """Where it is in its life."""
-
-    @property
-    def name(self) -> str:
-        """What clients call it.
-
-        Raises:
-            OverloadedError: Its package gives the name, and is still being loaded.
-        """
-
-    @property
-    def version(self) -> str:
-        """Its version, as clients see it.
-
-        Raises:
-            OverloadedError: Its package gives the version, and is still being loaded.
-        """
-
-    @property
-    def model(self) -> Model:
-        """The loaded model: its program and device.
-
-        Raises:
-            OverloadedError: It is still being loaded.
-        """
-
-    @property
-    def loaded(self) -> bool:
-        """Whether there is a model."""
-
-    @property
-    def waiting(self) -> int:
-        """Requests in its queue."""
-
-    @property
-    def running(self) -> int:
-        """Batches in execution."""
-
-    async def load(self) -> None:
-        """Open the model and warm it up. Whatever goes wrong is raised."""
-
-    async def infer(self, data: Any, *, timeout_s: float | None = None) -> Result:
-        """The output for `data`; with several outputs a dict by name."""
-
-    async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
-        """As `infer`, always by name."""
-
-    async def drain(self) -> None:
-        """Return when nothing waits or runs."""
-
-    def memory_usage(self) -> dict[str, Any]:
-        """The device's name and its memory, in bytes by purpose."""
-
-    def close(self, timeout_s: float) -> bool:
-        """Give the model back; says whether all of it ended within `timeout_s`."""
+__all__ = ["Backend", "Entry", "ModelNotFoundError", "ModelStatus", "Registry", "State"]
 
 
 class State(Enum):
@@ -137,6 +79,8 @@ class Entry:
     reason: str = ""
     holds: int = 0
     """How many `hold`s keep it open."""
+    file_state: FileState = None
+    """What its file was when it was opened."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is closed after it was retired."""
 
@@ -274,6 +218,11 @@ class Registry:
             yield backend
         finally:
             entry.holds -= 1
+
+    def config_of(self, backend: Backend) -> ServerConfig:
+        """The settings that `backend` is served with."""
+        spec = next((e.spec for e in self._entries if e.backend is backend), None)
+        return spec.config if spec else ServerConfig()
 
     @property
     def backends(self) -> list[Backend]:

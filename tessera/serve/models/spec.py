@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tessera.program.errors import ConfigError
 from tessera.serve.config import ServerConfig
 from tessera.serve.model import Model, ModelSource, Opener, opener
+from tessera.serve.security.files import State, state_of
 
 if TYPE_CHECKING:
     from tessera.package.trust import Required
@@ -49,8 +50,8 @@ class ModelSpec:
     """The version that clients see; None: the package's."""
     reload: bool = False
     """Whether it is loaded again when its file changes."""
-    optional: bool = False
-    """Whether the server starts without it if it cannot be loaded."""
+    in_repository: bool = False
+    """Whether it is of the repository's folder: the server starts without it if it cannot be loaded."""
 
     @property
     def path(self) -> Path | None:
@@ -75,7 +76,7 @@ def model_spec(
     version: str | None = None,
     require_signature: Required | None = None,
     reload: bool = False,
-    optional: bool = False,
+    in_repository: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
     """The model of `source`, with what can be checked before it is loaded.
@@ -87,7 +88,7 @@ def model_spec(
         version: The version that clients see; None: the package's.
         require_signature: Who must have signed it; None: what the setting says.
         reload: Whether it is loaded again when its file changes.
-        optional: Whether the server starts without it.
+        in_repository: Whether it is of the repository's folder.
         settings: Its own, of `MODEL_SETTINGS`.
 
     Raises:
@@ -115,9 +116,14 @@ def model_spec(
         memory_pool_size=config.memory_pool_size,
         require_signature=required,
     )
-    spec = ModelSpec(source, opens, config, required, name, version, reload, optional)
+    spec = ModelSpec(source, opens, config, required, name, version, reload, in_repository)
     if reload and spec.path is None:
         raise ConfigError(
             f"{spec} is in memory, no file of it can change", hint="register it by its path", key="reload"
         )
     return spec
+
+
+def package_state(path: Path) -> State:
+    """What changes when a package is replaced; of an unpacked one, when its manifest is."""
+    return state_of(path / "manifest.json" if path.is_dir() else path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Figures:
     input_s: float = 0.0
     infer_s: float = 0.0
     output_s: float = 0.0
+    last_s: float = 0.0
+    """When the last batch was done, in seconds since 1970."""
     request_seconds: Histogram = field(default_factory=lambda: Histogram.empty(SECONDS))
     queue_seconds: Histogram = field(default_factory=lambda: Histogram.empty(SECONDS))
     batch_seconds: Histogram = field(default_factory=lambda: Histogram.empty(SECONDS))
@@ -65,6 +68,7 @@ class Figures:
         self.rows += other.rows
         for name in ("request_s", "queue_s", "input_s", "infer_s", "output_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.last_s = max(self.last_s, other.last_s)
         for name, *_ in _HISTOGRAMS:
             getattr(self, name).add(getattr(other, name))
 
@@ -113,6 +117,7 @@ class ModelMetrics:
             failed: Why the others were not: `backend`, `invalid`, `cancelled`.
         """
         figures = self._figures
+        figures.last_s = time.time()
         figures.batch_seconds.observe(seconds)
         figures.rows += rows
         figures.requests += len(waits_s)

@@ -10,7 +10,18 @@ import pytest
 from tessera.program.errors import ConfigError
 from tessera.serve.config import ServerConfig, parse_settings
 
-TEXTS = ("7", "0.25", "true", "false", "WARNING", "8GB", "sagemaker", "some-text", "a:0123456789abcdef")
+TEXTS = (
+    "7",
+    "0.25",
+    "true",
+    "false",
+    "WARNING",
+    "8GB",
+    "sagemaker",
+    "poll",
+    "some-text",
+    "a:0123456789abcdef",
+)
 KEYS = [f.name for f in fields(ServerConfig)]
 
 

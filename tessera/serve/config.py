@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.program.errors import ConfigError
+from tessera.serve.contracts.clouds import NAMES, contract_of
 
 logger = logging.getLogger("tessera.serve")
 
@@ -88,6 +89,8 @@ class ServerConfig:
     """Versions of each of the repository's models: `latest`, `latest:2`, `all`, or `1.0.0,2.0.0`."""
     poll_s: float = 2.0
     """How often files that may be replaced are looked at; they are taken when they are equal twice."""
+    contract: str | None = None
+    """The cloud whose paths, port and bodies are served, too: `sagemaker`, `vertex` or `azure`."""
 
     @classmethod
     def load(
@@ -108,6 +111,8 @@ class ServerConfig:
         """
         environment = os.environ if environment is None else environment
         from_environment = _read_environment(environment)
+        from_file: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if settings is None or isinstance(settings, Mapping):
             given = dict(settings or {})
             for key in from_environment.keys() & given.keys():
@@ -118,9 +123,14 @@ class ServerConfig:
                         _shown(key, from_environment[key]),
                         _shown(key, given[key]),
                     )
-            merged = {**from_environment, **given}
         else:
-            merged = {**_read_file(Path(settings)), **from_environment}
+            from_file = dict(_read_file(Path(settings)))
+        merged = {**from_file, **from_environment, **given}
+        contract = _checked("contract", merged.get("contract"))
+        if contract is not None:
+            # What a cloud prescribes goes before a file, which is written for other places as well.
+            prescribed = contract_of(contract, environment).settings
+            merged = {**from_file, **prescribed, **from_environment, **given}
         return cls(**{key: _checked(key, value) for key, value in merged.items()})
 
     def changed(self, settings: Mapping[str, Any]) -> ServerConfig:
@@ -230,6 +240,7 @@ _RULES: dict[str, _Rule] = {
     "load_models": _Rule("names with commas between them, or *", lambda v: isinstance(v, str)),
     "version_policy": _TEXT,
     "poll_s": _number(0.001, 86_400, "seconds"),
+    "contract": _optional(_Rule(f"one of {', '.join(NAMES)}", lambda v: v in NAMES)),
 }
 
 _VARIABLES: dict[str, str] = {

@@ -8,12 +8,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tessera.program.errors import ConfigError, ServeError
 from tessera.serve.app import App
 from tessera.serve.config import ServerConfig
+from tessera.serve.contracts.clouds import contract_of
+from tessera.serve.contracts.packages import package_in
 from tessera.serve.defaults import DEFAULT_METHODS, memory_usage
 from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
@@ -49,7 +52,8 @@ class ProductionServer:
     ```
 
     Args:
-        model_package: Path of a package; None: the environment variable `MODEL_PACKAGE`. An
+        model_package: Path of a package; None: the environment variable `MODEL_PACKAGE`, or
+            the only one where the cloud of the setting `contract` put the model. An
             `Artifact` or a loaded `Model` will do as well.
         config: Settings by key, or the path of a TOML or JSON file of them; see `ServerConfig`.
         require_signature: Who must have signed the package, as `DeploymentPackage.load` takes it;
@@ -69,7 +73,7 @@ class ProductionServer:
     ) -> None:
         self._prepare(config)
         if model_package is None:
-            model_package = os.environ.get("MODEL_PACKAGE") or None
+            model_package = os.environ.get("MODEL_PACKAGE") or _clouds_package(self.config.contract)
         if model_package is None:
             raise ConfigError(
                 "no package to serve",
@@ -314,6 +318,12 @@ class ProductionServer:
                 runner.run(session.serve(listener, admin_listener, on_signals=on_signals))
         finally:
             self._session = None
+
+
+def _clouds_package(contract: str | None) -> Path | None:
+    """The package where a cloud put the model; None if there is no cloud."""
+    model = contract_of(contract, os.environ).model if contract else None
+    return package_in(model) if model else None
 
 
 def _log_to_stderr(level: str) -> None:

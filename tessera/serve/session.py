@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from socket import socket
 from tessera.program.errors import ServeError
 from tessera.serve.app import App
 from tessera.serve.config import ServerConfig
+from tessera.serve.contracts.clouds import contract_of
+from tessera.serve.contracts.routes import add_contract
 from tessera.serve.defaults import add_defaults
 from tessera.serve.endpoints import Endpoint, Routes
 from tessera.serve.http import HttpServer, url_of
@@ -52,7 +55,8 @@ class Session:
         self._config = config
         self._endpoints = tuple(endpoints)
         self._metrics = Metrics() if config.enable_metrics else None
-        self.gate = make_gate(config)
+        self._contract = contract_of(config.contract, os.environ) if config.contract else None
+        self.gate = make_gate(config, free_paths=self._contract.free_paths if self._contract else ())
         """Who may ask, and how often; None: everybody, always. Every protocol asks it."""
         certificates = certificates_of(config)
         self._tls = certificates.context if certificates else None
@@ -106,6 +110,8 @@ class Session:
         routes = Routes()
         for endpoint in self._endpoints:
             routes.add(endpoint)
+        if self._contract is not None:
+            add_contract(routes, self.registry, self._contract)
         add_defaults(routes, self.registry, self._metrics)
         add_model_protocol(routes, self.registry, self._metrics)
         if self.control.offered:

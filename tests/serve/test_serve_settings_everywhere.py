@@ -1,6 +1,7 @@
 """Every setting is reachable from a file, the environment and the command line, and means the same."""
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ KEYS = [f.name for f in fields(ServerConfig)]
 
 def sample(key: str) -> tuple[str, Any]:
     """A text that the setting takes, and its value, which is not the default."""
-    for text in TEXTS:
+    # What a setting may be is in the words that refuse anything else.
+    with pytest.raises(ConfigError) as refused:
+        parse_settings([f"{key}="])
+    for text in (*TEXTS, *re.findall(r"\w+", refused.value.message.rpartition("must be")[2])):
         try:
             value = parse_settings([f"{key}={text}"])[key]
         except ConfigError:

@@ -1,5 +1,6 @@
 """`tessera serve`: settings of the call, and checking without serving."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,45 @@ def test_settings_of_the_call_reach_the_server(package: Path) -> None:
         finally:
             process.terminate()
     assert process.returncode == 0
+
+
+def test_cloud_starts_a_server_with_one_word(package: Path) -> None:
+    model = package.parent / "azureml-models" / "1"
+    model.mkdir(parents=True)
+    package.rename(model / package.name)
+    environment = {**os.environ, "AZUREML_MODEL_DIR": str(model.parent), "TESSERA_PORT": "0"}
+    command = [sys.executable, "-m", "tessera", "serve"]
+    with subprocess.Popen(
+        command, cwd=package.parent, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            url = line.split(" on ")[1].split()[0]
+            assert httpx.get(f"{url}/").status_code == 200
+            assert httpx.post(f"{url}/score", json={"wrong": 1}).status_code == 400
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_contract_of_the_call_goes_before_the_file(
+    tessera: Tessera, package: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "s.toml").write_text("port = 1001\n")
+    for arguments in (["--contract", "sagemaker"], ["--set", "contract=sagemaker"]):
+        said = tessera("serve", "model.tsc", "--check", "--config", "s.toml", *arguments)
+        assert said.out == "model.tsc can be served on 0.0.0.0:8080\n"
+    monkeypatch.setenv("AIP_HTTP_PORT", "7080")
+    monkeypatch.setenv("AIP_STORAGE_URI", str(project))
+    assert tessera("serve", "--check").out == f"{project / 'model.tsc'} can be served on 0.0.0.0:7080\n"
+
+
+def test_no_package_is_an_error_that_says_how(
+    tessera: Tessera, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODEL_PACKAGE", raising=False)
+    said = tessera("serve")
+    assert said.status == 2
+    assert "no package to serve" in said.err
+    assert tessera("serve", "--contract", "heroku").status == 2

@@ -39,7 +39,8 @@ def exposure_of(config: ServerConfig, host: str) -> list[str]:
 
 def warnings_of(config: ServerConfig) -> list[str]:
     """What is missing on a server that others reach, in sentences."""
-    hosts = {config.host: "use the model"}
+    # In a cloud's container the platform decides who reaches the port, and with which credentials.
+    hosts = {} if config.contract else {config.host: "use the model"}
     if config.admin_port is not None:
         hosts[config.host if on_main_port(config) else config.admin_host] = "operate the server"
     found = []

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def serve(
     package: Annotated[
-        Path, typer.Argument(metavar="PKG", help="The package to serve.", readable=False, show_default=False)
-    ],
+        Path | None,
+        typer.Argument(metavar="[PKG]", help="The package to serve.", readable=False, show_default=False),
+    ] = None,
     port: Annotated[
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")
     ] = None,
@@ -36,6 +37,10 @@ def serve(
         typer.Option(
             "--config", metavar="FILE", readable=False, help="Settings in TOML or JSON, for tessera.toml's."
         ),
+    ] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option("--contract", metavar="CLOUD", help="sagemaker, vertex or azure: serve as it expects."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check settings and package, and serve nothing.")
@@ -55,6 +60,8 @@ def serve(
     from tessera.workbench.opening import package_path
     from tessera.workbench.trusting import policy_for
 
+    contract = contract or _contract(package, settings or ())
+    package = _package(package, contract)
     package_path(package)
     options: dict[str, Any] = {
         "port": port,
@@ -64,7 +71,7 @@ def serve(
         "max_batch_size": max_batch_size,
         "batch_timeout_ms": batch_timeout_ms,
     }
-    chosen = _settings(package, config, settings or (), options)
+    chosen = _settings(package, config, settings or (), options, contract)
     # An operator's TESSERA_REQUIRE_SIGNATURE counts as the call does: the policy that lies beside a
     # package must not be asked in its place.
     asked = key or trust or policy or require_signature
@@ -86,17 +93,53 @@ def serve(
         _serve_until_signal(server, package, as_json)
 
 
+def _contract(package: Path | None, assignments: Iterable[str]) -> str | None:
+    """The contract that settings name, or else that of the cloud that a call without a package comes from."""
+    import os
+
+    from tessera.serve.config import parse_settings
+    from tessera.serve.contracts.clouds import detect_contract
+
+    named = parse_settings(assignments).get("contract") or os.environ.get("TESSERA_CONTRACT") or None
+    return named or (None if package is not None else detect_contract(os.environ))
+
+
+def _package(given: Path | None, contract: str | None) -> Path:
+    """The package of the call, of `MODEL_PACKAGE`, or where the contract's cloud put one."""
+    import os
+
+    from tessera.serve.contracts.clouds import contract_of
+    from tessera.serve.contracts.packages import package_in
+    from tessera.workbench.failure import UsageError
+
+    if given is not None:
+        return given
+    if os.environ.get("MODEL_PACKAGE"):
+        return Path(os.environ["MODEL_PACKAGE"])
+    model = contract_of(contract, os.environ).model if contract else None
+    if model is None:
+        raise UsageError("no package to serve", hint="tessera serve model.tsd, or set MODEL_PACKAGE")
+    return package_in(model)
+
+
 def _settings(
-    package: Path, file: Path | None, assignments: Iterable[str], options: Mapping[str, Any]
+    package: Path,
+    file: Path | None,
+    assignments: Iterable[str],
+    options: Mapping[str, Any],
+    contract: str | None,
 ) -> dict[str, Any]:
     """Settings by key: those of the call, then the environment's, then the file's, then the defaults."""
+    import os
     from dataclasses import asdict
 
     from tessera.serve import ServerConfig
     from tessera.serve.config import parse_settings
     from tessera.workbench.project import find_project
 
-    base = ServerConfig.load(file or find_project(package.absolute().parent).file)
+    # As if it were in the environment: what a contract prescribes goes before a file, not before the call.
+    environment = {**os.environ, "TESSERA_CONTRACT": contract or ""}
+    base = ServerConfig.load(file or find_project(package.absolute().parent).file, environment=environment)
     given = {key: value for key, value in options.items() if value is not None}
     return {**asdict(base), **parse_settings(assignments), **given}
 

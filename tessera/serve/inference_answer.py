@@ -68,9 +68,9 @@ def infer_answer(head: Mapping[str, Any], wanted: Sequence[Wanted], outputs: Arr
     entries: list[dict[str, Any]] = []
     parts: list[bytes | memoryview] = []
     for each in wanted:
-        entry, value = _described(each, outputs[each.port.name])
+        entry, value = described(each, outputs[each.port.name])
         if each.binary:
-            raw = _length_prefixed(value) if isinstance(value, list) else _raw(value, each.port)
+            raw = raw_bytes(each, value)
             entry["parameters"] = {"binary_data_size": len(raw)}
             parts.append(raw)
         else:
@@ -87,10 +87,10 @@ def infer_answer(head: Mapping[str, Any], wanted: Sequence[Wanted], outputs: Arr
     )
 
 
-def _described(
+def described(
     wanted: Wanted, value: np.ndarray[Any, Any]
 ) -> tuple[dict[str, Any], np.ndarray[Any, Any] | list[str]]:
-    """Name, datatype and shape, and the elements in row-major order."""
+    """Name, datatype and shape, and the elements in row-major order; strings of a classification."""
     port = wanted.port
     if not wanted.classes:
         entry = {"name": port.name, "shape": list(value.shape), "datatype": DATATYPES[port.dtype.name]}
@@ -124,9 +124,11 @@ def classify(values: np.ndarray[Any, Any], count: int) -> list[str]:
     ]
 
 
-def _raw(value: np.ndarray[Any, Any], port: Port) -> memoryview:
-    """The bytes of a flat array, without a copy if it has its port's dtype and is contiguous."""
-    array = np.ascontiguousarray(value.astype(port.dtype.numpy, copy=False))
+def raw_bytes(wanted: Wanted, value: np.ndarray[Any, Any] | list[str]) -> bytes | memoryview:
+    """The bytes of what `described` gave, without a copy if it has its port's dtype and is contiguous."""
+    if isinstance(value, list):
+        return _length_prefixed(value)
+    array = np.ascontiguousarray(value.astype(wanted.port.dtype.numpy, copy=False))
     # ml_dtypes' types give no buffer of their own.
     return array.view(np.uint8).data
 

@@ -17,6 +17,7 @@ from tessera.serve.defaults import default_endpoint, unready
 from tessera.serve.endpoints import Call, Routes
 from tessera.serve.inference_answer import infer_answer, wanted_outputs
 from tessera.serve.inference_request import read_infer_request
+from tessera.serve.inputs import Arrays
 from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
 
@@ -97,21 +98,42 @@ async def _infer(backend: Backend, request: Request) -> Answer:
     program = backend.model.program
     body, inputs = read_infer_request(program, request)
     wanted = wanted_outputs(program, body)
-    try:
-        outputs = await backend.infer_all(inputs, timeout_s=_timeout_s(body.parameters))
-    except TimeoutError as error:
-        raise RequestError(
-            "no answer within the request's own timeout",
-            hint="the parameter 'timeout' is in microseconds",
-            status=HTTPStatus.GATEWAY_TIMEOUT,
-        ) from error
+    outputs = await infer_within(backend, inputs, timeout_s(body.parameters))
     head = {"model_name": backend.name, "model_version": backend.version}
     if body.id is not None:
         head["id"] = body.id
     return infer_answer(head, wanted, outputs)
 
 
-def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
+async def infer_within(backend: Backend, inputs: Arrays, limit_s: float | None) -> Arrays:
+    """The outputs by name.
+
+    Args:
+        backend: What answers.
+        inputs: By name.
+        limit_s: The request's own timeout; None: it has none.
+
+    Raises:
+        RequestError: It is over (504).
+        InputError: An input is not what the program takes.
+        OverloadedError: Too many requests wait, or the server is starting or stopping.
+    """
+    try:
+        return await backend.infer_all(inputs, timeout_s=limit_s)
+    except TimeoutError as error:
+        raise RequestError(
+            "no answer within the request's own timeout",
+            hint="the parameter 'timeout' is in microseconds",
+            status=HTTPStatus.GATEWAY_TIMEOUT,
+        ) from error
+
+
+def timeout_s(parameters: Mapping[str, Any]) -> float | None:
+    """The request's own timeout in seconds, of its parameter `timeout`; None: it has none.
+
+    Raises:
+        RequestError: The parameter is no number of microseconds.
+    """
     timeout_us = parameters.get("timeout")
     if timeout_us is None:
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -85,32 +86,13 @@ class Tail:
             InputError: The size is no number, not that of the shape, or more than there is.
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise _wrong(port, f"has the binary_data_size {str(size)[:80]!r}, which is no number of bytes")
-        count = math.prod(shape)
-        expected = count * port.dtype.itemsize
-        if size != expected:
-            raise _wrong(
-                port,
-                f"has binary_data_size {size}, but shape {list(shape)} of "
-                f"{DATATYPES[port.dtype.name]} is {expected} bytes",
-            )
+            raise wrong(port, f"has the binary_data_size {str(size)[:80]!r}, which is no number of bytes")
+        check_size(port, shape, size, "binary_data_size")
         if size > self.left_bytes:
-            raise _wrong(port, f"has binary_data_size {size}, but the body has {self.left_bytes} bytes left")
-        if not size:
-            return _reshaped(np.empty(0, port.dtype.numpy), port, shape)
-        if port.dtype.kind == "bool":
-            array = self._truths(port, count)
-        else:
-            array = np.frombuffer(self._body, port.dtype.numpy, count, self._offset)
+            raise wrong(port, f"has binary_data_size {size}, but the body has {self.left_bytes} bytes left")
+        array = raw_array(port, shape, self._body, self._offset)
         self._offset += size
-        return array.reshape(shape)
-
-    def _truths(self, port: Port, count: int) -> np.ndarray[Any, Any]:
-        array = np.frombuffer(self._body, np.uint8, count, self._offset)
-        if array.max() > 1:
-            index = int(np.argmax(array > 1))
-            raise _wrong(port, f"holds the byte {array[index]} as element {index}; BOOL is 0 or 1")
-        return array.view(np.bool_)
+        return array
 
     def end(self) -> None:
         """Nothing may be left.
@@ -217,24 +199,29 @@ def _inputs(program: Program, body: InferRequest, tail: Tail) -> Arrays:
 
 
 def _array(tensor: TensorIn, port: Port, tail: Tail) -> np.ndarray[Any, Any]:
-    _check_datatype(tensor, port)
+    check_datatype(tensor.datatype, port)
     refuse_shared_memory(f"input {port.name!r}", tensor.parameters)
-    shape = _shape(tensor, port)
+    shape = checked_shape(tensor.shape, port)
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         return _from_json(tensor, port, shape)
     if tensor.data is not msgspec.UNSET:
-        raise _wrong(port, "has both data and binary_data_size")
+        raise wrong(port, "has both data and binary_data_size")
     return tail.take(port, shape, size)
 
 
-def _check_datatype(tensor: TensorIn, port: Port) -> None:
+def check_datatype(datatype: str, port: Port) -> None:
+    """The datatype that a request says must be that of its port.
+
+    Raises:
+        InputError: It is another.
+    """
     expected = DATATYPES[port.dtype.name]
-    if tensor.datatype == expected:
+    if datatype == expected:
         return
-    strings = "; programs take numbers, no strings" if tensor.datatype == "BYTES" else ""
+    strings = "; programs take numbers, no strings" if datatype == "BYTES" else ""
     raise InputError(
-        f"input {port.name!r} has datatype {tensor.datatype[:80]!r}, not {expected!r}{strings}",
+        f"input {port.name!r} has datatype {datatype[:80]!r}, not {expected!r}{strings}",
         hint=f"it takes {port.type_text}",
         input=port.name,
     )
@@ -252,22 +239,72 @@ def refuse_shared_memory(what: str, parameters: dict[str, Any]) -> None:
         )
 
 
-def _shape(tensor: TensorIn, port: Port) -> tuple[int, ...]:
-    """The shape that the request says, of as many axes as the port's."""
+def checked_shape(shape: Sequence[int], port: Port) -> tuple[int, ...]:
+    """The shape that a request says, of as many axes as the port's.
+
+    Raises:
+        InputError: It has another number of axes, or a negative size.
+    """
     # The protocol sends scalars as tensors of one element.
-    if port.kind == "scalar" and tensor.shape == [1]:
+    if port.kind == "scalar" and list(shape) == [1]:
         return ()
-    shown = str(tensor.shape[:16])
-    if len(tensor.shape) != len(port.shape):
-        raise _wrong(port, f"has {len(tensor.shape)} axes, expected {len(port.shape)}: its shape is {shown}")
-    if any(extent < 0 for extent in tensor.shape):
-        raise _wrong(port, f"has shape {shown}; no size is negative")
-    return tuple(tensor.shape)
+    shown = str(list(shape[:16]))
+    if len(shape) != len(port.shape):
+        raise wrong(port, f"has {len(shape)} axes, expected {len(port.shape)}: its shape is {shown}")
+    if any(extent < 0 for extent in shape):
+        raise wrong(port, f"has shape {shown}; no size is negative")
+    return tuple(shape)
+
+
+def check_size(port: Port, shape: tuple[int, ...], size: int, what: str) -> None:
+    """The bytes that a request says must be those of its shape.
+
+    Args:
+        port: Says the dtype.
+        shape: What the request says, without negative sizes.
+        size: How many bytes there are.
+        what: What says so, for the message.
+
+    Raises:
+        InputError: They are not.
+    """
+    expected = math.prod(shape) * port.dtype.itemsize
+    if size != expected:
+        raise wrong(
+            port,
+            f"has {what} {size}, but shape {list(shape)} of {DATATYPES[port.dtype.name]} is {expected} bytes",
+        )
+
+
+def raw_array(
+    port: Port, shape: tuple[int, ...], buffer: bytes | memoryview, offset: int = 0
+) -> np.ndarray[Any, Any]:
+    """A tensor that lies in `buffer`, read-only and without a copy.
+
+    Args:
+        port: Says the dtype.
+        shape: Of as many bytes as there are from `offset` on, at least.
+        buffer: Little-endian elements in row-major order.
+        offset: Where they begin.
+
+    Raises:
+        InputError: It holds what its dtype has not, or the shape is too large.
+    """
+    count = math.prod(shape)
+    if not count:
+        return _reshaped(np.empty(0, port.dtype.numpy), port, shape)
+    if port.dtype.kind != "bool":
+        return np.frombuffer(buffer, port.dtype.numpy, count, offset).reshape(shape)
+    array = np.frombuffer(buffer, np.uint8, count, offset)
+    if array.max() > 1:
+        index = int(np.argmax(array > 1))
+        raise wrong(port, f"holds the byte {array[index]} as element {index}; BOOL is 0 or 1")
+    return array.view(np.bool_).reshape(shape)
 
 
 def _from_json(tensor: TensorIn, port: Port, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     if tensor.data is msgspec.UNSET:
-        raise _wrong(port, "has neither data nor binary_data_size")
+        raise wrong(port, "has neither data nor binary_data_size")
     array = as_array(tensor.data, Port(name=port.name, dtype=port.dtype, shape=port.shape))
     nested = array.ndim > 1 and array.shape != shape
     if nested or math.prod(shape) != array.size:
@@ -284,8 +321,9 @@ def _reshaped(array: np.ndarray[Any, Any], port: Port, shape: tuple[int, ...]) -
         return array.reshape(shape)
     except (ValueError, OverflowError) as error:
         # No elements, yet an axis of 2**62: NumPy has no such array.
-        raise _wrong(port, f"has shape {list(shape)}, which is too large") from error
+        raise wrong(port, f"has shape {list(shape)}, which is too large") from error
 
 
-def _wrong(port: Port, text: str) -> InputError:
+def wrong(port: Port, text: str) -> InputError:
+    """The error of an input; `text` follows its name."""
     return InputError(f"input {port.name!r} {text}", hint=f"it takes {port.type_text}", input=port.name)

@@ -29,6 +29,8 @@ class ServerConfig:
     """Address to listen on; `0.0.0.0` for every network."""
     port: int = 8080
     """TCP port; 0 picks a free one."""
+    grpc_port: int | None = None
+    """TCP port of the Open Inference Protocol over gRPC; 0 picks a free one, None: no gRPC."""
     workers: int = 1
     """Batches that may run at the same time."""
     max_batch_size: int = 32
@@ -205,6 +207,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _RULES: dict[str, _Rule] = {
     "host": _TEXT,
     "port": _integer(0, 65535),
+    "grpc_port": _optional(_integer(0, 65535)),
     "workers": _integer(1, 256),
     "max_batch_size": _integer(1, 1 << 20),
     "batch_timeout_ms": _number(0, 60_000, "milliseconds"),

@@ -35,7 +35,7 @@ def add_inference_protocol(routes: Routes, registry: Registry, extensions: Seque
     """
 
     async def server(_: Request) -> dict[str, Any]:
-        return {"name": "tessera", "version": __version__, "extensions": [*EXTENSIONS, *extensions]}
+        return server_metadata(extensions)
 
     async def live(_: Request) -> dict[str, bool]:
         return {"live": True}
@@ -44,9 +44,7 @@ def add_inference_protocol(routes: Routes, registry: Registry, extensions: Seque
         return unready(registry) or {"ready": True}
 
     async def model(request: Request) -> dict[str, Any]:
-        found = _named(registry, request)
-        given = request.path_params.get("version")
-        return metadata(found, [found.version] if given else registry.versions(found.name))
+        return model_metadata(registry, request.path_params["model"], request.path_params.get("version"))
 
     async def model_ready(request: Request) -> Answer | dict[str, Any]:
         found = _named(registry, request)
@@ -71,6 +69,26 @@ def _add(routes: Routes, path: str, method: str, call: Call) -> None:
 
 def _named(registry: Registry, request: Request) -> Backend:
     return registry.resolve(request.path_params["model"], request.path_params.get("version"))
+
+
+def server_metadata(extensions: Sequence[str] = ()) -> dict[str, Any]:
+    """Name and version of the server, and its extensions with those that are added elsewhere."""
+    return {"name": "tessera", "version": __version__, "extensions": [*EXTENSIONS, *extensions]}
+
+
+def model_metadata(registry: Registry, name: str, version: str | None) -> dict[str, Any]:
+    """Versions, inputs and outputs of a model.
+
+    Args:
+        registry: The models.
+        name: What clients call it.
+        version: Which version; None or empty: the latest, and the others are named too.
+
+    Raises:
+        ModelNotFoundError: There is no such model or version.
+    """
+    backend = registry.resolve(name, version)
+    return metadata(backend, [backend.version] if version else registry.versions(name))
 
 
 def metadata(backend: Backend, versions: list[str]) -> dict[str, Any]:

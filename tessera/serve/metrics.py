@@ -45,6 +45,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
+        self._calls: dict[tuple[str, str], Histogram] = {}
         self._models: dict[tuple[str, str], Figures] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float], Merge]] = {}
         self._counters: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -70,6 +71,13 @@ class Metrics:
         """A request was answered; `path` is the endpoint's."""
         self.route(method if method in _METHODS else "(other)", path).answered(status, seconds)
 
+    def called(self, method: str, code: str, seconds: float) -> None:
+        """A gRPC call ended with a status, such as `OK` or `INVALID_ARGUMENT`."""
+        found = self._calls.get((method, code))
+        if found is None:
+            found = self._calls[method, code] = Histogram.empty(SECONDS)
+        found.observe(seconds)
+
     def gauge(self, name: str, text: str, value: Callable[[], float], merge: Merge = "sum") -> None:
         """Add a gauge whose value is asked for when the metrics are read."""
         self._gauges[name] = (text, value, merge)
@@ -84,7 +92,7 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """All of this process' metrics as data, for `figures.merged`."""
-        made = [*self._http(), *families(self._models), *self._now(), *self._gpus.families()]
+        made = [*self._http(), *self._grpc(), *families(self._models), *self._now(), *self._gpus.families()]
         for name, (text, value) in self._counters.items():
             made.append(Family(name, "counter", text, (), {(): float(value())}))
         for name, (text, value, merge) in self._gauges.items():
@@ -107,6 +115,13 @@ class Metrics:
                 requests.add((method, path, str(status)), count)
             seconds.add((path,), route.seconds)
         return [requests, seconds]
+
+    def _grpc(self) -> Snapshot:
+        text = "Time of gRPC calls."
+        calls = Family("tessera_grpc_request_seconds", "histogram", text, ("method", "code"))
+        for labels, seconds in self._calls.items():
+            calls.add(labels, seconds)
+        return [calls]
 
     def _now(self) -> Snapshot:
         waiting = Family("tessera_queue_requests", "gauge", "Inference requests that wait.", LABELS)

@@ -177,6 +177,15 @@ class ProductionServer:
         return self._running().admin_url
 
     @property
+    def grpc_address(self) -> str | None:
+        """Where a client on this machine reaches gRPC, as `HOST:PORT`; None without `grpc_port`.
+
+        Raises:
+            ServeError: The server does not run.
+        """
+        return self._running().grpc_address
+
+    @property
     def phase(self) -> Phase:
         """Where the server is in its life."""
         return self._session.registry.phase if self._session else Phase.STOPPED

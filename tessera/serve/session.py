@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from pathlib import Path
 from socket import socket
+from typing import TYPE_CHECKING
 
-from tessera.program.errors import ServeError
+from tessera.program.errors import MissingDependencyError, ServeError
 from tessera.serve.app import App
 from tessera.serve.config import ServerConfig
 from tessera.serve.contracts.clouds import contract_of
@@ -36,6 +37,9 @@ from tessera.serve.security.admin import serving_operators
 from tessera.serve.security.exposure import on_main_port
 from tessera.serve.security.tls import certificates_of
 from tessera.serve.service import Phase, Service
+
+if TYPE_CHECKING:
+    from tessera.serve.grpc.server import GrpcServer
 
 logger = logging.getLogger("tessera.serve")
 
@@ -90,7 +94,10 @@ class Session:
         """Done when the port is open."""
         self.ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         """Done when the model is loaded and warm."""
+        self.grpc_address: str | None = None
+        """Where a client on this machine reaches gRPC, as `HOST:PORT`; None: there is none."""
         self._http: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
         if self._metrics is not None:
             self._add_gauges(self._metrics)
 
@@ -168,6 +175,15 @@ class Session:
             TesseraError: The model cannot be loaded.
         """
         self.attach()
+        if self._config.grpc_port is not None:
+            # First: where its port is taken, nothing else has begun.
+            try:
+                await self._serve_grpc(self._config.grpc_port)
+            except BaseException:
+                listener.close()
+                if admin_listener is not None:
+                    admin_listener.close()
+                raise
         app = self.make_app(admin=on_main_port(self._config))
         self._http = HttpServer(app, listener, self._config.drain_timeout_s, self._tls)
         self.url = url_of(listener, secure=self._tls is not None)
@@ -183,7 +199,10 @@ class Session:
                 await self._http.serve(sockets=[listener])
             finally:
                 loading.cancel()
-                finished = await self._close(drained=self._http.drained)
+                drained = self._http.drained
+                if self._grpc is not None:
+                    drained &= await self._grpc.stop()
+                finished = await self._close(drained=drained)
                 app.close()
         logger.info("stopped")
         if loading.done() and not loading.cancelled() and (error := loading.exception()):
@@ -194,6 +213,20 @@ class Session:
                 hint="raise drain_timeout_s, or lower request_timeout_s",
             )
 
+    async def _serve_grpc(self, port: int) -> None:
+        # grpcio takes 0.1 s and 20 MB; only a server that was asked for it pays.
+        try:
+            from tessera.serve.grpc.server import GrpcServer
+        except ModuleNotFoundError as missing:
+            package = (missing.name or "").partition(".")[0]
+            if package not in ("grpc", "google"):
+                raise
+            raise MissingDependencyError.extra(package, "grpc", needed_for="grpc_port") from missing
+
+        self._grpc = GrpcServer(self.registry, self._config, self.gate, self._metrics)
+        self.grpc_address = await self._grpc.start(self._config.host, port)
+        logger.info("serving gRPC on %s", self.grpc_address)
+
     def stop(self) -> None:
         """Begin to stop. On the loop's thread."""
         if self._http is None or self.registry.phase is Phase.STOPPED:
@@ -202,6 +235,8 @@ class Session:
             logger.info("stopping: %d inference requests wait", self.registry.waiting)
         self.registry.begin_drain()
         self._http.stop()
+        if self._grpc is not None:
+            self._grpc.begin_stop()
 
     def stop_from_thread(self) -> None:
         """Begin to stop, from any thread."""

@@ -23,6 +23,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option("--grpc-port", min=0, max=65535, help="Speak gRPC as well; 0: any free one."),
+    ] = None,
     host: Annotated[str | None, typer.Option("--host", help="127.0.0.1 if not given.")] = None,
     device: Annotated[str | None, typer.Option("--device", "-d", help="cuda:0, cpu or reference.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Batches at the same time.")] = None,
@@ -65,6 +69,7 @@ def serve(
     package_path(package)
     options: dict[str, Any] = {
         "port": port,
+        "grpc_port": grpc_port,
         "host": host,
         "device": device,
         "workers": workers,
@@ -177,9 +182,11 @@ def _serve_until_signal(server: ProductionServer, package: Path, as_json: bool) 
     try:
         device = server.get_memory_usage().get("device")
         if as_json:
-            emit({"url": server.url, "device": device, "package": str(package)})
+            found = {"url": server.url, "device": device, "package": str(package)}
+            emit(found if server.grpc_address is None else {**found, "grpc": server.grpc_address})
         else:
-            print(f"serving {package} on {server.url} ({device}); Ctrl-C stops", flush=True)
+            also = f" and gRPC on {server.grpc_address}" if server.grpc_address else ""
+            print(f"serving {package} on {server.url}{also} ({device}); Ctrl-C stops", flush=True)
         while not asked.wait(0.5):
             if server.phase is Phase.STOPPED:
                 break

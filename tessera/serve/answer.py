@@ -39,12 +39,24 @@ class Answer:
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers beside Content-Type and Content-Length."""
+    tail: tuple[memoryview, ...] = ()
+    """Buffers that follow `body`, which are sent without being copied."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the body and what follows it."""
+        return len(self.body) + sum(part.nbytes for part in self.tail)
+
+    @property
+    def parts(self) -> tuple[bytes | memoryview, ...]:
+        """The body and what follows it."""
+        return (self.body, *self.tail)
 
     def raw_headers(self, *, close: bool) -> list[tuple[bytes, bytes]]:
         """Headers as ASGI wants them; with `close`, the connection ends after this answer."""
         headers = [
             (b"content-type", self.media_type.encode("latin-1")),
-            (b"content-length", str(len(self.body)).encode()),
+            (b"content-length", str(self.size_bytes).encode()),
         ]
         headers.extend((k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in self.headers.items())
         if close:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-
-import uvicorn
+from collections.abc import Callable
 
 from tessera.program.errors import ServeError
 from tessera.serve.app import App
-from tessera.serve.connection import Connection
+from tessera.serve.connections.connection import Connection
+from tessera.serve.connections.host import Host
+from tessera.serve.connections.limits import Limits
 
 logger = logging.getLogger("tessera.serve")
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted."""
 
-KEEP_ALIVE_S = 75
-"""How long an idle connection is kept: longer than most load balancers keep theirs, so that it is
-they who close it, and never while a request is on its way."""
+LIMITS = Limits()
+"""What a connection may do, unless a server is told otherwise."""
 
 LINGER_S = 0.25
 """How long idle connections are still answered after the stop began. A request may be on its way."""
@@ -87,7 +85,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-class HttpServer(uvicorn.Server):
+class HttpServer:
     """Serves `app` on `listener` until `stop`, then finishes what clients have sent.
 
     Args:
@@ -95,6 +93,7 @@ class HttpServer(uvicorn.Server):
         listener: A listening socket; closed at the end.
         drain_timeout_s: Longest time for requests to finish.
         tls: What encrypts the connections; None: nothing does.
+        limits: What a connection may do; None: `LIMITS`.
     """
 
     def __init__(
@@ -103,61 +102,51 @@ class HttpServer(uvicorn.Server):
         listener: socket.socket,
         drain_timeout_s: float,
         tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        # uvicorn's connection and lifecycle lines are ours to say.
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )
-        # Loaded here: uvicorn makes a context of files, ours follows them when they change.
-        config.load()
-        config.ssl = tls
-        super().__init__(config)
         self._app = app
         self._listener = listener
         # A second descriptor of the same socket: connections that the kernel already completed can
         # be taken from it when the event loop no longer listens. Closing it unread would reset them.
         self._backlog = listener.dup()
         self._drain_timeout_s = drain_timeout_s
+        self._tls = tls
+        self._limits = limits or LIMITS
+        self._host: Host
+        self._stopping = asyncio.Event()
+        self._in_haste = False
         self.drained = True
         """Whether every request was finished in time; known after the end."""
 
     def stop(self) -> None:
         """Begin to stop; a second call does not wait for requests any more."""
-        if self.should_exit:
-            self.force_exit = True
-        self.should_exit = True
+        self._in_haste = self._stopping.is_set()
+        self._stopping.set()
         self._app.closing = True
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to whoever runs this server."""
-        yield
+    async def serve(self) -> None:
+        """Answer until `stop`, and finish what was accepted then."""
+        loop = asyncio.get_running_loop()
+        self._host = Host(self._app, self._limits, "https" if self._tls else "http")
+        try:
+            server = await loop.create_server(
+                self._connection, sock=self._listener, ssl=self._tls, backlog=BACKLOG
+            )
+            await self._stopping.wait()
+            server.close()
+            await self._shut_down(loop.time() + self._drain_timeout_s)
+        finally:
+            self._host.close()
 
-    async def on_tick(self, counter: int) -> bool:
-        """Every 0.1 s: end connections that send their headers too slowly."""
-        if counter % 10 == 0:
-            now_s = asyncio.get_running_loop().time()
-            for connection in list(self._connections):
-                connection.refuse_slow(now_s)
-        return await super().on_tick(counter)
+    def _connection(self) -> Connection:
+        return Connection(self._host)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Stop accepting, finish every request, close every connection."""
-        deadline_s = asyncio.get_running_loop().time() + self._drain_timeout_s
-        await self._stop_accepting()
+    async def _shut_down(self, deadline_s: float) -> None:
+        """Finish every request, close every connection."""
+        await self._take_backlog()
         await self._linger(deadline_s)
-        for connection in list(self._connections):
-            connection.shutdown()
+        for connection in list(self._host.connections):
+            connection.shut_down()
         self.drained = await self._until_idle(deadline_s)
         if not self.drained:
             logger.error(
@@ -167,13 +156,7 @@ class HttpServer(uvicorn.Server):
             )
             await self._abort()
 
-    @property
-    def _connections(self) -> set[Connection]:
-        return self.server_state.connections  # type: ignore[return-value]
-
-    async def _stop_accepting(self) -> None:
-        for server in self.servers:
-            server.close()
+    async def _take_backlog(self) -> None:
         loop = asyncio.get_running_loop()
         with self._backlog:
             while True:
@@ -185,10 +168,7 @@ class HttpServer(uvicorn.Server):
                     logger.warning("a connection was lost while stopping: %s", error)
                     break
                 accepted.setblocking(False)  # noqa: FBT003
-                await loop.connect_accepted_socket(self._connection, accepted, ssl=self.config.ssl)
-
-    def _connection(self) -> Connection:
-        return Connection(config=self.config, server_state=self.server_state, app_state={})
+                await loop.connect_accepted_socket(self._connection, accepted, ssl=self._tls)
 
     async def _linger(self, deadline_s: float) -> None:
         """Give clients with an idle connection time to send what is on its way.
@@ -197,25 +177,24 @@ class HttpServer(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         until_s = min(deadline_s, loop.time() + LINGER_S)
-        while self._connections and loop.time() < until_s and not self.force_exit:
+        while self._host.connections and loop.time() < until_s and not self._in_haste:
             await asyncio.sleep(0.01)
 
     async def _until_idle(self, deadline_s: float) -> bool:
         loop = asyncio.get_running_loop()
-        while self.server_state.tasks or self._connections:
-            if self.force_exit or loop.time() >= deadline_s:
-                return not self.server_state.tasks
+        while self._host.busy or self._host.connections:
+            if self._in_haste or loop.time() >= deadline_s:
+                return not self._host.busy
             await asyncio.sleep(0.01)
         return True
 
     async def _abort(self) -> None:
         """Answer what is left with 503, and cut connections that do not take it."""
         self._app.aborting = True
-        for task in list(self.server_state.tasks):
-            task.cancel()
+        self._host.abort()
         for _ in range(50):
-            if not self.server_state.tasks:
+            if not self._host.busy:
                 break
             await asyncio.sleep(0.01)
-        for connection in list(self._connections):
+        for connection in list(self._host.connections):
             connection.transport.close()

@@ -196,7 +196,7 @@ class Session:
             logger.info("serving on %s (host %s)", self.url, self._config.host)
             self.listening.set_result(None)
             try:
-                await self._http.serve(sockets=[listener])
+                await self._http.serve()
             finally:
                 loading.cancel()
                 drained = self._http.drained

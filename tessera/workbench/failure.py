@@ -37,7 +37,7 @@ class MachineError(TesseraError):
 _EXTRAS = {
     **dict.fromkeys(("numba", "numba_cuda", "llvmlite", "cuda"), "compile"),
     **dict.fromkeys(("textual", "tree_sitter"), "workbench"),
-    **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
+    **dict.fromkeys(("starlette", "httptools", "orjson", "prometheus_client"), "serve"),
     "elftools": "debug",
     **dict.fromkeys(("jinja2", "pynvml"), "profile"),
 }

@@ -20,6 +20,7 @@ from small_models import WEIGHT, linear_model, linear_program, log_program, save
 from tessera.program.dtype import bf16
 from tessera.program.errors import ConfigError, DeviceError, PackageError, ServeError
 from tessera.serve import ProductionServer, Request, RequestError
+from tessera.serve.connections.limits import Limits
 
 Start = Callable[..., ProductionServer]
 
@@ -212,7 +213,7 @@ def test_half_sent_body_is_408_in_time_and_harms_nobody(start: Start, linear_pac
 def test_slow_headers_are_cut_off(
     start: Start, linear_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tessera.serve.connection.HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("tessera.serve.http.LIMITS", Limits(header_timeout_s=0.2))
     server = start(linear_package)
     assert raw(server, b"GET / HTTP/1.1\r\nHost:").startswith(b"HTTP/1.1 408 ")
 

@@ -32,7 +32,7 @@ def listen_for_operators(config: ServerConfig) -> socket | None:
 async def serving_operators(app: App, listener: socket, tls: ssl.SSLContext | None) -> AsyncIterator[str]:
     """Serve `app` on `listener` as long as the block runs; gives its URL."""
     http = HttpServer(app, listener, DRAIN_S, tls)
-    serving = asyncio.create_task(http.serve(sockets=[listener]))
+    serving = asyncio.create_task(http.serve())
     try:
         yield url_of(listener, secure=tls is not None)
     finally:

@@ -26,6 +26,25 @@ from tessera.serve.queue import RequestQueue
 logger = logging.getLogger("tessera.serve")
 
 
+class Promise(Protocol):
+    """What gets a request's outputs or its error. A future is one."""
+
+    def done(self) -> bool:
+        """Whether it has either, or nobody waits any more."""
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def exception(self) -> BaseException | None:
+        """Why there are no outputs, once it is done."""
+
+    def set_result(self, result: Arrays, /) -> None:
+        """The outputs by name."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Why there are none."""
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One request on its way through the batcher."""
@@ -38,8 +57,8 @@ class Ticket:
     """Equal keys may be stacked; None: alone."""
     enqueued_s: float
     """When it came, by the batcher's clock."""
-    answer: asyncio.Future[Arrays]
-    """Resolves to the outputs by name."""
+    answer: Promise
+    """Gets the outputs by name."""
 
 
 Run = Callable[[Sequence[Ticket]], Awaitable[list[Arrays]]]
@@ -130,20 +149,35 @@ class RequestBatcher:
             OverloadedError: The queue is full, or the batcher is closed.
             TimeoutError: `timeout_s` is over. If the request still waited, it is never run.
         """
-        loop = asyncio.get_running_loop()
-        self._admit()
-        ticket = Ticket(inputs, rows, key, self._clock(), loop.create_future())
-        self._queue.push(ticket)
-        self._wake(loop)
+        answer: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
+        ticket = self.enqueue(inputs, rows, key, answer)
         try:
             if timeout_s is None:
-                return await ticket.answer
+                return await answer
             async with asyncio.timeout(timeout_s):
-                return await ticket.answer
+                return await answer
         except (asyncio.CancelledError, TimeoutError) as gone:
-            if self._queue.remove(ticket):
-                self._rejected("timeout" if isinstance(gone, TimeoutError) else "cancelled")
+            self.withdraw(ticket, "timeout" if isinstance(gone, TimeoutError) else "cancelled")
             raise
+
+    def enqueue(self, inputs: Arrays, rows: int, key: Hashable, answer: Promise) -> Ticket:
+        """As `submit`, for callers that wait in their own way: `answer` gets the outputs.
+
+        Raises:
+            OverloadedError: The queue is full, or the batcher is closed.
+        """
+        self._admit()
+        ticket = Ticket(inputs, rows, key, self._clock(), answer)
+        self._queue.push(ticket)
+        self._wake(asyncio.get_running_loop())
+        return ticket
+
+    def withdraw(self, ticket: Ticket, reason: str) -> bool:
+        """Take `ticket` out of the queue, for `timeout` or `cancelled`; says whether it still waited."""
+        if not self._queue.remove(ticket):
+            return False
+        self._rejected(reason)
+        return True
 
     async def drain(self) -> None:
         """Return when nothing waits or runs. New requests are still taken until `close`."""

@@ -33,6 +33,12 @@ class ServerConfig:
     """TCP port of the Open Inference Protocol over gRPC; 0 picks a free one, None: no gRPC."""
     workers: int = 1
     """Batches that may run at the same time."""
+    processes: int = 1
+    """Processes that speak HTTP. With more than one, the model runs in a process of its own."""
+    replicas: int = 1
+    """Processes that run the model, each with a copy of its own; several are apart from HTTP."""
+    shared_memory_size: int | str = "256MB"
+    """Tensors of the requests under way in one HTTP process, where the model runs in another."""
     max_batch_size: int = 32
     """Most rows that are stacked into one execution."""
     batch_timeout_ms: float = 0.0
@@ -193,6 +199,12 @@ def _is_size(value: Any) -> bool:
     return True
 
 
+def _is_memory(value: Any) -> bool:
+    from tessera.runtime.memory import parse_bytes
+
+    return (parse_bytes(value) or 0) >= MIB
+
+
 def _parse_required(text: str) -> bool | str:
     try:
         return _parse_bool(text)
@@ -209,6 +221,9 @@ _RULES: dict[str, _Rule] = {
     "port": _integer(0, 65535),
     "grpc_port": _optional(_integer(0, 65535)),
     "workers": _integer(1, 256),
+    "processes": _integer(1, 256),
+    "replicas": _integer(1, 256),
+    "shared_memory_size": _Rule('bytes, 1 MiB at least, or text such as "256MB"', _is_memory),
     "max_batch_size": _integer(1, 1 << 20),
     "batch_timeout_ms": _number(0, 60_000, "milliseconds"),
     "memory_pool_size": _Rule('bytes, or text such as "8GB"', _is_size),

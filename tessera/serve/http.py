@@ -27,8 +27,14 @@ LINGER_S = 0.25
 """How long idle connections are still answered after the stop began. A request may be on its way."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A socket that listens on `host` and `port` (0: any free one).
+
+    Args:
+        host: A name or an address.
+        port: TCP port.
+        shared: Whether other sockets of this user may listen there, too; the kernel then gives each
+            connection to one of them.
 
     Raises:
         ServeError: The address is taken, not allowed or unknown.
@@ -45,6 +51,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:

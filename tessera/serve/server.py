@@ -7,10 +7,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from tessera.program.errors import ConfigError, ServeError
 from tessera.serve.app import App
@@ -23,6 +23,7 @@ from tessera.serve.http import listen, loop_factory
 from tessera.serve.loop_calls import LoopCalls
 from tessera.serve.model import ModelSource
 from tessera.serve.models.spec import ModelSpec, model_spec
+from tessera.serve.processes import origin
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import listen_for_operators
 from tessera.serve.security.exposure import check_package, warnings_of
@@ -32,6 +33,7 @@ from tessera.serve.session import Session
 
 if TYPE_CHECKING:
     from tessera.package.trust import Required
+    from tessera.serve.processes.supervisor import Supervisor
 
 logger = logging.getLogger("tessera.serve")
 
@@ -64,6 +66,9 @@ class ProductionServer:
         PackageError: There is no such file.
     """
 
+    _has_one_model: ClassVar[bool] = True
+    """Whether its model may run in a process of its own."""
+
     def __init__(
         self,
         model_package: ModelSource | None = None,
@@ -86,9 +91,12 @@ class ProductionServer:
         """What every kind of server has, whatever its models are."""
         self.config = ServerConfig.load(config)
         """The settings, checked."""
+        self.number = origin.made(self)
+        """How many servers this program had made before."""
         self._models: list[ModelSpec] = []
         self._endpoints: list[Endpoint] = []
-        self._session: Session | None = None
+        self._handlers: list[Handler] = []
+        self._session: Session | Supervisor | None = None
         self._calls = LoopCalls(self._running)
         self._thread: threading.Thread | None = None
         if self.config.enable_tracing:
@@ -125,6 +133,7 @@ class ProductionServer:
                     f"there are two endpoints for {path!r}", hint="give one of them another path"
                 )
             self._endpoints.append(made)
+            self._handlers.append(handler)
             return handler
 
         return register
@@ -220,8 +229,10 @@ class ProductionServer:
             ServeError: The port is taken, or requests were not finished in time.
             TesseraError: The package cannot be loaded.
         """
+        origin.refuse_again()
         _log_to_stderr(self.config.log_level)
-        self._serve(self._new_session(), on_signals=threading.current_thread() is threading.main_thread())
+        session = self._new_session(log_to_stderr=True)
+        self._serve(session, on_signals=threading.current_thread() is threading.main_thread())
 
     def start(self, *, wait: bool = True, timeout_s: float = 120.0) -> None:
         """Serve from a thread of its own, until `stop`.
@@ -234,9 +245,10 @@ class ProductionServer:
             ServeError: The port is taken, or it took too long.
             TesseraError: The package cannot be loaded.
         """
+        origin.refuse_again()
         if self._thread is not None:
             raise ServeError("the server runs already", hint="server.stop()")
-        session = self._new_session()
+        session = self._new_session(log_to_stderr=logging.getLogger().hasHandlers())
         thread = threading.Thread(
             target=self._serve_quietly, args=(session,), name="tessera-server", daemon=True
         )
@@ -283,7 +295,7 @@ class ProductionServer:
     @property
     def app(self) -> App:
         """The server as an ASGI application, for another server to run. It opens no port of its own."""
-        session = self._new_session()
+        session = self._own_session()
         return session.make_app(startup=lambda: self._adopt(session), shutdown=lambda: self._abandon(session))
 
     async def _adopt(self, session: Session) -> None:
@@ -295,38 +307,76 @@ class ProductionServer:
         await session.drain_and_close()
         self._session = None
 
-    def _new_session(self) -> Session:
+    def remake(self) -> tuple[Sequence[ModelSpec], Sequence[Endpoint]]:
+        """What another process of this server needs of it: its model, and its endpoints."""
+        return tuple(self._models), tuple(self._endpoints)
+
+    def describe_endpoints(self) -> list[tuple[str, str, str]]:
+        """Path, module and function of each endpoint beside the defaults."""
+        return [
+            (made.path, origin.module_of(handler), getattr(handler, "__qualname__", repr(type(handler))))
+            for made, handler in zip(self._endpoints, self._handlers, strict=True)
+        ]
+
+    def adopt(self, session: Session) -> None:
+        """Be the server of `session`, which a process of its own runs."""
+        self._session = session
+
+    def _own_session(self) -> Session:
         return Session(self.config, self._models, self._endpoints)
+
+    def _new_session(self, *, log_to_stderr: bool) -> Session | Supervisor:
+        if self.config.processes == 1 and self.config.replicas == 1:
+            return self._own_session()
+        if not self._has_one_model:
+            raise ConfigError(
+                "a server of several models runs in one process",
+                hint="processes = 1 and replicas = 1; or a ProductionServer for each model",
+                key="processes",
+            )
+        # 20 ms that a server of one process does not pay.
+        from tessera.serve.processes.supervisor import Supervisor
+
+        described = origin.origin_of(self.number, self._models[0], self.describe_endpoints())
+        return Supervisor(self.config, described, log_to_stderr=log_to_stderr)
 
     def _running(self) -> Session:
         if self._session is None:
             raise ServeError("the server does not run", hint="call server.run() or server.start() first")
-        return self._session
+        # A supervisor has a loop, a registry and a URL as well, and callers here ask for no more.
+        return cast(Session, self._session)
 
-    def _serve_quietly(self, session: Session) -> None:
+    def _serve_quietly(self, session: Session | Supervisor) -> None:
         try:
             self._serve(session, on_signals=False)
         except BaseException as error:  # noqa: BLE001 - start() or stop() raises it in the caller's thread
             session.fail(error)
 
-    def _serve(self, session: Session, *, on_signals: bool) -> None:
+    def _serve(self, session: Session | Supervisor, *, on_signals: bool) -> None:
         if self._session is not None:
             raise ServeError("the server runs already", hint="server.stop()")
         self._check_models()
         for warning in warnings_of(self.config):
             logger.warning("%s", warning)
+        if isinstance(session, Session):
+            serving = self._serve_alone(session, on_signals=on_signals)
+        else:
+            serving = session.serve(on_signals=on_signals)
+        self._session = session
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(serving)
+        finally:
+            self._session = None
+
+    def _serve_alone(self, session: Session, *, on_signals: bool) -> Coroutine[None, None, None]:
         listener = listen(self.config.host, self.config.port)
         try:
             admin_listener = listen_for_operators(self.config)
         except BaseException:
             listener.close()
             raise
-        self._session = session
-        try:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(session.serve(listener, admin_listener, on_signals=on_signals))
-        finally:
-            self._session = None
+        return session.serve(listener, admin_listener, on_signals=on_signals)
 
 
 def _clouds_package(contract: str | None) -> Path | None:

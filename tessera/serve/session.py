@@ -51,13 +51,19 @@ class Session:
         config: Settings.
         models: What is served from the start.
         endpoints: The user's endpoints.
+        backend: Answers in the place of models that are opened here.
     """
 
     def __init__(
-        self, config: ServerConfig, models: Sequence[ModelSpec], endpoints: Sequence[Endpoint]
+        self,
+        config: ServerConfig,
+        models: Sequence[ModelSpec],
+        endpoints: Sequence[Endpoint],
+        backend: Backend | None = None,
     ) -> None:
         self._config = config
         self._endpoints = tuple(endpoints)
+        self._elsewhere = backend
         self._metrics = Metrics() if config.enable_metrics else None
         self._contract = contract_of(config.contract, os.environ) if config.contract else None
         self.gate = make_gate(config, free_paths=self._contract.free_paths if self._contract else ())
@@ -103,6 +109,8 @@ class Session:
 
     def _backend(self, spec: ModelSpec) -> Backend:
         """What answers for a model."""
+        if self._elsewhere is not None:
+            return self._elsewhere
         observer = self._metrics.model() if self._metrics else None
         return Service(spec.open, spec.config, observer, name=spec.name, version=spec.version)
 
@@ -226,6 +234,16 @@ class Session:
         self._grpc = GrpcServer(self.registry, self._config, self.gate, self._metrics)
         self.grpc_address = await self._grpc.start(self._config.host, port)
         logger.info("serving gRPC on %s", self.grpc_address)
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """What is counted; None: nothing."""
+        return self._metrics
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has begun to stop."""
+        return self._http is None or self._http.should_exit
 
     def stop(self) -> None:
         """Begin to stop. On the loop's thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tessera.program.errors import ServeError
 from tessera.serve.model import ModelSource
@@ -41,6 +41,8 @@ class MultiModelServer(ProductionServer):
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
+
+    _has_one_model: ClassVar[bool] = False
 
     def __init__(self, config: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> None:
         self._prepare(config)

@@ -93,8 +93,20 @@ class Registry:
         self._targets: dict[tuple[str, str | None], Backend] = {}
         self._default: str | None = None
         self._chosen: Backend | None = None
-        self.phase = Phase.LOADING
-        """Where the server as a whole is in its life."""
+        self._phase = Phase.LOADING
+
+    @property
+    def phase(self) -> Phase:
+        """Where the server as a whole is in its life. Loading also while a model that answered cannot."""
+        if self._phase is Phase.READY and any(
+            e.state is State.READY and e.backend.phase is Phase.LOADING for e in self._entries
+        ):
+            return Phase.LOADING
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
 
     def add(
         self,

@@ -30,6 +30,12 @@ def serve(
     host: Annotated[str | None, typer.Option("--host", help="127.0.0.1 if not given.")] = None,
     device: Annotated[str | None, typer.Option("--device", "-d", help="cuda:0, cpu or reference.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Batches at the same time.")] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes that speak HTTP.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", min=1, help="Processes that run the model.")
+    ] = None,
     max_batch_size: Annotated[int | None, typer.Option("--max-batch-size", min=1)] = None,
     batch_timeout_ms: Annotated[float | None, typer.Option("--batch-timeout-ms", min=0)] = None,
     settings: Annotated[
@@ -73,6 +79,8 @@ def serve(
         "host": host,
         "device": device,
         "workers": workers,
+        "processes": processes,
+        "replicas": replicas,
         "max_batch_size": max_batch_size,
         "batch_timeout_ms": batch_timeout_ms,
     }

@@ -243,7 +243,7 @@ class Session:
     @property
     def stopping(self) -> bool:
         """Whether it has begun to stop."""
-        return self._http is None or self._http.should_exit
+        return self.registry.phase in (Phase.DRAINING, Phase.STOPPED)
 
     def stop(self) -> None:
         """Begin to stop. On the loop's thread."""

@@ -328,7 +328,7 @@ class ProductionServer:
     def _new_session(self, *, log_to_stderr: bool) -> Session | Supervisor:
         if self.config.processes == 1 and self.config.replicas == 1:
             return self._own_session()
-        if not self._has_one_model:
+        if not self._has_one_model or len(self._models) != 1 or self.config.repository is not None:
             raise ConfigError(
                 "a server of several models runs in one process",
                 hint="processes = 1 and replicas = 1; or a ProductionServer for each model",

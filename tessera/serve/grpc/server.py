@@ -230,8 +230,9 @@ class GrpcServer:
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
-        # Two servers would share the port without a word, and a client would reach either.
-        ("grpc.so_reuseport", 0),
+        # Two servers would share the port without a word, and a client would reach either. Processes of
+        # one server do share it; their supervisor has seen that nobody else is there.
+        ("grpc.so_reuseport", int(config.processes > 1)),
         ("grpc.max_receive_message_length", min(config.max_body_bytes, (1 << 31) - 1)),
         ("grpc.max_send_message_length", -1),
         ("grpc.server_handshake_timeout_ms", 20_000),

@@ -82,7 +82,8 @@ class Crew:
         self._ports = ports
         self._log_to_stderr = log_to_stderr
         self._memory_bytes = parse_bytes(config.shared_memory_size, what="shared_memory_size") or 0
-        self._fronts = [Slot(f"front-{i}", s, config) for i, s in enumerate(ports.fronts)]
+        speaking = replace(config, grpc_port=ports.grpc_port)
+        self._fronts = [Slot(f"front-{i}", s, speaking) for i, s in enumerate(ports.fronts)]
         devices = [device.strip() for device in config.device.split(",")]
         self._owners = [
             Slot(f"owner-{i}", None, replace(config, device=devices[i % len(devices)]))

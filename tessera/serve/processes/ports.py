@@ -21,6 +21,8 @@ class Ports:
     """One for each front; the kernel gives each connection to one of them."""
     admin: socket.socket | None
     """Operators' port, which every front listens on."""
+    grpc_port: int | None
+    """The port that every front opens for gRPC; None: there is none."""
 
     def close(self) -> None:
         """Leave them to the fronts alone."""
@@ -37,13 +39,19 @@ def open_ports(config: ServerConfig) -> Ports:
         ServeError: A port is taken, not allowed or unknown.
     """
     # Alone first: another server of this user would otherwise share the port, and get half of the requests.
-    with listen(config.host, config.port) as alone:
-        port = alone.getsockname()[1]
-    ports = Ports([], None)
+    port = _free(config.host, config.port)
+    grpc_port = None if config.grpc_port is None else _free(config.host, config.grpc_port)
+    ports = Ports([], None, grpc_port)
     try:
         for _ in range(config.processes):
             ports.fronts.append(listen(config.host, port, shared=True))
-        return Ports(ports.fronts, listen_for_operators(config))
+        return Ports(ports.fronts, listen_for_operators(config), grpc_port)
     except BaseException:
         ports.close()
         raise
+
+
+def _free(host: str, port: int) -> int:
+    """`port`, or for 0 another one, that nobody listens on."""
+    with listen(host, port) as alone:
+        return int(alone.getsockname()[1])

@@ -49,6 +49,8 @@ class Supervisor:
         """Where a client on this machine reaches it."""
         self.admin_url: str | None = None
         """Where operators on this machine reach it; None: nowhere."""
+        self.grpc_address: str | None = None
+        """Where a client on this machine reaches gRPC, as `HOST:PORT`; None: there is none."""
         self.loop: asyncio.AbstractEventLoop
         """The loop that everything in this process runs on."""
         self.thread = 0
@@ -95,6 +97,9 @@ class Supervisor:
         self._lifecycle.add(elsewhere(self._config))
         self.url = url_of(ports.fronts[0], secure=secure)
         self.admin_url = url_of(ports.admin, secure=secure) if ports.admin else None
+        if ports.grpc_port is not None:
+            host = self.url.partition("//")[2].rpartition(":")[0]
+            self.grpc_address = f"{host}:{ports.grpc_port}"
         with self._stopping_on_signals() if on_signals else nullcontext():
             try:
                 crew.start()

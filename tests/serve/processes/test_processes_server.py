@@ -15,6 +15,9 @@ from process_tree import alive, children_of, kill, until
 from server_process import ServerProcess
 from small_models import WEIGHT
 
+from tessera.program.errors import ConfigError
+from tessera.serve import ProductionServer
+
 StartProcess = Callable[..., ServerProcess]
 
 SCRIPT = """
@@ -173,3 +176,43 @@ if __name__ == "__main__":
 """
     )
     subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=True, timeout=60)
+
+
+def test_grpc_is_spoken_by_every_process_on_one_port(linear_package: Path, tmp_path: Path) -> None:
+    grpc = pytest.importorskip("tritonclient.grpc")
+    (tmp_path / "program.py").write_text(
+        f"""
+import sys
+from tessera.serve import ProductionServer
+
+config = {{"port": 0, "grpc_port": 0, "processes": 2, "device": "reference"}}
+server = ProductionServer({str(linear_package)!r}, config)
+if __name__ == "__main__":
+    with server:
+        print(server.grpc_address, flush=True)
+        sys.stdin.read()
+"""
+    )
+    with subprocess.Popen(
+        [sys.executable, "program.py"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        x = np.random.default_rng(3).standard_normal((2, 4)).astype(np.float32)
+        for number in range(8):
+            # A channel argument of its own lets each client have a connection of its own.
+            client = grpc.InferenceServerClient(address, channel_args=[("tessera.number", number)])
+            given = grpc.InferInput("x", [2, 4], "FP32")
+            given.set_data_from_numpy(x)
+            np.testing.assert_allclose(
+                client.infer("linear", [given]).as_numpy("output"), x @ WEIGHT, rtol=1e-5, atol=1e-6
+            )
+            client.close()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_settings_of_several_models_and_of_several_processes_do_not_go_together(tmp_path: Path) -> None:
+    server = ProductionServer(config={"port": 0, "processes": 2, "repository": str(tmp_path)})
+    with pytest.raises(ConfigError, match="a server of several models runs in one process"):
+        server.start()

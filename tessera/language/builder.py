@@ -44,6 +44,9 @@ class GraphBuilder:
         """File and line of the operator being added."""
         self._names: dict[int, tuple[str, Array]] = {}
         self._constant_nodes: dict[tuple[int, DType], int] = {}
+        self._seen: dict[int, Array] = {}
+        """Constants' arrays by their ids. While one is kept its id goes to no other: else an equal array made
+        later would give the same node, or one of its own, as memory happens to lie."""
         self._scalar_nodes: dict[tuple[type, str, DType], int] = {}
 
     def add(
@@ -82,6 +85,7 @@ class GraphBuilder:
             # Weights become files of this name.
             name = self._unused(_UNSAFE.sub("_", name))
             self.constants[name] = array if named or not self._snapshots else array.copy()
+            self._seen[id(array)] = array
             self._constant_nodes[key] = self.add(
                 "constant", (), tuple(int(size) for size in array.shape), dtype, name=name
             )
@@ -90,7 +94,6 @@ class GraphBuilder:
     def _still_holds(self, key: tuple[int, DType], array: Array) -> bool:
         if key not in self._constant_nodes:
             return False
-        # An id may also have passed to another array by now.
         kept = self.constants[str(self.nodes[self._constant_nodes[key]].attrs["name"])]
         same = kept.shape == array.shape and kept.dtype == array.dtype
         return same and kept.tobytes() == array.tobytes()

@@ -97,6 +97,16 @@ class ServerConfig:
     """Versions of each of the repository's models: `latest`, `latest:2`, `all`, or `1.0.0,2.0.0`."""
     poll_s: float = 2.0
     """How often files that may be replaced are looked at; they are taken when they are equal twice."""
+    max_tensor_elements: int = 1 << 26
+    """Most elements of one tensor, input or output; a request with a larger one is answered 400."""
+    max_tensor_bytes: int = 256 * MIB
+    """Most bytes of one tensor, input or output."""
+    max_request_bytes: int = 512 * MIB
+    """Most bytes of a request's inputs together, and of its outputs together."""
+    cache_bytes: int = 0
+    """Most bytes of answers that are kept for equal inputs, for each model; 0: none are."""
+    cache_ttl_s: float = 300.0
+    """How long an answer is kept."""
     contract: str | None = None
     """The cloud whose paths, port and bodies are served, too: `sagemaker`, `vertex` or `azure`."""
 
@@ -258,6 +268,11 @@ _RULES: dict[str, _Rule] = {
     "load_models": _Rule("names with commas between them, or *", lambda v: isinstance(v, str)),
     "version_policy": _TEXT,
     "poll_s": _number(0.001, 86_400, "seconds"),
+    "max_tensor_elements": _integer(1, 1 << 40),
+    "max_tensor_bytes": _integer(1, 1 << 44),
+    "max_request_bytes": _integer(1, 1 << 44),
+    "cache_bytes": _integer(0, 1 << 44),
+    "cache_ttl_s": _number(0.001, 1e9, "seconds"),
     "contract": _optional(_Rule(f"one of {', '.join(NAMES)}", lambda v: v in NAMES)),
 }
 

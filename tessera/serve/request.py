@@ -10,6 +10,7 @@ import orjson
 from starlette.datastructures import Headers, QueryParams
 
 from tessera.program.errors import ServeError
+from tessera.serve.security.json_flaws import flaw_of
 
 Scope = Mapping[str, Any]
 
@@ -198,6 +199,9 @@ def parse_json(body: bytes | memoryview) -> Any:
             f"the body is not JSON: {error}",
             hint="numbers are finite decimals; NaN and Infinity are not JSON",
         ) from error
+    flaw = flaw_of(bytes(body), value)
+    if flaw is not None:
+        raise RequestError(f"the body is JSON that is not taken: {flaw}")
     if isinstance(value, dict):
         return JsonObject(value)
     return JsonArray(value) if isinstance(value, list) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,10 +15,12 @@ import numpy as np
 from tessera.program.errors import InputError, OverloadedError
 from tessera.serve.batcher import RequestBatcher, Ticket
 from tessera.serve.config import ServerConfig
-from tessera.serve.inputs import Arrays, prepare
+from tessera.serve.inputs import Arrays, Prepared, prepare
 from tessera.serve.model import Model, Opener, warm_up
 from tessera.serve.observe.model_metrics import ServiceObserver
+from tessera.serve.response_cache import ResponseCache, key_of
 from tessera.serve.rows import RowRule, row_rule
+from tessera.serve.security.tensor_limits import SizeCheck, tensor_limits_of
 from tessera.serve.workers import WorkerPool
 
 logger = logging.getLogger("tessera.serve")
@@ -66,6 +69,8 @@ class Service:
         self._pool = WorkerPool(config.workers, "tessera-worker")
         self._model: Model | None = None
         self._rule = RowRule(None)
+        self._sizes: SizeCheck
+        self._cache = ResponseCache(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         self.phase = Phase.LOADING
         self.batcher = RequestBatcher(
             self._run,
@@ -124,6 +129,7 @@ class Service:
         """Open the model and warm it up, off the event loop. Whatever goes wrong is raised."""
         model = await self._pool.run(self._opener)
         self._rule = row_rule(model.program)
+        self._sizes = SizeCheck(model.program, tensor_limits_of(self._config))
         if self._rule.symbol is None:
             logger.info("requests to %s run one by one: %s", model.program.name, self._rule.reason)
         seconds = await self._pool.run(
@@ -158,11 +164,24 @@ class Service:
         program = self.model.program
         try:
             prepared = prepare(program, data)
+            self._sizes.check(prepared.arrays, prepared.symbols)
         except InputError:
             if self._observer is not None:
                 self._observer.request_rejected("invalid")
             raise
-        symbol = self._rule.symbol
+        if self._cache is None:
+            return await self._submit(prepared, timeout_s)
+        key = await _cache_key(prepared.arrays)
+        found = self._cache.get(key)
+        if self._observer is not None:
+            self._observer.cache_asked(hit=found is not None)
+        if found is None:
+            found = await self._submit(prepared, timeout_s)
+            self._cache.put(key, found)
+        return found
+
+    async def _submit(self, prepared: Prepared, timeout_s: float | None) -> Arrays:
+        program, symbol = self.model.program, self._rule.symbol
         if symbol is None:
             return await self.batcher.submit(prepared.arrays, timeout_s=timeout_s)
         key = _key(prepared.symbols, symbol, prepared.arrays, program.inputs)
@@ -183,6 +202,8 @@ class Service:
         """Give the model back; says whether every worker thread ended within `timeout_s`."""
         self.phase = Phase.STOPPED
         self.batcher.close()
+        if self._cache is not None:
+            self._cache.clear()
         ended = self._pool.close(timeout_s)
         if self._model is not None and ended:
             self._model.close()
@@ -226,6 +247,16 @@ class Service:
 
     def _part(self, inputs: Arrays, start: int, end: int) -> Arrays:
         return self.model.infer_batch({n: v[start:end] if v.ndim else v for n, v in inputs.items()})
+
+
+async def _cache_key(arrays: Arrays) -> bytes:
+    # BLAKE2b reads 1 GB/s: what is large would hold up everybody else on the event loop.
+    if sum(array.nbytes for array in arrays.values()) < _HASH_IN_THREAD_BYTES:
+        return key_of(arrays)
+    return await asyncio.to_thread(key_of, arrays)
+
+
+_HASH_IN_THREAD_BYTES = 1 << 18
 
 
 def _joined(values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -34,6 +34,9 @@ class ServiceObserver(Observer, Protocol):
     def computed(self, requests: int, input_s: float, infer_s: float, output_s: float) -> None:
         """A batch was put together, run and taken apart, and how long that took."""
 
+    def cache_asked(self, *, hit: bool) -> None:
+        """The cache of answers was asked; `hit`: it had one."""
+
 
 @dataclass(slots=True)
 class Figures:
@@ -46,6 +49,8 @@ class Figures:
     rejected: Counter[str] = field(default_factory=Counter)
     """By our reason."""
     rows: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
     request_s: float = 0.0
     """Of those answered well, from queueing to the answer."""
     queue_s: float = 0.0
@@ -66,6 +71,8 @@ class Figures:
         self.failures.update(other.failures)
         self.rejected.update(other.rejected)
         self.rows += other.rows
+        self.cache_hits += other.cache_hits
+        self.cache_misses += other.cache_misses
         for name in ("request_s", "queue_s", "input_s", "infer_s", "output_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.last_s = max(self.last_s, other.last_s)
@@ -134,6 +141,13 @@ class ModelMetrics:
         figures.infer_s += requests * infer_s
         figures.output_s += requests * output_s
 
+    def cache_asked(self, *, hit: bool) -> None:
+        """The cache of answers was asked; `hit`: it had one."""
+        if hit:
+            self._figures.cache_hits += 1
+        else:
+            self._figures.cache_misses += 1
+
     def request_rejected(self, reason: str) -> None:
         """A request left without an answer: `overloaded`, `draining`, `timeout`, `cancelled`, `invalid`."""
         self._figures.rejected[reason] += 1
@@ -157,6 +171,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Figures], float]], ...] = (
     ("nv_inference_compute_input_duration_us", "Time to stack inputs.", lambda f: f.input_s * 1e6),
     ("nv_inference_compute_infer_duration_us", "Time in the model.", lambda f: f.infer_s * 1e6),
     ("nv_inference_compute_output_duration_us", "Time to take outputs apart.", lambda f: f.output_s * 1e6),
+    ("nv_cache_num_hits_per_model", "Requests that the cache answered.", lambda f: f.cache_hits),
+    ("nv_cache_num_misses_per_model", "Requests that it could not answer.", lambda f: f.cache_misses),
 )
 
 

@@ -16,7 +16,7 @@ from server_process import ServerProcess
 from small_models import WEIGHT
 
 from tessera.program.errors import ConfigError
-from tessera.serve import ProductionServer
+from tessera.serve.models.multi_model_server import MultiModelServer
 
 StartProcess = Callable[..., ServerProcess]
 
@@ -212,7 +212,7 @@ if __name__ == "__main__":
     assert process.returncode == 0
 
 
-def test_settings_of_several_models_and_of_several_processes_do_not_go_together(tmp_path: Path) -> None:
-    server = ProductionServer(config={"port": 0, "processes": 2, "repository": str(tmp_path)})
+def test_server_of_several_models_and_several_processes_is_refused() -> None:
+    server = MultiModelServer({"port": 0, "processes": 2})
     with pytest.raises(ConfigError, match="a server of several models runs in one process"):
         server.start()

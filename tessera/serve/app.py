@@ -32,6 +32,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
 
 WATCH_AFTER_S = 0.005
 """How long a request runs before its connection is watched. Most are done by then, and watching
@@ -46,6 +47,11 @@ class Observer(Protocol):
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """A request was answered; `path` is the endpoint's."""
+
+
+_MAX_DIRECT = 256
+_MAX_DIRECT_PATH = 200
+"""Paths whose endpoints are remembered, and their length: most requests go to few paths."""
 
 
 class App:
@@ -83,6 +89,7 @@ class App:
         self._startup = startup
         self._shutdown = shutdown
         self._handlers: WorkerPool | None = None
+        self._direct: dict[tuple[str, str], Match] = {}
         self.closing = False
         """Whether every answer also ends its connection."""
         self.aborting = False
@@ -111,7 +118,7 @@ class App:
                 status = answer.status
                 headers = answer.raw_headers(close=self.closing)
                 await send({"type": "http.response.start", "status": status, "headers": headers})
-                await send({"type": "http.response.body", "body": answer.body})
+                await send({"type": "http.response.body", "body": b"".join(answer.parts)})
             else:
                 status = answer.status_code
                 await answer(scope, receive, send)
@@ -124,11 +131,7 @@ class App:
     async def _answer(self, match: Match | None, scope: Scope, receive: Receive) -> Answer | Response | None:
         """The response; None if the client is gone."""
         try:
-            if self._gate is not None:
-                client = scope.get("client")
-                scope[CALLER] = self._gate.admit(
-                    scope["path"], scope["headers"], client[0] if client else None
-                )
+            self._admit(scope)
             endpoint = _allowed(match, scope, self._routes)
             if endpoint.admin:
                 if not self._admin:
@@ -145,22 +148,11 @@ class App:
                 params = match.path_params if match else {}
                 return await self._call(endpoint, Request(scope, body, params), receive)
         except TimeoutError as error:
-            if not limit.expired():
-                return answer_for(error, _name(scope))
-            return error_answer(
-                HTTPStatus.GATEWAY_TIMEOUT,
-                f"no answer within request_timeout_s = {self._timeout_s:g} s",
-                "send less at once, or raise request_timeout_s",
-            )
+            return self.overdue_answer() if limit.expired() else answer_for(error, _name(scope))
         except asyncio.CancelledError:
             if not self.aborting:
                 raise
-            return error_answer(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "the server stopped before the request was done",
-                "send it again",
-                {"Retry-After": "1"},
-            )
+            return stopped_answer()
         except _Disconnected:
             return None
         except Exception as error:  # noqa: BLE001 - whatever an endpoint raises has an answer, and a log entry
@@ -176,6 +168,72 @@ class App:
                 if inspect.isawaitable(value):
                     value = await value
         return value if isinstance(value, Answer | Response) else json_answer(value)
+
+    # The direct way: connections that hold the whole body need no ASGI messages, no timer and no watcher
+    # of their own for each request.
+
+    @property
+    def request_timeout_s(self) -> float:
+        """Longest that a request may take, its body included."""
+        return self._timeout_s
+
+    def direct(self, method: str, path: str, headers: RawHeaders, length: int | None) -> Match | None:
+        """The endpoint of a request that may be answered by `respond`; None: it has to go through ASGI.
+
+        Args:
+            method: Of the request.
+            path: Of the request.
+            headers: Names in lower case.
+            length: Of the body, as far as it is known.
+        """
+        if length is not None and length > self._max_body_bytes:
+            return None
+        for name, _ in headers:
+            if name == b"content-encoding":
+                return None
+        key = (method, path)
+        match = self._direct.get(key)
+        if match is None:
+            match = self._routes.match(path)
+            if match is None or not match.endpoint.is_direct or method not in match.endpoint.methods:
+                return None
+            if len(self._direct) >= _MAX_DIRECT or len(path) > _MAX_DIRECT_PATH:
+                self._direct.clear()
+            self._direct[key] = match
+        return match
+
+    def enter(self, scope: Scope) -> None:
+        """A direct request begins, and is counted until `leave`.
+
+        Raises:
+            RequestError: Its caller is not let in.
+        """
+        self.active += 1
+        self._admit(scope)
+
+    def check_size(self, size: int) -> None:
+        """A body may have `size` bytes.
+
+        Raises:
+            RequestError: It may not (413).
+        """
+        if size > self._max_body_bytes:
+            raise _too_large(size, self._max_body_bytes)
+
+    async def respond(self, match: Match, scope: Scope, body: bytes) -> Answer | Response:
+        """What the endpoint answers; its errors are answers too."""
+        try:
+            value = await match.endpoint.call(Request(scope, body, match.path_params))
+            return value if isinstance(value, Answer | Response) else json_answer(value)
+        except Exception as error:  # noqa: BLE001 - whatever an endpoint raises has an answer, and a log entry
+            return answer_for(error, _name(scope))
+
+    def leave(self, match: Match, scope: Scope, status: int | None, started_s: float) -> None:
+        """A direct request ends, with an answer of that status; None: nobody waits for one any more."""
+        self.active -= 1
+        if status is not None and self._observer is not None:
+            seconds = time.perf_counter() - started_s
+            self._observer.answered(scope["method"], match.endpoint.path, status, seconds)
 
     def _threads(self) -> WorkerPool:
         if self._handlers is None:
@@ -210,12 +268,29 @@ class App:
         except asyncio.CancelledError as error:
             if not limit.expired():
                 raise
-            # The rest of the body may still come: the connection cannot be used again.
-            raise RequestError(
-                f"{total} bytes of the body came in {self._timeout_s:g} s, and not the rest",
-                status=HTTPStatus.REQUEST_TIMEOUT,
-                headers={"Connection": "close"},
-            ) from error
+            raise self.slow_body(total) from error
+
+    def slow_body(self, size: int) -> RequestError:
+        """The error of a body of which only `size` bytes came in time."""
+        # The rest may still come: the connection cannot be used again.
+        return RequestError(
+            f"{size} bytes of the body came in {self._timeout_s:g} s, and not the rest",
+            status=HTTPStatus.REQUEST_TIMEOUT,
+            headers={"Connection": "close"},
+        )
+
+    def overdue_answer(self) -> Answer:
+        """The answer to a request that took too long."""
+        return error_answer(
+            HTTPStatus.GATEWAY_TIMEOUT,
+            f"no answer within request_timeout_s = {self._timeout_s:g} s",
+            "send less at once, or raise request_timeout_s",
+        )
+
+    def _admit(self, scope: Scope) -> None:
+        if self._gate is not None:
+            client = scope.get("client")
+            scope[CALLER] = self._gate.admit(scope["path"], scope["headers"], client[0] if client else None)
 
     async def _decoded(self, scope: Scope, body: bytes) -> bytes:
         """`body` unpacked. In a thread: 64 MiB take 0.2 s."""
@@ -301,6 +376,16 @@ def _for_operators(endpoint: Endpoint) -> RequestError:
         f"{endpoint.path} is for operators, and not answered on this port",
         hint="ask the port that the server's setting admin_port names",
         status=HTTPStatus.FORBIDDEN,
+    )
+
+
+def stopped_answer() -> Answer:
+    """The answer to a request that the server's end broke off."""
+    return error_answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the server stopped before the request was done",
+        "send it again",
+        {"Retry-After": "1"},
     )
 
 

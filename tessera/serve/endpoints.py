@@ -40,6 +40,11 @@ class Endpoint:
     admin: bool = False
     """Whether it is for operators: answered on the admin port alone."""
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether a connection may call it without the messages of ASGI."""
+        return self.is_async and not self.admin
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

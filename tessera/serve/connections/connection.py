@@ -11,6 +11,7 @@ from typing import cast
 import httptools
 
 from tessera.serve.connections.asgi import AsgiExchange
+from tessera.serve.connections.direct import DirectExchange
 from tessera.serve.connections.exchange import Exchange, RefusedExchange
 from tessera.serve.connections.head import NOT_HTTP, Head, RawHeaders, Refusal, read_head, too_large, too_slow
 from tessera.serve.connections.host import Host
@@ -189,7 +190,8 @@ class Connection(asyncio.Protocol):
         self._requests += 1
         if parser.should_upgrade() and head.has_body:
             self._offered = head
-        exchange = AsgiExchange(self, head)
+        match = self.host.app.direct(head.method, head.target.path, head.headers, head.length)
+        exchange = AsgiExchange(self, head) if match is None else DirectExchange(self, head, match)
         self._incoming = exchange
         self._line.append(exchange)
         if len(self._line) > self._limits.pipelined:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tessera.serve.answer import Answer, error_answer
 from tessera.serve.connections.head import Head, Refusal
-from tessera.serve.connections.wire import CONTINUE, header_lines, status_line
+from tessera.serve.connections.wire import CONTINUE, first_lines, header_lines
 
 if TYPE_CHECKING:
     from tessera.serve.connections.connection import Connection
@@ -70,12 +70,20 @@ class Exchange:
         """Write `answer`, which is the whole of it."""
         self.started = True
         host = self.connection.host
+        more = b""
+        if answer.headers:
+            headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers.items()]
+            if (b"connection", b"close") in headers:
+                headers.remove((b"connection", b"close"))
+                self.keep_alive = False
+            more = header_lines(headers)
         if self.keep_alive and not self.connection.may_live_on(self):
             self.keep_alive = False
-        lines = [status_line(answer.status), host.date, header_lines(answer.raw_headers(close=False))]
-        lines.append(self.connection_line())
+        length = b"content-length: %d\r\n" % answer.size_bytes
+        ending = self.connection_line()
+        start = b"".join((first_lines(answer.status, answer.media_type), host.date, length, more, ending))
         is_head = self.head is not None and self.head.method == "HEAD"
-        self.connection.write([b"".join(lines), *(() if is_head else answer.parts)])
+        self.connection.write([start] if is_head else [start, *answer.parts])
         self.connection.finished(self)
 
     def connection_line(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -16,6 +17,16 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 def status_line(status: int) -> bytes:
     """The first line of an answer."""
     return STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()
+
+
+@lru_cache(maxsize=256)
+def first_lines(status: int, media_type: str) -> bytes:
+    """The first line and the header Content-Type.
+
+    Raises:
+        ValueError: The media type holds a line break.
+    """
+    return status_line(status) + header_lines([(b"content-type", media_type.encode("latin-1"))])
 
 
 def date_line() -> bytes:

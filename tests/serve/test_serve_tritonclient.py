@@ -73,7 +73,12 @@ def test_health_and_metadata(client: Any) -> None:
     assert client.is_server_ready()
     assert client.is_model_ready("linear")
     assert not client.is_model_ready("other")
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data", "classification"]
+    assert client.get_server_metadata()["extensions"] == [
+        "binary_tensor_data",
+        "classification",
+        "model_configuration",
+        "statistics",
+    ]
     metadata = client.get_model_metadata("linear")
     assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
     assert client.is_model_ready("linear", metadata["versions"][0])

@@ -95,6 +95,8 @@ class ServerConfig:
     """Names of the repository's models that are loaded at the start, with commas; `*` is all."""
     version_policy: str = "latest"
     """Versions of each of the repository's models: `latest`, `latest:2`, `all`, or `1.0.0,2.0.0`."""
+    traffic: str | None = None
+    """TOML or JSON file that splits paths among models; it may be replaced while the server runs."""
     poll_s: float = 2.0
     """How often files that may be replaced are looked at; they are taken when they are equal twice."""
     max_tensor_elements: int = 1 << 26
@@ -267,6 +269,7 @@ _RULES: dict[str, _Rule] = {
     "repository_mode": _Rule("one of none, poll, explicit", lambda v: v in ("none", "poll", "explicit")),
     "load_models": _Rule("names with commas between them, or *", lambda v: isinstance(v, str)),
     "version_policy": _TEXT,
+    "traffic": _optional(_TEXT),
     "poll_s": _number(0.001, 86_400, "seconds"),
     "max_tensor_elements": _integer(1, 1 << 40),
     "max_tensor_bytes": _integer(1, 1 << 44),

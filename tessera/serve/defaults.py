@@ -10,6 +10,7 @@ from typing import Any
 from tessera import __version__
 from tessera.serve.answer import Answer, error_answer
 from tessera.serve.endpoints import Call, Endpoint, Routes
+from tessera.serve.inputs import Arrays
 from tessera.serve.metrics import CONTENT_TYPE, Metrics
 from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
@@ -22,15 +23,7 @@ def add_defaults(routes: Routes, registry: Registry, metrics: Metrics | None) ->
 
     async def predict(request: Request) -> dict[str, Any]:
         service = registry.default
-        body = request.object
-        if "input" in body and "inputs" in body:
-            raise RequestError("the body has both 'input' and 'inputs'", hint="send one of them")
-        if "input" not in body and "inputs" not in body:
-            raise _no_input(service, body)
-        if "inputs" in body and not isinstance(body["inputs"], dict):
-            raise RequestError("the field 'inputs' is not an object", hint='{"inputs": {"name": [[…]]}}')
-        outputs = await service.infer_all(body["inputs"] if "inputs" in body else body["input"])
-        return {"output": next(iter(outputs.values()))} if len(outputs) == 1 else {"outputs": outputs}
+        return outputs_of(await service.infer_all(inputs_of(service, request.object)))
 
     async def health(_: Request) -> dict[str, Any]:
         return {
@@ -60,6 +53,26 @@ def add_defaults(routes: Routes, registry: Registry, metrics: Metrics | None) ->
     _add(routes, "/ready", "GET", ready)
     if metrics is not None:
         _add(routes, "/metrics", "GET", metrics_text)
+
+
+def inputs_of(service: Backend, body: Mapping[str, Any]) -> Any:
+    """The inputs in the body of a plain JSON request.
+
+    Raises:
+        RequestError: They are not there, or twice.
+    """
+    if "input" in body and "inputs" in body:
+        raise RequestError("the body has both 'input' and 'inputs'", hint="send one of them")
+    if "input" not in body and "inputs" not in body:
+        raise _no_input(service, body)
+    if "inputs" in body and not isinstance(body["inputs"], dict):
+        raise RequestError("the field 'inputs' is not an object", hint='{"inputs": {"name": [[…]]}}')
+    return body["inputs"] if "inputs" in body else body["input"]
+
+
+def outputs_of(outputs: Arrays) -> dict[str, Any]:
+    """What such a request is answered with."""
+    return {"output": next(iter(outputs.values()))} if len(outputs) == 1 else {"outputs": outputs}
 
 
 def _no_input(service: Backend, body: Mapping[str, Any]) -> RequestError:

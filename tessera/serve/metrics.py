@@ -52,6 +52,8 @@ class Metrics:
         self._gpus = GpuSource()
         self.models_now: Callable[[], Iterable[ModelNow]] = lambda: ()
         """Asked for queues when the metrics are read."""
+        self.more: list[Callable[[], Snapshot]] = []
+        """Asked for further metrics when the metrics are read."""
         self.others: Callable[[], Iterable[Snapshot]] = lambda: ()
         """Asked for the metrics of the server's other processes."""
 
@@ -97,6 +99,8 @@ class Metrics:
             made.append(Family(name, "counter", text, (), {(): float(value())}))
         for name, (text, value, merge) in self._gauges.items():
             made.append(Family(name, "gauge", text, (), {(): float(value())}, merge=merge))
+        for source in self.more:
+            made.extend(source())
         return made
 
     def text(self) -> bytes:

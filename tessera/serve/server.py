@@ -22,6 +22,7 @@ from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
 from tessera.serve.loop_calls import LoopCalls
 from tessera.serve.model import ModelSource
+from tessera.serve.models.route import Route
 from tessera.serve.models.spec import ModelSpec, model_spec
 from tessera.serve.processes import origin
 from tessera.serve.security.access import make_gate
@@ -77,6 +78,13 @@ class ProductionServer:
         require_signature: Required | None = None,
     ) -> None:
         self._prepare(config)
+        for key in ("repository", "traffic"):
+            if getattr(self.config, key) is not None:
+                raise ConfigError(
+                    f"the setting {key!r} is for servers of several models",
+                    hint="MultiModelServer(config), or tessera serve with several packages",
+                    key=key,
+                )
         if model_package is None:
             model_package = os.environ.get("MODEL_PACKAGE") or _clouds_package(self.config.contract)
         if model_package is None:
@@ -95,6 +103,7 @@ class ProductionServer:
         """How many servers this program had made before."""
         self._models: list[ModelSpec] = []
         self._endpoints: list[Endpoint] = []
+        self._routes: list[Route] = []
         self._handlers: list[Handler] = []
         self._session: Session | Supervisor | None = None
         self._calls = LoopCalls(self._running)
@@ -323,7 +332,7 @@ class ProductionServer:
         self._session = session
 
     def _own_session(self) -> Session:
-        return Session(self.config, self._models, self._endpoints)
+        return Session(self.config, self._models, self._endpoints, routes=self._routes)
 
     def _new_session(self, *, log_to_stderr: bool) -> Session | Supervisor:
         if self.config.processes == 1 and self.config.replicas == 1:

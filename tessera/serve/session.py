@@ -30,7 +30,9 @@ from tessera.serve.models.model_protocol import add_model_protocol
 from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.models.repository import Repository
 from tessera.serve.models.repository_protocol import add_repository
+from tessera.serve.models.route import Route, traffic_families
 from tessera.serve.models.spec import ModelSpec
+from tessera.serve.models.traffic_file import TrafficFile
 from tessera.serve.models.watcher import Watcher
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
@@ -52,6 +54,7 @@ class Session:
         models: What is served from the start.
         endpoints: The user's endpoints.
         backend: Answers in the place of models that are opened here.
+        routes: Those of them that split requests among models.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Session:
         models: Sequence[ModelSpec],
         endpoints: Sequence[Endpoint],
         backend: Backend | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
         self._config = config
         self._endpoints = tuple(endpoints)
@@ -84,6 +88,7 @@ class Session:
             self.lifecycle,
             interval_s=config.poll_s,
             repository=folder if config.repository_mode == "poll" else None,
+            traffic=TrafficFile(Path(config.traffic), routes) if config.traffic else None,
         )
         self._watching: asyncio.Task[None] | None = None
         self.url = ""
@@ -106,6 +111,7 @@ class Session:
         self._grpc: GrpcServer | None = None
         if self._metrics is not None:
             self._add_gauges(self._metrics)
+            self._metrics.more.append(lambda: traffic_families(routes))
 
     def _backend(self, spec: ModelSpec) -> Backend:
         """What answers for a model."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tessera.program.errors import ServeError
 from tessera.serve.model import ModelSource
 from tessera.serve.models.handle import ModelHandle
 from tessera.serve.models.registry import Backend, ModelNotFoundError, ModelStatus
+from tessera.serve.models.route import Route, RoutePlan, make_plan
+from tessera.serve.models.shadow import Shadow
 from tessera.serve.models.spec import ModelSpec, model_spec
+from tessera.serve.models.traffic_file import read_traffic
 from tessera.serve.server import ProductionServer
 from tessera.serve.session import Session
 
@@ -46,6 +50,9 @@ class MultiModelServer(ProductionServer):
 
     def __init__(self, config: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> None:
         self._prepare(config)
+        if self.config.traffic:
+            for path, plan in read_traffic(Path(self.config.traffic)).items():
+                self._add_route(path, plan, None)
 
     def register_model(
         self,
@@ -158,6 +165,51 @@ class MultiModelServer(ProductionServer):
         else:
             self._session.registry.resolve(name, version)
         return ModelHandle(self._calls, name, version)
+
+    def route(
+        self,
+        path: str,
+        split: Mapping[str, float],
+        *,
+        key: str | None = None,
+        choose: str | None = None,
+        shadow: Shadow | Mapping[str, Any] | str | None = None,
+        seed: int | None = None,
+    ) -> Route:
+        """Answer `path` as `/predict` is answered, by one of several models.
+
+        ```python
+        route = server.route("/predict", split={"scores@1.0.0": 0.9, "scores@2.0.0": 0.1}, key="user")
+        route.set_split({"scores@1.0.0": 0.5, "scores@2.0.0": 0.5})  # at any time, from any thread
+        ```
+
+        A target that is not loaded is passed over. The answer's header `X-Tessera-Model` says who gave it.
+
+        Args:
+            path: Such as `/predict`; it may have parameters.
+            split: Weights by target, `NAME` (its latest version) or `NAME@VERSION`.
+            key: What keeps a caller with one target: `user`, a field of the body, or `header:X-User`,
+                `query:user`, `path:user`. None, or not in the request: each request is drawn.
+            choose: Where, in the same way, a request may name its target. It wins over `key`.
+            shadow: A target that gets copies, whose answers are compared and dropped; see `Shadow`.
+            seed: Of the draws; None: a random one.
+
+        Raises:
+            ConfigError: A target, weight or place makes no sense.
+            ServeError: There is an endpoint at the path, or the server runs already.
+        """
+        if self._session is not None:
+            raise ServeError(
+                f"route {path!r} is added to a running server", hint="add it before run() or start()"
+            )
+        return self._add_route(path, make_plan(path, split, key=key, choose=choose, shadow=shadow), seed)
+
+    def _add_route(self, path: str, plan: RoutePlan, seed: int | None) -> Route:
+        route = Route(path, plan, lambda: self._calls.session.registry, seed)
+        # Checks the path as that of any other endpoint.
+        self.endpoint(path, methods=["POST"])(route.answer)
+        self._routes.append(route)
+        return route
 
     def list_models(self) -> list[ModelStatus]:
         """Every version of every model, and its state; empty while the server does not run."""

@@ -11,6 +11,7 @@ from tessera.serve.models.lifecycle import UNLOADED, Lifecycle
 from tessera.serve.models.registry import Entry, Registry, State
 from tessera.serve.models.repository import Found, Repository
 from tessera.serve.models.spec import ModelSpec, package_state
+from tessera.serve.models.traffic_file import TrafficFile
 from tessera.serve.security.files import State as FileState
 
 logger = logging.getLogger("tessera.serve")
@@ -25,6 +26,7 @@ class Watcher:
         lifecycle: Loads and unloads.
         interval_s: Between two looks.
         repository: A folder whose packages are served as they come and go; None: there is none.
+        traffic: A file that says how requests are split; None: there is none.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Watcher:
         *,
         interval_s: float,
         repository: Repository | None = None,
+        traffic: TrafficFile | None = None,
     ) -> None:
         self._registry = registry
         self._lifecycle = lifecycle
         self._interval_s = interval_s
         self._repository = repository
+        self._traffic = traffic
         self._last: dict[Hashable, object] = {}
         self._present: dict[Hashable, object] = {}
         self._refused: dict[Hashable, FileState] = {}
@@ -58,6 +62,8 @@ class Watcher:
         for entry in self._registry.entries(State.READY, State.UNAVAILABLE):
             if entry.spec is not None and entry.spec.reload:
                 await self._look_at(entry, entry.spec)
+        if self._traffic is not None:
+            await asyncio.to_thread(self._traffic.look)
         if self._repository is not None:
             found = await asyncio.to_thread(self._repository.scan)
             await self._follow(self._repository, found)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from tessera.runtime.recovery import ErrorRecovery, clear_gpu_cache
     from tessera.runtime.runtime import Runtime, open_artifact
     from tessera.runtime.workspace import create_memory_pool
+    from tessera.serve.balancing.breaker import CircuitBreaker
+    from tessera.serve.balancing.load_balancer import LoadBalancer
+    from tessera.serve.balancing.replica import ModelReplica
+    from tessera.serve.balancing.settings import BalancerSettings
     from tessera.serve.dynamic_batcher import DynamicBatcher
     from tessera.serve.models.multi_model_server import MultiModelServer
     from tessera.serve.observe.collector import MetricsCollector
@@ -44,7 +48,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AOTCompiler",
     "AOTConfig",
+    "BalancerSettings",
     "BatchCompiler",
+    "CircuitBreaker",
     "CompilationTarget",
     "CompiledKernel",
     "CompiledPackage",
@@ -54,11 +60,13 @@ __all__ = [
     "Diagnostics",
     "DynamicBatcher",
     "ErrorRecovery",
+    "LoadBalancer",
     "LoggingConfig",
     "MemoryOptimizer",
     "MetricsCollector",
     "Model",
     "ModelExporter",
+    "ModelReplica",
     "MultiModelServer",
     "OutOfMemoryError",
     "PackageBuilder",
@@ -78,7 +86,9 @@ __all__ = [
 _HOMES = {
     "AOTCompiler": "tessera.compiler.aot",
     "AOTConfig": "tessera.compiler.options",
+    "BalancerSettings": "tessera.serve",
     "BatchCompiler": "tessera.compiler.aot",
+    "CircuitBreaker": "tessera.serve",
     "CompilationTarget": "tessera.compiler.options",
     "CompiledKernel": "tessera.compiler.aot",
     "CompiledPackage": "tessera.compiler.aot",
@@ -88,11 +98,13 @@ _HOMES = {
     "Diagnostics": "tessera.profiler",
     "DynamicBatcher": "tessera.serve.dynamic_batcher",
     "ErrorRecovery": "tessera.runtime.recovery",
+    "LoadBalancer": "tessera.serve",
     "LoggingConfig": "tessera.serve.observe.logging_config",
     "MemoryOptimizer": "tessera.profiler.memory_optimizer",
     "MetricsCollector": "tessera.serve.observe.collector",
     "Model": "tessera.runtime.model",
     "ModelExporter": "tessera.deploy.export",
+    "ModelReplica": "tessera.serve",
     "MultiModelServer": "tessera.serve",
     "OutOfMemoryError": "tessera.program.errors",
     "PackageBuilder": "tessera.package.builder",

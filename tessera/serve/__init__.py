@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tessera.program.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from tessera.serve.balancing.breaker import CircuitBreaker
+    from tessera.serve.balancing.load_balancer import LoadBalancer
+    from tessera.serve.balancing.replica import ModelReplica
+    from tessera.serve.balancing.settings import BalancerSettings
     from tessera.serve.config import ServerConfig
     from tessera.serve.dynamic_batcher import DynamicBatcher
     from tessera.serve.models.multi_model_server import MultiModelServer
@@ -19,7 +23,11 @@ if TYPE_CHECKING:
     from tessera.serve.server import ProductionServer
 
 __all__ = [
+    "BalancerSettings",
+    "CircuitBreaker",
     "DynamicBatcher",
+    "LoadBalancer",
+    "ModelReplica",
     "MultiModelServer",
     "ProductionServer",
     "Request",
@@ -28,7 +36,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BalancerSettings": "tessera.serve.balancing.settings",
+    "CircuitBreaker": "tessera.serve.balancing.breaker",
     "DynamicBatcher": "tessera.serve.dynamic_batcher",
+    "LoadBalancer": "tessera.serve.balancing.load_balancer",
+    "ModelReplica": "tessera.serve.balancing.replica",
     "MultiModelServer": "tessera.serve.models.multi_model_server",
     "ProductionServer": "tessera.serve.server",
     "Request": "tessera.serve.request",

@@ -118,7 +118,7 @@ class RequestBatcher:
         self._workers = workers
         self._max_wait_s = max_wait_s
         self._observer = observer
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], list[Ticket]] = {}
         self._pump_scheduled = False
         self._hold: asyncio.TimerHandle | None = None
         self._seconds_per_request = 0.01
@@ -195,6 +195,15 @@ class RequestBatcher:
                 self._rejected("draining")
                 _refuse(ticket, _closing())
 
+    def abort(self) -> None:
+        """As `close`; those whose batch runs are answered so, too, and what it gives is dropped."""
+        self.close()
+        for task, batch in list(self._running.items()):
+            task.cancel()
+            # A task that has not begun yet would never see that it was cancelled.
+            for ticket in batch:
+                _refuse(ticket, _closing())
+
     def retry_after_s(self) -> int:
         """Whole seconds after which the present queue should be done, from recent batches."""
         return min(60, max(1, math.ceil(len(self._queue) * self._seconds_per_request)))
@@ -232,8 +241,9 @@ class RequestBatcher:
             if hold_s > 0:
                 self._hold = loop.call_later(hold_s, self._pump)
                 return
-            task = loop.create_task(self._execute(self._queue.take()))
-            self._running.add(task)
+            batch = self._queue.take()
+            task = loop.create_task(self._execute(batch))
+            self._running[task] = batch
             task.add_done_callback(self._finished)
 
     def _hold_s(self, now_s: float) -> float:
@@ -244,7 +254,7 @@ class RequestBatcher:
         return oldest_s + self._max_wait_s - now_s
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self._pump()
 
     async def _execute(self, batch: list[Ticket]) -> None:

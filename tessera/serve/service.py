@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tessera.program.errors import InputError, OverloadedError
+from tessera.program.program import Program
 from tessera.serve.batcher import RequestBatcher, Ticket
 from tessera.serve.config import ServerConfig
 from tessera.serve.inputs import Arrays, Prepared, prepare
@@ -160,10 +161,10 @@ class Service:
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
-        """As `infer`, always by name."""
+        """As `infer`, always by name. What is `Prepared` for this program is not checked again."""
         program = self.model.program
         try:
-            prepared = prepare(program, data)
+            prepared = data if isinstance(data, Prepared) else prepare(program, data)
             self._sizes.check(prepared.arrays, prepared.symbols)
         except InputError:
             if self._observer is not None:
@@ -181,16 +182,21 @@ class Service:
         return found
 
     async def _submit(self, prepared: Prepared, timeout_s: float | None) -> Arrays:
-        program, symbol = self.model.program, self._rule.symbol
-        if symbol is None:
-            return await self.batcher.submit(prepared.arrays, timeout_s=timeout_s)
-        key = _key(prepared.symbols, symbol, prepared.arrays, program.inputs)
-        rows = prepared.symbols[symbol]
+        rows, key = rows_and_key(self.model.program, self._rule, prepared)
         return await self.batcher.submit(prepared.arrays, rows=rows, key=key, timeout_s=timeout_s)
 
     async def drain(self) -> None:
         """Return when nothing waits or runs. New requests are still taken until `close`."""
         await self.batcher.drain()
+
+    async def probe(self) -> None:
+        """Run the model once on zeros, whatever waits. Whatever goes wrong is raised."""
+        await self._pool.run(partial(warm_up, self.model, 1, self._rule.symbol))
+
+    def abort(self) -> None:
+        """Answer everything that waits or runs with `OverloadedError`, and take nothing more."""
+        self.phase = Phase.STOPPED
+        self.batcher.abort()
 
     def memory_usage(self) -> dict[str, Any]:
         """The device's name (None before the model is loaded) and its memory, in bytes by purpose."""
@@ -263,8 +269,14 @@ def _joined(values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     return values[0] if len(values) == 1 else np.concatenate(values)
 
 
-def _key(symbols: Mapping[str, int], rows: str, arrays: Arrays, ports: Sequence[Any]) -> Hashable:
-    """Equal for requests whose tensors have equal shapes but for the rows, and equal scalars."""
-    sizes = tuple((name, value) for name, value in symbols.items() if name != rows)
-    scalars = tuple(arrays[p.name].tobytes() for p in ports if p.kind == "scalar")
-    return (sizes, scalars)
+def rows_and_key(program: Program, rule: RowRule, prepared: Prepared) -> tuple[int, Hashable]:
+    """How many rows a request has, and its key: equal ones may be stacked, None goes alone.
+
+    Keys are equal where tensors have equal shapes but for the rows, and scalars are equal.
+    """
+    if rule.symbol is None:
+        return 1, None
+    symbols, arrays = prepared.symbols, prepared.arrays
+    sizes = tuple((name, value) for name, value in symbols.items() if name != rule.symbol)
+    scalars = tuple(arrays[p.name].tobytes() for p in program.inputs if p.kind == "scalar")
+    return symbols[rule.symbol], (sizes, scalars)

@@ -303,6 +303,32 @@ def test_batching_optimization_answers_each_request_at_its_own_length(
             np.testing.assert_array_equal(y, model(x[None])[0])
 
 
+@FALLS_BACK
+def test_load_balancing_serves_from_four_replicas(
+    chapter: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    import asyncio
+    from types import SimpleNamespace
+
+    from tessera.deploy import load_model
+
+    monkeypatch.chdir(chapter[0])
+    found = run("load_balancing", {"__name__": "guide"})
+    xs = [rng.standard_normal((1, 512, 1024)).astype(np.float32) for _ in range(6)]
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(found["serve_request"](SimpleNamespace(input=x)) for x in xs))
+
+    with found["balancer"] as balancer:
+        outputs = asyncio.run(together())
+        rows = balancer.replicas
+    assert [(r.name, r.state.value) for r in rows] == [(f"cuda:{n}", "ready") for n in range(4)]
+    assert sum(r.answered for r in rows) == 6
+    with load_model("model_deployment.tsd") as model:
+        for x, output in zip(xs, outputs, strict=True):
+            np.testing.assert_allclose(output, model(x), rtol=1e-5, atol=1e-5)
+
+
 def free_port(port: int) -> None:
     """Skip unless the port that a snippet names is free here."""
     with socket.socket() as probe:

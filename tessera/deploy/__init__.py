@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tessera.serve.observe.collector import MetricsCollector
     from tessera.serve.observe.gpu_figures import GpuFigures
     from tessera.serve.observe.logging_config import LoggingConfig
+    from tessera.serve.observe.tracing_config import TracingConfig
     from tessera.serve.server import ProductionServer
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "Runtime",
     "RuntimeOptimizer",
     "Stage",
+    "TracingConfig",
     "clear_gpu_cache",
     "create_memory_pool",
     "emit_stage",
@@ -113,6 +115,7 @@ _HOMES = {
     "Runtime": "tessera.runtime.runtime",
     "RuntimeOptimizer": "tessera.profiler.runtime_optimizer",
     "Stage": "tessera.compiler.stages",
+    "TracingConfig": "tessera.serve.observe.tracing_config",
     "clear_gpu_cache": "tessera.runtime.recovery",
     "create_memory_pool": "tessera.runtime.workspace",
     "emit_stage": "tessera.compiler.stages",

@@ -12,15 +12,19 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.responses import Response
 
 from tessera.serve.answer import Answer, answer_for, error_answer, json_answer
 from tessera.serve.encoding import decoded
 from tessera.serve.endpoints import Endpoint, Match, Routes
+from tessera.serve.observe.context import CURRENT, RequestContext
+from tessera.serve.observe.requests import Telemetry, spans_of_users
 from tessera.serve.request import CALLER, Request, RequestError
 from tessera.serve.security.access import Gate
 from tessera.serve.security.origin import check_origin
@@ -42,12 +46,8 @@ HANDLER_THREADS = 32
 """Endpoints written as plain functions that may run at once."""
 
 
-class Observer(Protocol):
-    """Is told about every answer."""
-
-    def answered(self, method: str, path: str, status: int, seconds: float) -> None:
-        """A request was answered; `path` is the endpoint's."""
-
+CONTEXT = "tessera.context"
+"""Where the scope of a direct request holds what it is called."""
 
 _MAX_DIRECT = 256
 _MAX_DIRECT_PATH = 200
@@ -61,7 +61,7 @@ class App:
         routes: What there is.
         max_body_bytes: Most bytes of a body.
         request_timeout_s: Longest that a request may take, its body included.
-        observer: Is told about every answer.
+        telemetry: Counts, traces and writes down; None: nothing does.
         gate: Says who may ask, and how often; None: everybody, always.
         admin: Whether operators' endpoints are answered here.
         startup: Awaited before the first request, where another server runs this application.
@@ -74,7 +74,7 @@ class App:
         *,
         max_body_bytes: int,
         request_timeout_s: float,
-        observer: Observer | None = None,
+        telemetry: Telemetry | None = None,
         gate: Gate | None = None,
         admin: bool = False,
         startup: Callable[[], Awaitable[None]] | None = None,
@@ -83,7 +83,7 @@ class App:
         self._routes = routes
         self._max_body_bytes = max_body_bytes
         self._timeout_s = request_timeout_s
-        self._observer = observer
+        self._telemetry = telemetry or Telemetry()
         self._gate = gate
         self._admin = admin
         self._startup = startup
@@ -109,24 +109,29 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
         match = self._routes.match(scope["path"])
+        context = self._telemetry.begin(scope["headers"], started_s)
+        token = CURRENT.set(context)
         self.active += 1
         try:
             answer = await self._answer(match, scope, receive)
             if answer is None:
                 return
+            more = self._identity(context)
             if isinstance(answer, Answer):
                 status = answer.status
                 headers = answer.raw_headers(close=self.closing)
+                if more:
+                    headers += more
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": b"".join(answer.parts)})
             else:
                 status = answer.status_code
+                answer.raw_headers += more
                 await answer(scope, receive, send)
         finally:
             self.active -= 1
-        if self._observer is not None:
-            path = match.endpoint.path if match else "(none)"
-            self._observer.answered(scope["method"], path, status, time.perf_counter() - started_s)
+            CURRENT.reset(token)
+        self._answered(context, scope, match, status, started_s)
 
     async def _answer(self, match: Match | None, scope: Scope, receive: Receive) -> Answer | Response | None:
         """The response; None if the client is gone."""
@@ -145,6 +150,9 @@ class App:
                     if read is None:
                         return None
                     body = await self._decoded(scope, read)
+                    context = CURRENT.get()
+                    if context is not None and context.trace is not None:
+                        context.trace.body_s = time.perf_counter()
                 params = match.path_params if match else {}
                 return await self._call(endpoint, Request(scope, body, params), receive)
         except TimeoutError as error:
@@ -159,6 +167,15 @@ class App:
             return answer_for(error, _name(scope))
 
     async def _call(self, endpoint: Endpoint, request: Request, receive: Receive) -> Answer | Response:
+        context = CURRENT.get()
+        with (
+            spans_of_users(context)
+            if context is not None and self._telemetry.is_tracing and not endpoint.is_default
+            else nullcontext()
+        ):
+            return await self._called(endpoint, request, receive)
+
+    async def _called(self, endpoint: Endpoint, request: Request, receive: Receive) -> Answer | Response:
         async with _Watch(receive):
             if endpoint.is_async:
                 value = await endpoint.call(request)
@@ -202,13 +219,14 @@ class App:
             self._direct[key] = match
         return match
 
-    def enter(self, scope: Scope) -> None:
+    def enter(self, scope: Scope, started_s: float) -> None:
         """A direct request begins, and is counted until `leave`.
 
         Raises:
             RequestError: Its caller is not let in.
         """
         self.active += 1
+        scope[CONTEXT] = self._telemetry.begin(scope["headers"], started_s)
         self._admit(scope)
 
     def check_size(self, size: int) -> None:
@@ -221,9 +239,17 @@ class App:
             raise _too_large(size, self._max_body_bytes)
 
     async def respond(self, match: Match, scope: Scope, body: bytes) -> Answer | Response:
-        """What the endpoint answers; its errors are answers too."""
+        """What the endpoint answers; its errors are answers too. In a task of its own."""
+        context = scope[CONTEXT]
+        CURRENT.set(context)
+        if context.trace is not None:
+            context.trace.body_s = time.perf_counter()
         try:
-            value = await match.endpoint.call(Request(scope, body, match.path_params))
+            if self._telemetry.is_tracing and not match.endpoint.is_default:
+                with spans_of_users(context):
+                    value = await match.endpoint.call(Request(scope, body, match.path_params))
+            else:
+                value = await match.endpoint.call(Request(scope, body, match.path_params))
             return value if isinstance(value, Answer | Response) else json_answer(value)
         except Exception as error:  # noqa: BLE001 - whatever an endpoint raises has an answer, and a log entry
             return answer_for(error, _name(scope))
@@ -231,9 +257,39 @@ class App:
     def leave(self, match: Match, scope: Scope, status: int | None, started_s: float) -> None:
         """A direct request ends, with an answer of that status; None: nobody waits for one any more."""
         self.active -= 1
-        if status is not None and self._observer is not None:
-            seconds = time.perf_counter() - started_s
-            self._observer.answered(scope["method"], match.endpoint.path, status, seconds)
+        if status is not None:
+            self._answered(scope[CONTEXT], scope, match, status, started_s)
+
+    def identified(self, scope: Scope, answer: Answer) -> Answer:
+        """The answer to a direct request, with what it says of the request's identity."""
+        more = self._identity(scope[CONTEXT])
+        if not more:
+            return answer
+        named = {k.decode("latin-1"): v.decode("latin-1") for k, v in more}
+        return replace(answer, headers={**answer.headers, **named})
+
+    def identify(self, scope: Scope, response: Response) -> None:
+        """As `identified`, for a response that is sent by itself."""
+        response.raw_headers += self._identity(scope[CONTEXT])
+
+    def _identity(self, context: RequestContext) -> list[tuple[bytes, bytes]]:
+        if context.trace is not None:
+            context.trace.answered_s = time.perf_counter()
+        return self._telemetry.headers(context)
+
+    def _answered(
+        self, context: RequestContext, scope: Scope, match: Match | None, status: int, started_s: float
+    ) -> None:
+        client = scope.get("client")
+        self._telemetry.answered(
+            context,
+            scope["method"],
+            match.endpoint.path if match else "(none)",
+            scope["path"],
+            status,
+            (started_s, time.perf_counter()),
+            client[0] if client else None,
+        )
 
     def _threads(self) -> WorkerPool:
         if self._handlers is None:

@@ -21,6 +21,8 @@ from typing import Protocol
 
 from tessera.program.errors import InputError, OutOfMemoryError, OverloadedError, ServeError, TesseraError
 from tessera.serve.inputs import Arrays
+from tessera.serve.observe.context import CURRENT
+from tessera.serve.observe.trace import InferenceTrace, batch_started
 from tessera.serve.queue import RequestQueue
 
 logger = logging.getLogger("tessera.serve")
@@ -59,6 +61,8 @@ class Ticket:
     """When it came, by the batcher's clock."""
     answer: Promise
     """Gets the outputs by name."""
+    trace: InferenceTrace | None = None
+    """Its course, if its request is traced."""
 
 
 Run = Callable[[Sequence[Ticket]], Awaitable[list[Arrays]]]
@@ -168,6 +172,9 @@ class RequestBatcher:
         """
         self._admit()
         ticket = Ticket(inputs, rows, key, self._clock(), answer)
+        context = CURRENT.get()
+        if context is not None and context.trace is not None:
+            ticket.trace = context.trace.infer(ticket.enqueued_s)
         self._queue.push(ticket)
         self._wake(asyncio.get_running_loop())
         return ticket
@@ -263,6 +270,9 @@ class RequestBatcher:
         waits_s = [started_s - t.enqueued_s for t in batch]
         if self._observer is not None:
             self._observer.batch_started(len(batch), rows, waits_s)
+        traces = [t.trace for t in batch if t.trace is not None]
+        if traces:
+            batch_started(traces, started_s, len(batch), rows)
         try:
             await self._answer(batch)
         finally:

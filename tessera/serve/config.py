@@ -111,6 +111,28 @@ class ServerConfig:
     """How long an answer is kept."""
     contract: str | None = None
     """The cloud whose paths, port and bodies are served, too: `sagemaker`, `vertex` or `azure`."""
+    tracing_endpoint: str | None = None
+    """URL of the OTLP collector; None: `OTEL_EXPORTER_OTLP_ENDPOINT`, or else this machine."""
+    tracing_protocol: str = "http"
+    """OTLP over `http` or `grpc`."""
+    tracing_sampling: float = 0.01
+    """Share of the requests that are traced, of those that come without a decision of their caller's."""
+    tracing_service: str = "tessera"
+    """What the traces are filed under."""
+    tracing_attributes: str | None = None
+    """Further attributes of the service, `key=value,key=value`."""
+    log_format: str = "text"
+    """`text` or `json`."""
+    log_file: str | None = None
+    """Where `run()` logs to; None: stderr."""
+    log_max_bytes: int = 100_000_000
+    """Size at which the log's file is put aside; 0: never."""
+    log_rotate_s: float | None = None
+    """Period that a file of the log covers, such as 86400 for a day; None: any time."""
+    log_backups: int = 10
+    """Files of the log that are kept."""
+    access_log: float | None = None
+    """Share of the answers that are logged; errors always are. None: not even they."""
 
     @classmethod
     def load(
@@ -224,6 +246,14 @@ def _parse_required(text: str) -> bool | str:
         return text
 
 
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, str) and all("=" in pair for pair in value.split(","))
+
+
+def _one_of(*words: str) -> _Rule:
+    return _Rule("one of " + ", ".join(words), lambda v: isinstance(v, str) and v in words, str.lower)
+
+
 _TEXT = _Rule("a non-empty string", lambda v: isinstance(v, str) and bool(v))
 _FLAG = _Rule("true or false", lambda v: isinstance(v, bool), _parse_bool)
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -277,6 +307,17 @@ _RULES: dict[str, _Rule] = {
     "cache_bytes": _integer(0, 1 << 44),
     "cache_ttl_s": _number(0.001, 1e9, "seconds"),
     "contract": _optional(_Rule(f"one of {', '.join(NAMES)}", lambda v: v in NAMES)),
+    "tracing_endpoint": _optional(_TEXT),
+    "tracing_protocol": _one_of("http", "grpc"),
+    "tracing_sampling": _number(0, 1, "requests"),
+    "tracing_service": _TEXT,
+    "tracing_attributes": _optional(_Rule("key=value,key=value", _is_pairs)),
+    "log_format": _one_of("text", "json"),
+    "log_file": _optional(_TEXT),
+    "log_max_bytes": _integer(0, 1 << 50),
+    "log_rotate_s": _optional(_number(1, 1e9, "seconds")),
+    "log_backups": _integer(0, 10_000),
+    "access_log": _optional(_number(0, 1, "answers")),
 }
 
 _VARIABLES: dict[str, str] = {

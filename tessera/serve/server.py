@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from tessera.serve.loop_calls import LoopCalls
 from tessera.serve.model import ModelSource
 from tessera.serve.models.route import Route
 from tessera.serve.models.spec import ModelSpec, model_spec
+from tessera.serve.observe.observation import set_up_logging, tracing_of
 from tessera.serve.processes import origin
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import listen_for_operators
@@ -109,7 +109,7 @@ class ProductionServer:
         self._calls = LoopCalls(self._running)
         self._thread: threading.Thread | None = None
         if self.config.enable_tracing:
-            logger.warning("enable_tracing: this version records no traces; requests are served without")
+            tracing_of(self.config).check()
 
     def endpoint(
         self, path: str, methods: Sequence[str] | None = None, *, admin: bool = False
@@ -239,7 +239,7 @@ class ProductionServer:
             TesseraError: The package cannot be loaded.
         """
         origin.refuse_again()
-        _log_to_stderr(self.config.log_level)
+        set_up_logging(self.config)
         session = self._new_session(log_to_stderr=True)
         self._serve(session, on_signals=threading.current_thread() is threading.main_thread())
 
@@ -392,11 +392,3 @@ def _clouds_package(contract: str | None) -> Path | None:
     """The package where a cloud put the model; None if there is no cloud."""
     model = contract_of(contract, os.environ).model if contract else None
     return package_in(model) if model else None
-
-
-def _log_to_stderr(level: str) -> None:
-    """Show the server's log, unless the program has set up logging of its own."""
-    if not logging.getLogger().handlers:
-        logging.basicConfig(
-            level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )

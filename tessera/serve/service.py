@@ -19,6 +19,7 @@ from tessera.serve.config import ServerConfig
 from tessera.serve.inputs import Arrays, Prepared, prepare
 from tessera.serve.model import Model, Opener, warm_up
 from tessera.serve.observe.model_metrics import ServiceObserver
+from tessera.serve.observe.trace import computed
 from tessera.serve.response_cache import ResponseCache, key_of
 from tessera.serve.rows import RowRule, row_rule
 from tessera.serve.security.tensor_limits import SizeCheck, tensor_limits_of
@@ -217,8 +218,11 @@ class Service:
 
     async def _run(self, batch: Sequence[Ticket]) -> list[Arrays]:
         results, times_s = await self._pool.run(partial(self._execute, batch))
+        begun, stacked, inferred, ended = times_s
+        for ticket in batch:
+            if ticket.trace is not None:
+                computed(ticket.trace, self.name, self.version, times_s)
         if self._observer is not None:
-            begun, stacked, inferred, ended = times_s
             self._observer.computed(len(batch), stacked - begun, inferred - stacked, ended - inferred)
         return results
 

@@ -34,6 +34,7 @@ from tessera.serve.models.route import Route, traffic_families
 from tessera.serve.models.spec import ModelSpec
 from tessera.serve.models.traffic_file import TrafficFile
 from tessera.serve.models.watcher import Watcher
+from tessera.serve.observe.observation import Observation
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
 from tessera.serve.security.exposure import on_main_port
@@ -109,6 +110,7 @@ class Session:
         """Where a client on this machine reaches gRPC, as `HOST:PORT`; None: there is none."""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
+        self._observation = Observation(config, self._metrics)
         if self._metrics is not None:
             self._add_gauges(self._metrics)
             self._metrics.more.append(lambda: traffic_families(routes))
@@ -144,7 +146,7 @@ class Session:
             routes,
             max_body_bytes=self._config.max_body_bytes,
             request_timeout_s=self._config.request_timeout_s,
-            observer=self._metrics,
+            telemetry=self._observation.telemetry,
             gate=self.gate,
             admin=admin,
             startup=startup,
@@ -285,6 +287,7 @@ class Session:
             except TimeoutError:
                 drained = False
         await self.lifecycle.close(1.0 if drained else 0.0)
+        await asyncio.to_thread(self._observation.close)
         ended = await asyncio.to_thread(self.registry.close, 1.0 if drained else 0.0)
         return drained and ended
 

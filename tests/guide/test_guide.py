@@ -388,6 +388,47 @@ def test_logging_configuration_writes_json_with_context_where_the_snippet_says(
     assert (written["input_shape"], written["device"]) == ([8, 512], "cuda:0")
 
 
+TRACING = """
+import socket, sys
+import numpy as np
+known = socket.getaddrinfo
+here = {"jaeger": "127.0.0.1"}
+socket.getaddrinfo = lambda host, *rest, **more: known(here.get(host, host), *rest, **more)
+given = {"preprocess": lambda x: x + 1, "model": lambda x: x @ x.T, "postprocess": lambda y: y.sum(0)}
+exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), given)
+result = given["traced_inference"](np.arange(6.0).reshape(2, 3))
+given["trace"].get_tracer_provider().shutdown()
+print(result.tolist())
+"""
+
+
+def test_distributed_tracing_reaches_a_jaeger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "serve" / "observe"))
+    from otlp_receiver import collecting
+
+    # The snippet names Jaeger's old port; Jaeger takes OTLP beside it.
+    free_port(4318)
+    with collecting(4318) as jaeger:
+        done = subprocess.run(
+            [sys.executable, "-c", TRACING, str(SNIPPETS / "distributed_tracing.py")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        spans = {s.name: s for s in jaeger.wait(4)}
+    x = np.arange(6.0).reshape(2, 3) + 1
+    assert json.loads(done.stdout) == (x @ x.T).sum(0).tolist()
+    root = spans.pop("inference")
+    assert {a.key: a.value.string_value for a in root.attributes} == {
+        "input.shape": "(2, 3)",
+        "output.shape": "(2,)",
+    }
+    assert set(spans) == {"preprocessing", "model_forward", "postprocessing"}
+    assert {s.parent_span_id for s in spans.values()} == {root.span_id}
+    assert jaeger.resources[0]["service.name"] == "tessera-model"
+
+
 def test_production_server_answers_as_written_and_stops_on_sigterm(
     chapter: tuple[Path, dict[str, Any]], rng: np.random.Generator
 ) -> None:

@@ -3,7 +3,6 @@
 import concurrent.futures
 import http.client
 import json
-import logging
 import re
 import socket
 import threading
@@ -498,12 +497,6 @@ def test_damaged_package_ends_the_server_with_its_error(tmp_path: Path) -> None:
 def test_unknown_device_ends_the_server_with_its_error(linear_package: Path) -> None:
     with pytest.raises(DeviceError, match="abacus"):
         ProductionServer(linear_package, {"port": 0, "device": "abacus"}).start()
-
-
-def test_tracing_is_warned_of_once(linear_package: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        ProductionServer(linear_package, {"enable_tracing": True})
-    assert caplog.text.count("enable_tracing") == 1
 
 
 def test_endpoint_after_the_start_or_twice_is_refused(linear: ProductionServer, linear_package: Path) -> None:

@@ -49,7 +49,7 @@ class DirectExchange(AsgiExchange):
         self._is_entered = True
         host.limit(self)
         try:
-            host.app.enter(self._scope)
+            host.app.enter(self._scope, self._started_s)
             host.app.check_size(self._buffered_bytes)
         except RequestError as error:
             self._refuse(error)
@@ -126,6 +126,7 @@ class DirectExchange(AsgiExchange):
         if self._task is not None:
             host.tasks.add(self._task)
             self._task.add_done_callback(host.tasks.discard)
+        host.app.identify(self._scope, response)
         try:
             await response(self._scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001 - it has an answer, if it is not too late, and a log entry
@@ -146,7 +147,7 @@ class DirectExchange(AsgiExchange):
             return
         self._is_done = True
         self._chunks.clear()
-        self.send(answer)
+        self.send(self.connection.host.app.identified(self._scope, answer))
         self._leave(answer.status)
 
     def _leave(self, status: int | None) -> None:

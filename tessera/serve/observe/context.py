@@ -7,9 +7,13 @@ import os
 import re
 import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tessera.serve.observe.trace import Parent, RequestTrace
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}\Z")
+_process: str | None = None
 _counter = itertools.count(1)
 _prefix = os.urandom(5).hex()
 
@@ -30,14 +34,14 @@ class RequestContext:
         request_id: The client's own; None: one is made when somebody asks.
     """
 
-    __slots__ = ("_request_id", "span_id", "trace_id")
+    __slots__ = ("_request_id", "trace", "unsampled")
 
     def __init__(self, request_id: str | None = None) -> None:
         self._request_id = request_id
-        self.trace_id: str | None = None
-        """32 hexadecimal digits, if the request is traced."""
-        self.span_id: str | None = None
-        """16 hexadecimal digits, if the request is traced."""
+        self.trace: RequestTrace | None = None
+        """Its course, if it is traced."""
+        self.unsampled: Parent | None = None
+        """Who called, if the caller traces and has decided not to trace this request."""
 
     @property
     def request_id(self) -> str:
@@ -67,14 +71,21 @@ def accepted_id(value: bytes) -> str | None:
     return text if _ACCEPTED.match(text) else None
 
 
+def name_process(name: str) -> None:
+    """Let the log's lines of this process say which of a server's processes they are of."""
+    global _process
+    _process = name
+
+
 def log_fields() -> dict[str, Any]:
-    """What a log line says of the request and the span that the caller belongs to."""
-    fields: dict[str, Any] = {}
+    """What a log line says of the process, the request and the span that the caller belongs to."""
+    fields: dict[str, Any] = {} if _process is None else {"process": _process}
     current = CURRENT.get()
     if current is not None:
         fields["request_id"] = current.request_id
-        if current.trace_id is not None:
-            fields["trace_id"], fields["span_id"] = current.trace_id, current.span_id
+        if current.trace is not None:
+            fields["trace_id"] = f"{current.trace.trace_id:032x}"
+            fields["span_id"] = f"{current.trace.span_id:016x}"
     # A program that traces by itself has imported this; nobody else pays for the import.
     trace = sys.modules.get("opentelemetry.trace")
     if trace is not None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tessera.serve.config import ServerConfig
+from tessera.serve.observe.context import name_process
+from tessera.serve.observe.observation import set_up_logging
 from tessera.serve.processes.channel import Channel
 from tessera.serve.processes.messages import Failed, FromChild, Start, ToChild, encode, to_child
 
@@ -67,11 +69,8 @@ class Child:
         sys.path[:] = start.origin.sys_path
         config = ServerConfig(**start.config)
         if start.log_to_stderr:
-            logging.basicConfig(
-                level=config.log_level.upper(),
-                stream=sys.stderr,
-                format=f"%(asctime)s %(levelname)s %(name)s: {start.name}: %(message)s",
-            )
+            name_process(start.name)
+            set_up_logging(config)
         return start, config, fds
 
     def _receive(self, data: bytes, fds: list[int]) -> None:

@@ -62,11 +62,9 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Serve a package until Ctrl-C or SIGTERM."""
-    import logging
-    import sys
-
     from tessera.deploy import ProductionServer
     from tessera.serve import ServerConfig
+    from tessera.serve.observe.observation import set_up_logging
     from tessera.workbench.opening import package_path
     from tessera.workbench.trusting import policy_for
 
@@ -95,11 +93,7 @@ def serve(
         else policy_for(package, keys=key, roots=trust, file=policy, require=require_signature)
     )
     server = ProductionServer(package, chosen, require_signature=required)
-    logging.basicConfig(
-        level=server.config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(message)s",
-    )
+    set_up_logging(server.config)
     if check:
         _check(server, package, as_json)
     else:

@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "serving_observability.md").read_te
 
 def example(having: str) -> tuple[str, str]:
     """The example that says `having`, and the output that the page shows for it."""
-    for code, output in re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", PAGE, re.DOTALL):
+    for code, output in re.findall(r"```python\n((?:(?!```).)*)```\n+```text\n(.*?)```", PAGE, re.DOTALL):
         if having in code:
             return code, output
     raise AssertionError(having)

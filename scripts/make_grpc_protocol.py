@@ -26,6 +26,7 @@ PROTOCOL = Path(__file__).parents[1] / "tessera" / "serve" / "grpc" / "protocol"
 MODULE = '''"""Messages of {proto}. Made by scripts/make_grpc_protocol.py; do not edit."""
 
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.internal import enum_type_wrapper
 
 _FILE = descriptor_pool.DescriptorPool().AddSerializedFile(
 {descriptor}
@@ -83,6 +84,10 @@ def module(name: str, descriptor_set: bytes) -> str:
     raw = file.SerializeToString()
     lines = [f"    {raw[at : at + 60]!r}" for at in range(0, len(raw), 60)]
     classes = [
+        f'{e.name} = enum_type_wrapper.EnumTypeWrapper(_FILE.enum_types_by_name["{e.name}"])'
+        for e in file.enum_type
+    ]
+    classes += [
         f'{m.name} = message_factory.GetMessageClass(_FILE.message_types_by_name["{m.name}"])'
         for m in file.message_type
     ]

@@ -58,6 +58,9 @@ class ServerConfig:
     """Requests that may wait; one more is answered 503 with Retry-After."""
     max_body_bytes: int = 64 * MIB
     """Largest request body; a larger one is answered 413."""
+    shared_memory: bool | str = False
+    """Whether clients on this machine may hand over tensors in POSIX shared memory; a text: in segments whose
+    names begin with it."""
     drain_timeout_s: float = 25.0
     """Time for accepted requests to finish after SIGTERM. Orchestrators kill after 30 s by default."""
     request_timeout_s: float = 60.0
@@ -275,6 +278,11 @@ _RULES: dict[str, _Rule] = {
     "program": _Rule("a program's name", lambda v: v is None or (isinstance(v, str) and bool(v))),
     "max_queue": _integer(1, 1 << 20),
     "max_body_bytes": _integer(1, 1 << 40),
+    "shared_memory": _Rule(
+        "true, false, or how names begin",
+        lambda v: isinstance(v, bool) or (isinstance(v, str) and bool(v)),
+        _parse_required,
+    ),
     "drain_timeout_s": _number(0, 86_400, "seconds"),
     "request_timeout_s": _number(0.001, 86_400, "seconds"),
     "require_signature": _Rule(

@@ -18,9 +18,10 @@ import numpy as np
 from tessera.program.datatypes import DATATYPES
 from tessera.program.program import Port, Program
 from tessera.serve.answer import Answer, to_json
-from tessera.serve.inference_request import LENGTH_HEADER, InferRequest, refuse_shared_memory
+from tessera.serve.inference_request import LENGTH_HEADER, InferRequest
 from tessera.serve.inputs import Arrays
 from tessera.serve.request import RequestError
+from tessera.serve.shared_memory.regions import NO_REGIONS, Place, Regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,17 @@ class Wanted:
     """Whether its bytes follow the JSON."""
     classes: int
     """How many of the largest elements are asked for; 0: the tensor itself."""
+    place: Place | None = None
+    """Where in shared memory it goes; None: it is a part of the answer."""
 
 
-def wanted_outputs(program: Program, body: InferRequest) -> list[Wanted]:
+def wanted_outputs(program: Program, body: InferRequest, regions: Regions = NO_REGIONS) -> list[Wanted]:
     """What the answer to `body` holds, in order.
+
+    Args:
+        program: Says what outputs there are.
+        body: What asks for them.
+        regions: The shared memory that they may go to.
 
     Raises:
         RequestError: An output is unknown or there twice, or a parameter is of another type.
@@ -51,9 +59,10 @@ def wanted_outputs(program: Program, body: InferRequest) -> list[Wanted]:
             raise RequestError(f"there is no {what}", hint=f"outputs: {', '.join(ports)}")
         if name in found:
             raise RequestError(f"{what} is there twice")
-        refuse_shared_memory(what, output.parameters)
+        place = regions.place(what, output.parameters)
         own = _flag(f"{what}:", "binary_data", output.parameters, default=binary)
-        found[name] = Wanted(ports[name], own, _classes(what, output.parameters))
+        classes = _classes(what, output.parameters)
+        found[name] = Wanted(ports[name], own and place is None, classes, place)
     return list(found.values())
 
 
@@ -64,12 +73,17 @@ def infer_answer(head: Mapping[str, Any], wanted: Sequence[Wanted], outputs: Arr
         head: The fields before the outputs.
         wanted: What to send of them.
         outputs: By name.
+
+    Raises:
+        RequestError: An output does not go where it was to be written.
     """
     entries: list[dict[str, Any]] = []
     parts: list[bytes | memoryview] = []
     for each in wanted:
         entry, value = described(each, outputs[each.port.name])
-        if each.binary:
+        if each.place is not None:
+            entry["parameters"] = write_shared(each.place, each, value)
+        elif each.binary:
             raw = raw_bytes(each, value)
             entry["parameters"] = {"binary_data_size": len(raw)}
             parts.append(raw)
@@ -85,6 +99,17 @@ def infer_answer(head: Mapping[str, Any], wanted: Sequence[Wanted], outputs: Arr
         "application/octet-stream",
         {LENGTH_HEADER: str(len(json))},
     )
+
+
+def write_shared(place: Place, wanted: Wanted, value: np.ndarray[Any, Any] | list[str]) -> dict[str, Any]:
+    """Put what `described` gave into shared memory; the parameters that say so.
+
+    Raises:
+        RequestError: It does not go there.
+    """
+    raw = raw_bytes(wanted, value)
+    place.write(raw, f"output {wanted.port.name!r}")
+    return place.parameters(len(raw))
 
 
 def described(

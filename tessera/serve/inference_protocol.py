@@ -20,18 +20,22 @@ from tessera.serve.inference_request import read_infer_request
 from tessera.serve.inputs import Arrays
 from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
+from tessera.serve.shared_memory.regions import NO_REGIONS, Regions
 
 EXTENSIONS = ("binary_tensor_data", "classification")
 """What this server adds to the protocol's core, by the names that Triton gave."""
 
 
-def add_inference_protocol(routes: Routes, registry: Registry, extensions: Sequence[str] = ()) -> None:
+def add_inference_protocol(
+    routes: Routes, registry: Registry, extensions: Sequence[str] = (), regions: Regions = NO_REGIONS
+) -> None:
     """Add the paths under `/v2` where nothing else is.
 
     Args:
         routes: Where to.
         registry: The models.
         extensions: What is added elsewhere, by the names that Triton gave.
+        regions: The shared memory that tensors may lie in.
     """
 
     async def server(_: Request) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def add_inference_protocol(routes: Routes, registry: Registry, extensions: Seque
         return unready(found) or {"name": found.name, "ready": True}
 
     async def infer(request: Request) -> Answer:
-        return await _infer(_named(registry, request), request)
+        return await _infer(_named(registry, request), request, regions)
 
     _add(routes, "/v2", "GET", server)
     _add(routes, "/v2/health/live", "GET", live)
@@ -112,10 +116,10 @@ def _port(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": DATATYPES[port.dtype.name], "shape": shape}
 
 
-async def _infer(backend: Backend, request: Request) -> Answer:
+async def _infer(backend: Backend, request: Request, regions: Regions) -> Answer:
     program = backend.model.program
-    body, inputs = read_infer_request(program, request)
-    wanted = wanted_outputs(program, body)
+    body, inputs = read_infer_request(program, request, regions)
+    wanted = wanted_outputs(program, body, regions)
     outputs = await infer_within(backend, inputs, timeout_s(body.parameters))
     head = {"model_name": backend.name, "model_version": backend.version}
     if body.id is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -22,12 +22,12 @@ from tessera.program.errors import InputError
 from tessera.program.program import Port, Program
 from tessera.serve.inputs import Arrays, as_array, describe
 from tessera.serve.request import JsonObject, Request, RequestError, parse_json
+from tessera.serve.shared_memory.regions import NO_REGIONS, REGION, Regions
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 """The header that says how many bytes of a body are JSON."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_SHARED_MEMORY = "shared_memory_region"
 
 
 class TensorIn(msgspec.Struct, frozen=True):
@@ -107,8 +107,15 @@ class Tail:
             )
 
 
-def read_infer_request(program: Program, request: Request) -> tuple[InferRequest, Arrays]:
+def read_infer_request(
+    program: Program, request: Request, regions: Regions = NO_REGIONS
+) -> tuple[InferRequest, Arrays]:
     """The request's JSON, and its tensors by name.
+
+    Args:
+        program: Says what inputs there are.
+        request: As it came.
+        regions: The shared memory that tensors may lie in.
 
     Raises:
         RequestError: The body is not an inference request.
@@ -121,7 +128,7 @@ def read_infer_request(program: Program, request: Request) -> tuple[InferRequest
         json = memoryview(request.body)[:length] if length is not None else request.body
         body = _converted(program, parse_json(json))
     tail = Tail(request.body, len(request.body) if length is None else length)
-    inputs = _inputs(program, body, tail)
+    inputs = _inputs(program, body, tail, regions)
     tail.end()
     return body, inputs
 
@@ -182,7 +189,7 @@ def _raw_request(program: Program, size: int) -> InferRequest:
     return InferRequest(inputs=[tensor], parameters={"binary_data_output": True})
 
 
-def _inputs(program: Program, body: InferRequest, tail: Tail) -> Arrays:
+def _inputs(program: Program, body: InferRequest, tail: Tail, regions: Regions) -> Arrays:
     ports = {p.name: p for p in program.inputs}
     found: Arrays = {}
     for tensor in body.inputs:
@@ -194,20 +201,44 @@ def _inputs(program: Program, body: InferRequest, tail: Tail) -> Arrays:
                 hint=f"inputs: {describe(program)}",
                 input=tensor.name,
             )
-        found[tensor.name] = _array(tensor, ports[tensor.name], tail)
+        found[tensor.name] = _array(tensor, ports[tensor.name], tail, regions)
     return found
 
 
-def _array(tensor: TensorIn, port: Port, tail: Tail) -> np.ndarray[Any, Any]:
+def _array(tensor: TensorIn, port: Port, tail: Tail, regions: Regions) -> np.ndarray[Any, Any]:
     check_datatype(tensor.datatype, port)
-    refuse_shared_memory(f"input {port.name!r}", tensor.parameters)
     shape = checked_shape(tensor.shape, port)
+    if REGION in tensor.parameters:
+        return shared_array(port, shape, tensor.parameters, regions)
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         return _from_json(tensor, port, shape)
     if tensor.data is not msgspec.UNSET:
         raise wrong(port, "has both data and binary_data_size")
     return tail.take(port, shape, size)
+
+
+def shared_array(
+    port: Port, shape: tuple[int, ...], parameters: Mapping[str, Any], regions: Regions
+) -> np.ndarray[Any, Any]:
+    """A copy of a tensor that lies in shared memory.
+
+    Args:
+        port: Says the dtype.
+        shape: What the request says, without negative sizes.
+        parameters: Those of the tensor.
+        regions: What there is.
+
+    Raises:
+        RequestError: There is no such region, or the tensor is not within it.
+        InputError: It is not of its shape's size.
+    """
+    what = f"input {port.name!r}"
+    place = regions.place(what, parameters)
+    if place is None:
+        raise wrong(port, f"has the parameter {REGION} without a value")
+    check_size(port, shape, place.size, "shared_memory_byte_size")
+    return raw_array(port, shape, place.read(what))
 
 
 def check_datatype(datatype: str, port: Port) -> None:
@@ -225,18 +256,6 @@ def check_datatype(datatype: str, port: Port) -> None:
         hint=f"it takes {port.type_text}",
         input=port.name,
     )
-
-
-def refuse_shared_memory(what: str, parameters: dict[str, Any]) -> None:
-    """Refuse a tensor that lies in memory which client and server share.
-
-    Raises:
-        RequestError: It does.
-    """
-    if _SHARED_MEMORY in parameters:
-        raise RequestError(
-            f"{what} is in shared memory, which this server does not have", hint="send its bytes in the body"
-        )
 
 
 def checked_shape(shape: Sequence[int], port: Port) -> tuple[int, ...]:

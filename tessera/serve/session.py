@@ -35,11 +35,14 @@ from tessera.serve.models.spec import ModelSpec
 from tessera.serve.models.traffic_file import TrafficFile
 from tessera.serve.models.watcher import Watcher
 from tessera.serve.observe.observation import Observation
+from tessera.serve.observe.triton_settings import add_triton_settings
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
 from tessera.serve.security.exposure import on_main_port
 from tessera.serve.security.tls import certificates_of
 from tessera.serve.service import Phase, Service
+from tessera.serve.shared_memory.protocol import add_shared_memory
+from tessera.serve.shared_memory.regions import Regions
 
 if TYPE_CHECKING:
     from tessera.serve.grpc.server import GrpcServer
@@ -82,6 +85,8 @@ class Session:
         folder = Repository(Path(config.repository), config) if config.repository else None
         for spec in [*models, *(initial(folder, config) if folder else ())]:
             self.lifecycle.add(spec)
+        self.regions = Regions(config.shared_memory, config.max_body_bytes)
+        """Memory that clients share."""
         self.control = ModelControl(self.registry, self.lifecycle, config, folder)
         """What operators do with them."""
         self._watcher = Watcher(
@@ -139,7 +144,9 @@ class Session:
         add_model_protocol(routes, self.registry, self._metrics)
         if self.control.offered:
             add_repository(routes, self.control)
-        add_inference_protocol(routes, self.registry, self._extensions)
+        add_inference_protocol(routes, self.registry, self._extensions, self.regions)
+        add_shared_memory(routes, self.regions)
+        add_triton_settings(routes, self.registry, self._config)
         if self._config.admin_metrics:
             routes.restrict("/metrics")
         return App(
@@ -159,6 +166,8 @@ class Session:
         offered = {
             "model_configuration": True,
             "statistics": self._metrics is not None,
+            "logging": self._config.admin_port is not None,
+            "system_shared_memory": self.regions.offered,
             "model_repository": self.control.offered,
             "model_repository(unload_dependents)": self.control.offered,
         }
@@ -232,6 +241,7 @@ class Session:
     async def _serve_grpc(self, port: int) -> None:
         # grpcio takes 0.1 s and 20 MB; only a server that was asked for it pays.
         try:
+            from tessera.serve.grpc.methods import Parts
             from tessera.serve.grpc.server import GrpcServer
         except ModuleNotFoundError as missing:
             package = (missing.name or "").partition(".")[0]
@@ -239,7 +249,10 @@ class Session:
                 raise
             raise MissingDependencyError.extra(package, "grpc", needed_for="grpc_port") from missing
 
-        self._grpc = GrpcServer(self.registry, self._config, self.gate, self._metrics)
+        parts = Parts(
+            self.registry, self.control, self.regions, self._config, self._metrics, tuple(self._extensions)
+        )
+        self._grpc = GrpcServer(parts, self.gate)
         self.grpc_address = await self._grpc.start(self._config.host, port)
         logger.info("serving gRPC on %s", self.grpc_address)
 

@@ -17,6 +17,7 @@ from tessera.serve.grpc.tensors import infer_response, read_request
 from tessera.serve.inference_protocol import infer_within, timeout_s
 from tessera.serve.models.registry import Registry
 from tessera.serve.request import RequestError
+from tessera.serve.shared_memory.regions import Regions
 
 STREAM_DEPTH = 64
 """Requests of one stream that are worked on at once; the next is read when the first is answered."""
@@ -40,10 +41,12 @@ class Inference:
 
     Args:
         registry: The models.
+        regions: The shared memory that tensors may lie in.
         request_timeout_s: Longest that a request may take.
     """
 
-    def __init__(self, registry: Registry, request_timeout_s: float) -> None:
+    def __init__(self, registry: Registry, regions: Regions, request_timeout_s: float) -> None:
+        self._regions = regions
         self._registry = registry
         self._timeout_s = request_timeout_s
         self._readers: set[asyncio.Task[None]] = set()
@@ -62,7 +65,7 @@ class Inference:
             TesseraError: It has none, and why.
         """
         backend = self._registry.resolve(request.model_name, request.model_version)
-        asked = read_request(backend.model.program, request)
+        asked = read_request(backend.model.program, request, self._regions)
         limit_s = timeout_s(asked.parameters)
         limit_s = self._timeout_s if limit_s is None else min(limit_s, self._timeout_s)
         outputs = await infer_within(backend, asked.inputs, limit_s)

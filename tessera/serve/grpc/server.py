@@ -16,13 +16,13 @@ from tessera.program.errors import OverloadedError, ServeError
 from tessera.serve.config import ServerConfig
 from tessera.serve.grpc.credentials import credentials_of
 from tessera.serve.grpc.inference import Inference
-from tessera.serve.grpc.methods import Methods, Unary
+from tessera.serve.grpc.methods import Methods, Parts, Unary
 from tessera.serve.grpc.protocol import health_pb2 as health
 from tessera.serve.grpc.protocol import inference_pb2 as pb
 from tessera.serve.grpc.status import Failure, failure_for
-from tessera.serve.models.registry import Registry
 from tessera.serve.request import RequestError
 from tessera.serve.security.access import Gate
+from tessera.serve.shared_memory.regions import check_client
 
 logger = logging.getLogger("tessera.serve")
 
@@ -58,23 +58,19 @@ class Observer(Protocol):
 
 
 class GrpcServer:
-    """Serves a registry's models on a port of its own, on the loop that it is made on.
+    """Serves models on a port of its own, on the loop that it is made on.
 
     Args:
-        registry: The models.
-        config: Settings.
+        parts: What the server has.
         gate: Says who may ask, and how often; None: everybody, always.
-        observer: Is told about every call.
     """
 
-    def __init__(
-        self, registry: Registry, config: ServerConfig, gate: Gate | None, observer: Observer | None
-    ) -> None:
-        self._config = config
+    def __init__(self, parts: Parts, gate: Gate | None) -> None:
+        self._config = config = parts.config
         self._gate = gate
-        self._observer = observer
-        self._inference = Inference(registry, config.request_timeout_s)
-        self._methods = Methods(registry, self._inference)
+        self._observer: Observer | None = parts.metrics
+        self._inference = Inference(parts.registry, parts.regions, config.request_timeout_s)
+        self._methods = Methods(parts, self._inference)
         self._calls: set[asyncio.Task[Any]] = set()
         self._aborting = False
         self._server = grpc.aio.server(options=_options(config))
@@ -221,6 +217,8 @@ class GrpcServer:
             self._observer.called(name, code, time.perf_counter() - started_s)
 
     def _admit(self, name: str, context: Call) -> None:
+        if name == "SystemSharedMemoryRegister":
+            check_client(_address(context.peer()))
         if self._gate is None or name in _FREE:
             return
         metadata = dict(context.invocation_metadata() or ())

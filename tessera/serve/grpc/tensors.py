@@ -18,7 +18,7 @@ from tessera.serve.grpc.protocol.inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
 )
-from tessera.serve.inference_answer import Wanted, described, raw_bytes, wanted_outputs
+from tessera.serve.inference_answer import Wanted, described, raw_bytes, wanted_outputs, write_shared
 from tessera.serve.inference_request import (
     InferRequest,
     OutputWanted,
@@ -26,11 +26,12 @@ from tessera.serve.inference_request import (
     check_size,
     checked_shape,
     raw_array,
-    refuse_shared_memory,
+    shared_array,
     wrong,
 )
 from tessera.serve.inputs import Arrays, as_array, describe
 from tessera.serve.request import RequestError
+from tessera.serve.shared_memory.regions import NO_REGIONS, REGION, Regions
 
 _FIELDS: dict[str, str] = {
     "BOOL": "bool_contents",
@@ -73,8 +74,13 @@ class Asked:
     """Whether outputs go as bytes rather than as lists of their type."""
 
 
-def read_request(program: Program, request: ModelInferRequest) -> Asked:
+def read_request(program: Program, request: ModelInferRequest, regions: Regions = NO_REGIONS) -> Asked:
     """What `request` asks for.
+
+    Args:
+        program: Says what inputs and outputs there are.
+        request: As it came.
+        regions: The shared memory that tensors may lie in.
 
     Raises:
         RequestError: It asks for what there is not.
@@ -85,8 +91,8 @@ def read_request(program: Program, request: ModelInferRequest) -> Asked:
     raw = parameters.pop("binary_data_output", True)
     if not isinstance(raw, bool):
         raise RequestError(f"the parameter 'binary_data_output' is {str(raw)[:80]!r}, not true or false")
-    wanted = wanted_outputs(program, InferRequest(inputs=[], outputs=outputs))
-    return Asked(_inputs(program, request), parameters, wanted, raw)
+    wanted = wanted_outputs(program, InferRequest(inputs=[], outputs=outputs), regions)
+    return Asked(_inputs(program, request, regions), parameters, wanted, raw)
 
 
 def values_of(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def values_of(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
     return found
 
 
-def _inputs(program: Program, request: ModelInferRequest) -> Arrays:
+def _inputs(program: Program, request: ModelInferRequest, regions: Regions) -> Arrays:
     ports = {p.name: p for p in program.inputs}
     raws = request.raw_input_contents
     taken = 0
@@ -116,8 +122,10 @@ def _inputs(program: Program, request: ModelInferRequest) -> Arrays:
             )
         port = ports[name]
         check_datatype(tensor.datatype, port)
-        refuse_shared_memory(f"input {name!r}", values_of(tensor.parameters))
         shape = checked_shape(tensor.shape, port)
+        if REGION in tensor.parameters:
+            found[name] = shared_array(port, shape, values_of(tensor.parameters), regions)
+            continue
         if not raws:
             found[name] = _typed(tensor.contents, port, shape)
             continue
@@ -167,7 +175,14 @@ def infer_response(asked: Asked, outputs: Arrays, response: ModelInferResponse) 
     for wanted in asked.wanted:
         entry, value = described(wanted, outputs[wanted.port.name])
         output = response.outputs.add(name=entry["name"], datatype=entry["datatype"], shape=entry["shape"])
-        if asked.raw:
+        if wanted.place is not None:
+            for key, said in write_shared(wanted.place, wanted, value).items():
+                field = "string_param" if isinstance(said, str) else "int64_param"
+                setattr(output.parameters[key], field, said)
+            if asked.raw:
+                # Clients find an output's bytes by its place among the outputs.
+                response.raw_output_contents.append(b"")
+        elif asked.raw:
             response.raw_output_contents.append(bytes(raw_bytes(wanted, value)))
         else:
             _fill(output.contents, output.datatype, value, wanted.port)

@@ -6,14 +6,13 @@ extension_statistics.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from tessera.serve.defaults import default_endpoint
 from tessera.serve.endpoints import Call, Routes
 from tessera.serve.metrics import Metrics
 from tessera.serve.models.model_config import model_config
-from tessera.serve.models.registry import Backend, Registry, State
+from tessera.serve.models.registry import Registry, State
 from tessera.serve.models.statistics import statistics
 from tessera.serve.observe.model_metrics import Figures
 from tessera.serve.request import Request
@@ -21,11 +20,6 @@ from tessera.serve.request import Request
 
 def add_model_protocol(routes: Routes, registry: Registry, metrics: Metrics | None) -> None:
     """Add `/v2/models`, `config` and, with `metrics`, `stats` where nothing else is."""
-
-    def told(backends: Iterable[Backend]) -> dict[str, Any]:
-        known = metrics.figures() if metrics else {}
-        figures = [(backend, known.get((backend.name, backend.version), Figures())) for backend in backends]
-        return {"model_stats": [statistics(backend, each) for backend, each in figures]}
 
     async def models(_: Request) -> dict[str, list[str]]:
         return {"models": registry.names}
@@ -35,11 +29,12 @@ def add_model_protocol(routes: Routes, registry: Registry, metrics: Metrics | No
         return model_config(backend, registry.config_of(backend))
 
     async def all_stats(_: Request) -> dict[str, Any]:
-        return told(entry.backend for entry in registry.entries(State.READY))
+        return all_statistics(registry, metrics)
 
     async def stats(request: Request) -> dict[str, Any]:
-        entries = registry.answering(request.path_params["model"], request.path_params.get("version"))
-        return told(entry.backend for entry in entries)
+        return all_statistics(
+            registry, metrics, request.path_params["model"], request.path_params.get("version")
+        )
 
     _add(routes, "/v2/models", models)
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
@@ -48,6 +43,27 @@ def add_model_protocol(routes: Routes, registry: Registry, metrics: Metrics | No
             _add(routes, f"{prefix}/stats", stats)
     if metrics is not None:
         _add(routes, "/v2/models/stats", all_stats)
+
+
+def all_statistics(
+    registry: Registry, metrics: Metrics | None, name: str | None = None, version: str | None = None
+) -> dict[str, Any]:
+    """The statistics of what answers.
+
+    Args:
+        registry: The models.
+        metrics: What was counted.
+        name: Of this model alone; None: of all.
+        version: Of this version alone; None: of all of the model's.
+
+    Raises:
+        ModelNotFoundError: There is none of that name and version.
+    """
+    entries = registry.answering(name, version) if name else registry.entries(State.READY)
+    known = metrics.figures() if metrics else {}
+    backends = [entry.backend for entry in entries]
+    figures = [(backend, known.get((backend.name, backend.version), Figures())) for backend in backends]
+    return {"model_stats": [statistics(backend, each) for backend, each in figures]}
 
 
 def _add(routes: Routes, path: str, call: Call) -> None:

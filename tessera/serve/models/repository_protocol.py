@@ -5,6 +5,7 @@ Source: Triton Inference Server, docs/protocol/extension_model_repository.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tessera.serve.answer import Answer
@@ -36,7 +37,7 @@ def add_repository(routes: Routes, control: ModelControl) -> None:
         ]
 
     async def load(request: Request) -> Answer:
-        _refuse_content(_parameters(request))
+        refuse_content(_parameters(request))
         await control.load(request.path_params["model"])
         return Answer(200, b"")
 
@@ -66,7 +67,12 @@ def _parameters(request: Request) -> dict[str, Any]:
     return found
 
 
-def _refuse_content(parameters: dict[str, Any]) -> None:
+def refuse_content(parameters: Iterable[str]) -> None:
+    """A model comes by its name alone.
+
+    Raises:
+        RequestError: The parameters bring a file or a configuration.
+    """
     for name in parameters:
         if name == "config" or name.startswith("file:"):
             raise RequestError(

@@ -121,76 +121,84 @@ def test_full_queue_is_unavailable_and_says_when_to_come_back(slow: Served, rng:
         assert int(behind["grpc-retry-pushback-ms"]) == 1000 * int(behind["retry-after"])
 
 
-def ran(server: Served) -> float:
-    """Requests that the server executed."""
-    text = httpx.get(f"http://{server.http}/metrics").text
-    (line,) = (entry for entry in text.splitlines() if entry.startswith("tessera_batch_requests_sum"))
-    return float(line.split()[1])
+class Gated:
+    """A model that holds the request that begins with 7 until it is let go."""
+
+    def __init__(self) -> None:
+        self.busy, self.go = threading.Event(), threading.Event()
+        self.model = NumpyModel(linear_program(), self._compute)
+        self.first = np.full((1, 4), 7, np.float32)
+
+    def _compute(self, x: np.ndarray[Any, Any]) -> dict[str, Any]:
+        if x[0, 0] == 7:
+            self.busy.set()
+            assert self.go.wait(WAIT_S)
+        return {"output": x @ WEIGHT}
+
+    def ran(self) -> list[int]:
+        """Rows of the batches that ran after the warm-up."""
+        return [len(batch["x"]) for batch in self.model.batches[2:]]
 
 
 @pytest.mark.parametrize("how", ["deadline", "parameter", "cancel"])
-def test_request_that_nobody_waits_for_is_never_run(slow: Served, how: str, rng: np.random.Generator) -> None:
-    before = ran(slow)
-    with grpc.insecure_channel(slow.grpc) as channel:
+def test_request_that_nobody_waits_for_is_never_run(how: str, rng: np.random.Generator) -> None:
+    gated = Gated()
+    with (
+        ProductionServer(gated.model, {"port": 0, "grpc_port": 0}) as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
         infer = infer_on(channel)
-        running = infer.future(infer_request(rows(rng, 1)))
-        time.sleep(0.05)
+        running = infer.future(infer_request(gated.first))
+        assert gated.busy.wait(WAIT_S)
         if how == "deadline":
-            waiting = infer.future(infer_request(rows(rng, 1)), timeout=0.1)
+            waiting = infer.future(infer_request(rows(rng, 2)), timeout=0.2)
         elif how == "parameter":
             parameters = {"timeout": pb.InferParameter(int64_param=100_000)}
-            waiting = infer.future(infer_request(rows(rng, 1), parameters=parameters))
+            waiting = infer.future(infer_request(rows(rng, 2), parameters=parameters))
         else:
-            waiting = infer.future(infer_request(rows(rng, 1)))
-            time.sleep(0.05)
+            waiting = infer.future(infer_request(rows(rng, 2)))
+            wait_for(server, r"tessera_queue_requests{.*} 1\.0")
             waiting.cancel()
         expected = grpc.StatusCode.CANCELLED if how == "cancel" else grpc.StatusCode.DEADLINE_EXCEEDED
         assert waiting.code() is expected
+        wait_for(server, r"tessera_queue_requests{.*} 0\.0")
+        gated.go.set()
         assert running.code() is grpc.StatusCode.OK
-        last = infer(infer_request(rows(rng, 1)))
-        assert len(last.outputs) == 1
-    assert ran(slow) - before == 2
+        infer(infer_request(rows(rng, 3)))
+    assert gated.ran() == [1, 3]
+
+
+def wait_for(server: ProductionServer, pattern: str) -> None:
+    """Return when the metrics say so."""
+    until = time.monotonic() + WAIT_S
+    while not re.search(pattern, httpx.get(f"{server.url}/metrics").text):
+        assert time.monotonic() < until, pattern
+        time.sleep(0.01)
 
 
 def test_batches_take_requests_of_both_protocols(rng: np.random.Generator) -> None:
-    busy, go = threading.Event(), threading.Event()
-
-    def compute(x: np.ndarray[Any, Any]) -> dict[str, Any]:
-        if x[0, 0] == 7:
-            busy.set()
-            assert go.wait(WAIT_S)
-        return {"output": x @ WEIGHT}
-
-    model = NumpyModel(linear_program(), compute)
-    xs = [rows(rng, 1) for _ in range(9)]
-    xs[0][0, 0] = 7
+    gated = Gated()
+    xs = [gated.first, *(rows(rng, 1) for _ in range(8))]
     with (
-        ProductionServer(model, {"port": 0, "grpc_port": 0}) as server,
+        ProductionServer(gated.model, {"port": 0, "grpc_port": 0}) as server,
         grpc.insecure_channel(server.grpc_address) as channel,
         ThreadPoolExecutor(4) as threads,
     ):
         infer = infer_on(channel)
         first = infer.future(infer_request(xs[0]))
-        assert busy.wait(WAIT_S)
+        assert gated.busy.wait(WAIT_S)
         over_grpc = [infer.future(infer_request(x)) for x in xs[1:5]]
         url = f"{server.url}/predict"
         over_http = [
             threads.submit(httpx.post, url, json={"input": x.tolist()}, timeout=WAIT_S) for x in xs[5:]
         ]
-        metrics = f"{server.url}/metrics"
-        until = time.monotonic() + WAIT_S
-        while (
-            not re.search(r"tessera_queue_requests{.*} 8\.0", httpx.get(metrics).text)
-            and time.monotonic() < until
-        ):
-            time.sleep(0.01)
-        go.set()
+        wait_for(server, r"tessera_queue_requests{.*} 8\.0")
+        gated.go.set()
         for x, call in zip(xs, [first, *over_grpc], strict=False):
             np.testing.assert_allclose(output(call.result()), x @ WEIGHT, rtol=1e-5, atol=1e-5)
         for x, answer in zip(xs[5:], over_http, strict=True):
             np.testing.assert_allclose(answer.result().json()["output"], x @ WEIGHT, rtol=1e-5, atol=1e-5)
-    # After the warm-up: the one that was first, and all others together.
-    assert [len(batch["x"]) for batch in model.batches[2:]] == [1, 8]
+    assert gated.ran() == [1, 8]
 
 
 def test_stop_finishes_what_was_accepted_and_ends_streams(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -1,6 +1,7 @@
 """Messages of health.proto. Made by scripts/make_grpc_protocol.py; do not edit."""
 
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.internal import enum_type_wrapper
 
 _FILE = descriptor_pool.DescriptorPool().AddSerializedFile(
     b'\n\x0chealth.proto\x12\x0egrpc.health.v1".\n\x12HealthCheckRequest\x12\x18\n\x07serv'

@@ -32,6 +32,8 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,3px", "2px,6px")
 _PATTERNS = ("", "/", "x", ".", "+", "|", "-", "\\")
 _TICK_CHARACTERS = 26
+LEGIBLE: Json = {"mode": "hide", "minsize": 8}
+"""Names in boxes that are too small for them are left out, not shrunk to dots."""
 OCCUPANCY_KERNELS = 40
 """Kernels whose occupancy is drawn at most: those with the least."""
 
@@ -125,7 +127,7 @@ def occupancy_chart(kernels: Sequence[KernelRow]) -> Chart | None:
         "xaxis": {
             "range": [0, 101],
             "ticksuffix": " %",
-            "title": {"text": "resident warps of the most possible"},
+            "title": {"text": "of the warps possible"},
         },
         "yaxis": _ticks([kernel for _, kernel in names]),
         "showlegend": len(targets) > 1,
@@ -199,6 +201,7 @@ def memory_chart(key: str, plan: MemoryPlan) -> Chart:
         },
         "yaxis": {"title": {"text": "bytes into the arena"}, "rangemode": "tozero", "exponentformat": "SI"},
         "showlegend": False,
+        "uniformtext": LEGIBLE,
     }
     traces.append(_in_use(plan))
     title = f"Arena of {plan.program} on {plan.target}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tessera.profiler.charts import Chart, Json, color_of, dash_of, label, rounded
+from tessera.profiler.charts import LEGIBLE, Chart, Json, color_of, dash_of, label, rounded
 from tessera.profiler.report_data import Table
 from tessera.profiler.report_runs import ExecutionTrace, RecordedRun, TunedSweep, TunedTrial, Value
 from tessera.profiler.report_sweeps import axes, best_so_far, heat_axes, least_by, ranked
@@ -305,6 +305,7 @@ def trace_chart(key: str, trace: ExecutionTrace) -> Chart:
         },
         "showlegend": 1 < len(names) <= 16,
         "legend": {"traceorder": "normal"},
+        "uniformtext": LEGIBLE,
     }
     cut = f" The longest {DRAWN_SPANS:,} of {len(spans):,} pieces are drawn." if stride else ""
     title = f"{trace.program} on {trace.device}"

@@ -125,6 +125,33 @@ def test_report_in_chromium_draws_every_chart_without_a_word_or_a_request(
     assert browser.colours() > 40
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_title_of_an_axis_is_cut_where_kernels_have_long_names(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    names = tuple(f"digits_bf16_{i}_matmul_add_gelu_mma64x64_any" for i in range(3))
+    page = write_report(dataclasses.replace(everything(), kernels=kernels(names)), tmp_path / "report.html")
+    browser.open(page, width=width)
+    cut = browser.evaluate(
+        "[...document.querySelectorAll('.chart')].flatMap(c => { const box = c.getBoundingClientRect(); "
+        "return [...c.querySelectorAll('.xtitle, .ytitle')].filter(t => { "
+        "const r = t.getBoundingClientRect(); return r.left < box.left - 1 || r.right > box.right + 1 || r.bottom > box.bottom + 1 }) "
+        ".map(t => c.id + ': ' + t.textContent) })"
+    )
+    assert cut == []
+
+
+def test_the_share_of_a_line_is_drawn_below_its_digits(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(everything(), tmp_path / "report.html"), width=390)
+    place, size = browser.evaluate(
+        "(s => [s.backgroundPosition, s.backgroundSize])"
+        "(getComputedStyle(document.querySelector('table.source tr[style] .hot')))"
+    )
+    # Digits end at about 1.5 em of the cell.
+    assert float(place.split()[1].removesuffix("px")) >= 18
+    assert float(size.split()[1].removesuffix("px")) <= 4
+
+
 def is_dark(browser: Browser) -> bool:
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     return max(int(n) for n in re.findall(r"\d+", background)[:3]) < 64

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessera.profiler.check_health import COUNTERS_FIX
 from tessera.profiler.ncu_csv import NcuLaunch, read_launches
+from tessera.profiler.ncu_details import NcuFinding, read_findings
 from tessera.profiler.ncu_launch import PREFIX
 from tessera.profiler.ncu_source import Lines, NcuInstruction, NcuLine, lines_of, located, read_instructions
 from tessera.program.errors import DeviceError, MissingDependencyError
@@ -39,6 +40,7 @@ METRICS = (
     "l1tex__t_sector_hit_rate.pct",
     "lts__t_sector_hit_rate.pct",
     "launch__registers_per_thread",
+    "device__attribute_multiprocessor_count",
     "smsp__inst_executed.sum",
     "smsp__thread_inst_executed_per_inst_executed.ratio",
     "sm__inst_executed_pipe_tensor.sum",
@@ -58,6 +60,8 @@ METRICS = (
 """What is asked for; what a version or a GPU does not know is left out and named."""
 SECTION = "SourceCounters"
 """Nsight Compute's name for what it counts instruction by instruction."""
+SECTIONS = (SECTION, "LaunchStats", "Occupancy")
+"""What is asked for besides: sections bring their metrics by the names of each version, and their rules."""
 OPTIONAL = {"--import-source": "yes", "--clock-control": "none", "--target-processes": "all"}
 """Options that older versions may not know."""
 TIMEOUT_S = 600
@@ -73,7 +77,7 @@ TRIES = 6
 _NO_PERMISSION = "ERR_NVGPUCTRPERM"
 _UNKNOWN_METRIC = re.compile(r"Failed to find metric (?:regex:\^?)?(?P<name>[\w\\.]+)")
 _UNKNOWN_OPTION = re.compile(r"unrecogni[sz]ed option '?(?P<name>--[\w-]+)")
-_UNKNOWN_SECTION = re.compile(rf"(?:[Ss]ection.*not found|No section.*|Failed to find section).*{SECTION}")
+_UNKNOWN_SECTION = re.compile(r"[Ss]ection.*not found|No section|Failed to find section")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class NcuProfile:
     """Empty where it has no source page."""
     unknown: tuple[str, ...] = ()
     """What was asked for and this version or GPU does not know."""
+    findings: tuple[NcuFinding, ...] = ()
+    """What Nsight Compute's own rules say; those that tell what to do first."""
 
     @property
     def lines(self) -> tuple[NcuLine, ...]:
@@ -104,13 +110,13 @@ class _Call:
     launch: Sequence[str]
     metrics: list[str] = field(default_factory=lambda: list(METRICS))
     options: dict[str, str] = field(default_factory=lambda: dict(OPTIONAL))
-    section: bool = True
+    sections: list[str] = field(default_factory=lambda: list(SECTIONS))
 
     def command(self) -> list[str]:
         options = [word for pair in self.options.items() for word in pair]
-        section = ["--section", SECTION] if self.section else []
+        sections = [word for name in self.sections for word in ("--section", name)]
         return [
-            self.program, "--profile-from-start", "off", *options, *section, "--metrics",
+            self.program, "--profile-from-start", "off", *options, *sections, "--metrics",
             ",".join(self.metrics), "--force-overwrite", "--export", str(self.report), *self.launch,
         ]  # fmt: skip
 
@@ -122,10 +128,10 @@ class _Call:
         self.metrics = [m for m in self.metrics if m not in gone]
         options = [m["name"] for m in _UNKNOWN_OPTION.finditer(said)]
         gone += [name for name in options if self.options.pop(name, None) is not None]
-        if self.section and _UNKNOWN_SECTION.search(said):
-            self.section = False
-            gone.append(f"section {SECTION}")
-        return gone
+        lines = [line for line in said.splitlines() if _UNKNOWN_SECTION.search(line)]
+        refused = [name for name in self.sections if any(name in line for line in lines)]
+        self.sections = [name for name in self.sections if name not in refused]
+        return [*gone, *(f"section {name}" for name in refused)]
 
 
 def find_ncu() -> str | None:
@@ -189,11 +195,13 @@ def profile_ncu(
         unknown = _collect(call, timeout_s)
         page = [called, "--import", str(call.report), "--csv", "--print-units", "base"]
         launches = read_launches(_run([*page, "--page", "raw"], timeout_s)[1])
-        tables = _tables(package, program, launches) if call.section else {}
-        instructions = _instructions(page, tables, timeout_s) if call.section else []
+        by_line = SECTION in call.sections
+        tables = _tables(package, program, launches) if by_line else {}
+        instructions = _instructions(page, tables, timeout_s) if by_line else []
+        findings = _findings(page, timeout_s)
     if not launches:
         raise DeviceError("ncu saw no kernel of the program", hint="tessera run PKG --device cuda:0")
-    return NcuProfile(version, tuple(launches), tuple(instructions), tuple(unknown))
+    return NcuProfile(version, tuple(launches), tuple(instructions), tuple(unknown), findings)
 
 
 def _collect(call: _Call, timeout_s: float) -> list[str]:
@@ -242,6 +250,12 @@ def _instructions(page: Sequence[str], tables: Mapping[str, Lines], timeout_s: f
             return found
         listing = listing or found
     return listing
+
+
+def _findings(page: Sequence[str], timeout_s: float) -> tuple[NcuFinding, ...]:
+    """What Nsight Compute's own rules say; nothing where this version prints no such page."""
+    status, out, _ = _run([*page, "--page", "details"], timeout_s)
+    return read_findings(out) if status == 0 else ()
 
 
 def _version(ncu: str, timeout_s: float) -> str:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tessera.profiler.ncu_csv import NcuLaunch
+from tessera.profiler.ncu_kernels import LaunchNumbers, launch_numbers
 from tessera.profiler.ncu_source import COLUMNS, NcuInstruction, column
 from tessera.profiler.rules import RULES, Advice, KernelMetrics, LineMetrics, apply
+from tessera.profiler.rules.counted import definition
 from tessera.profiler.source_lines import SourceFiles
 
 LABEL = "counted by Nsight Compute"
@@ -25,6 +28,8 @@ NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "fp64_instructions": ("executed", ("DADD", "DMUL", "DFMA")),
     "local_requests": ("executed", ("LDL", "STL")),
     "local_sectors": ("local_sectors", ()),
+    "shuffles": ("executed", ("SHFL", "VOTE", "VOTEU")),
+    "asynchronous_copies": ("executed", ("LDGSTS", "UBLKCP", "UTMALDG")),
     **{
         f"global_{op}_{name}": (what, opcodes)
         for op, opcodes in _LOADS.items()
@@ -47,10 +52,15 @@ NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     },
 }
 """Column, and the instructions whose numbers count; none for all."""
+_Places = dict[tuple[str, int], list[NcuInstruction]]
+"""Instructions by file and line."""
 
 
 def measured_metrics(
-    instructions: Sequence[NcuInstruction], files: SourceFiles, label: str = LABEL
+    instructions: Sequence[NcuInstruction],
+    files: SourceFiles,
+    label: str = LABEL,
+    launches: Sequence[NcuLaunch] = (),
 ) -> tuple[KernelMetrics, ...]:
     """The numbers of each kernel, for `rules.apply`.
 
@@ -58,36 +68,59 @@ def measured_metrics(
         instructions: Of one or more kernels.
         files: Where the source is read.
         label: Where the numbers come from.
+        launches: Of the same kernels, for what is known of a kernel as a whole; of a kernel that has no
+            instructions they are all there is.
     """
     titles = {title for i in instructions for title in i.metrics}
     known = frozenset(name for name, (what, _) in NAMES.items() if titles.intersection(COLUMNS[what]))
-    kernels: dict[str, dict[tuple[str, int], list[NcuInstruction]]] = {}
+    kernels: dict[str, _Places] = {launch.kernel: {} for launch in launches}
     for each in instructions:
         # Opcodes say what is counted: sums by line alone are no use.
         if each.sass:
             kernels.setdefault(each.kernel, {}).setdefault((each.file, each.line), []).append(each)
     return tuple(
-        KernelMetrics(
-            kernel,
-            label,
-            known,
-            tuple(
-                LineMetrics(file, line, values(own, known), _text(files, own[0]))
-                for (file, line), own in sorted(places.items())
-                if line
-            ),
-            values([i for own in places.values() for i in own], known),
-            lineless=_lineless(places, known),
-        )
+        _kernel(kernel, places, known if places else frozenset(), files, label,
+                [launch for launch in launches if launch.kernel == kernel])
         for kernel, places in kernels.items()
+    )  # fmt: skip
+
+
+def _kernel(
+    kernel: str, places: _Places, known: frozenset[str], files: SourceFiles, label: str,
+    launches: Sequence[NcuLaunch],
+) -> KernelMetrics:  # fmt: skip
+    numbers = launch_numbers(launches) if launches else LaunchNumbers({})
+    rest = [i for (_, line), own in places.items() if not line for i in own]
+    weight = {place: len(own) for place, own in places.items() if place[1]}
+    file, line = definition(weight, files)
+    return KernelMetrics(
+        kernel,
+        label,
+        known | numbers.values.keys(),
+        tuple(
+            LineMetrics(name, number, values(own, known), _text(files, own[0]))
+            for (name, number), own in sorted(places.items())
+            if number
+        ),
+        # What instructions add up to is what the lines are parts of.
+        {**numbers.values, **values([i for own in places.values() for i in own], known)},
+        file,
+        line,
+        limiter=numbers.limiter,
+        arch=numbers.arch,
+        lineless=LineMetrics("", 0, values(rest, known)) if rest else None,
     )
 
 
 def advise_measured(
-    instructions: Sequence[NcuInstruction], files: SourceFiles, label: str = LABEL
+    instructions: Sequence[NcuInstruction],
+    files: SourceFiles,
+    label: str = LABEL,
+    launches: Sequence[NcuLaunch] = (),
 ) -> tuple[Advice, ...]:
-    """What stands out among measured lines, the costliest first."""
-    found = [a for kernel in measured_metrics(instructions, files, label) for a in apply(RULES, kernel)]
+    """What stands out among measured lines and kernels, the costliest first."""
+    kernels = measured_metrics(instructions, files, label, launches)
+    found = [a for kernel in kernels for a in apply(RULES, kernel)]
     return tuple(sorted(found, key=lambda a: -a.cost))
 
 
@@ -101,13 +134,6 @@ def values(instructions: Sequence[NcuInstruction], known: frozenset[str]) -> dic
         if total:
             found[name] = total
     return found
-
-
-def _lineless(
-    places: Mapping[tuple[str, int], Sequence[NcuInstruction]], known: frozenset[str]
-) -> LineMetrics | None:
-    rest = [i for (_, line), own in places.items() if not line for i in own]
-    return LineMetrics("", 0, values(rest, known)) if rest else None
 
 
 def _text(files: SourceFiles, instruction: NcuInstruction) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tessera.profiler.ncu_details import URGENT, NcuFinding
 from tessera.profiler.ncu_rules import LABEL, advise_measured
 from tessera.profiler.source_lines import SourceFiles
 from tessera.program.bytesize import format_bytes
@@ -56,7 +57,9 @@ def count_with_ncu(
             package, files = _package(target, device, spec, Path(folder))
             found = profile_ncu(package, timed.program.name, timed.inputs.values, device)
             label = f"{LABEL} on {timed.description}"
-            return HardwareCounts(found, files, advise_measured(found.instructions, files, label))
+            return HardwareCounts(
+                found, files, advise_measured(found.instructions, files, label, found.launches)
+            )
     except TesseraError as error:
         if wanted:
             raise
@@ -100,11 +103,12 @@ def print_counters(counts: HardwareCounts) -> None:
     ]
     columns = [Column("Launch", right=True), Column("Kernel"), *(Column(t, right=True) for t, _ in COLUMNS)]
     print_table(columns, rows)
+    # Where a version lacks columns, nothing found does not mean that nothing is there.
+    if counts.advice:
+        print_advice(counts.advice, counts.files, several=len({x.kernel for x in found.launches}) > 1)
+        print()
+    _print_findings(found.findings)
     if lines:
-        # Where a version lacks columns, nothing found does not mean that nothing is there.
-        if counts.advice:
-            print_advice(counts.advice, counts.files, several=len({line.kernel for line in lines}) > 1)
-            print()
         stacks, weight = ncu_stacks(found.instructions)
         print_flame(stacks, weight, counts.files)
         _print_stalls(lines)
@@ -126,6 +130,21 @@ def _print_stalls(lines: Sequence[NcuLine]) -> None:
         if whole and worst:
             said = ", ".join(f"{reason} {100 * samples / whole:.0f} %" for reason, samples in worst)
             print_wrapped(f"{kernel}: of {short(whole)} samples warps waited for {said}")
+
+
+def _print_findings(found: Sequence[NcuFinding]) -> None:
+    """What Nsight Compute's own rules say, beside ours."""
+    urgent = [finding for finding in found if finding.kind in URGENT]
+    if not urgent:
+        return
+    print("Nsight Compute's own rules")
+    several = len({finding.kernel for finding in urgent}) > 1
+    for number, finding in enumerate(urgent, 1):
+        where = f"{finding.kernel}, {finding.section}" if several else finding.section
+        scope, percent = finding.speedup_scope or "global", finding.speedup_percent
+        gain = "" if percent is None else f" (estimated speedup: {percent:.3g} %, {scope})"
+        print_wrapped(f"{where}: {finding.text}{gain}", start=f"{number}. ")
+    print()
 
 
 def counters_data(counts: HardwareCounts | None) -> dict[str, Any] | None:
@@ -150,6 +169,7 @@ def counters_data(counts: HardwareCounts | None) -> dict[str, Any] | None:
             for line in found.lines
         ],
         "advice": advice_data(counts.advice, files),
+        "rules": [asdict(finding) for finding in found.findings],
     }
 
 

@@ -60,7 +60,7 @@ else:
               "Performance Counters on the target device 0. For instructions on enabling permissions and to "
               "get more information see https://developer.nvidia.com/ERR_NVGPUCTRPERM")
         sys.exit(1)
-    if mode == "no section" and "--section" in arguments:
+    if mode == "no section" and "SourceCounters" in arguments:
         sys.exit("==ERROR== Failed to find section: SourceCounters")
     if mode == "hang":
         time.sleep(600)
@@ -100,6 +100,14 @@ def install(
     program.write_text(SCRIPT.format(python=sys.executable))
     program.chmod(0o755)
     return program
+
+
+def details_page(rows: Iterable[Mapping[str, str]]) -> str:
+    """`--page details --csv`: metrics and rules of each section, a row each."""
+    titles = (*HEAD, "Section Name", "Metric Name", "Metric Unit", "Metric Value", "Rule Name", "Rule Type",
+              "Rule Description", "Estimated Speedup Type", "Estimated Speedup")  # fmt: skip
+    cells = [titles, *([row.get(title, "") for title in titles] for row in rows)]
+    return "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\n" for row in cells)
 
 
 def sass_page(kernel: str, instructions: Iterable[tuple[int, str, Mapping[str, float]]]) -> str:

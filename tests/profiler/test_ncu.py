@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ncu_replay import RECORDED, foreign, grouped, install, raw_page, sass_page, source_page
+from ncu_replay import RECORDED, details_page, foreign, grouped, install, raw_page, sass_page, source_page
 
 import tessera.profiler.ncu as ncu_module
 from tessera.profiler.flame import folded, ncu_stacks
-from tessera.profiler.ncu import METRICS, find_ncu, profile_ncu
-from tessera.profiler.ncu_csv import decimal_comma, kernel_name, number, read_launches
+from tessera.profiler.ncu import METRICS, SECTIONS, find_ncu, profile_ncu
+from tessera.profiler.ncu_csv import NcuLaunch, decimal_comma, kernel_name, number, read_launches
+from tessera.profiler.ncu_details import NcuFinding, read_findings
 from tessera.profiler.ncu_rules import measured_metrics
 from tessera.profiler.ncu_source import CodeLine, NcuLine, lines_of, located, read_instructions
 from tessera.profiler.rules import RULES, VOCABULARY, apply
@@ -153,6 +154,96 @@ def test_rules_read_measured_numbers_by_opcode() -> None:
     kinds = {(a.kind, a.line) for a in apply(RULES, kernel)}
     assert any(line == 3 and "coalesced" in kind for kind, line in kinds)
     assert any(line == 3 and "conflict" in kind for kind, line in kinds)
+
+
+def launch(**metrics: float) -> NcuLaunch:
+    """64 blocks of 100 threads on a GPU of 132 multiprocessors."""
+    named = {name.replace("__dot__", "."): value for name, value in metrics.items()}
+    return NcuLaunch(0, "k", "(64, 1, 1)", "(100, 1, 1)", named, "9.0")
+
+
+def test_rules_of_a_kernel_as_a_whole_speak_from_the_metrics_of_its_launches() -> None:
+    executed = {"smsp__inst_executed__dot__sum": 4e6, "sm__inst_executed_pipe_tensor__dot__sum": 0.0}
+    (kernel,) = measured_metrics((), SourceFiles(), "counted on a GPU", [launch(**executed)])
+    # 132 multiprocessors is what the table says of compute capability 9.0.
+    assert {name: kernel[name] for name in ("blocks", "block_threads", "warps", "multiprocessors")} == {
+        "blocks": 64, "block_threads": 100, "warps": 256, "multiprocessors": 132,
+    }  # fmt: skip
+    kinds = {advice.kind: advice for advice in apply(RULES, kernel)}
+    assert set(kinds) == {"partial-warps", "few-blocks"}
+    assert all((a.line, a.label) == (0, "counted on a GPU") for a in kinds.values())
+    assert set(kernel.known) <= set(VOCABULARY)
+
+
+def test_occupancy_and_its_limiter_are_those_that_ncu_tells() -> None:
+    limits = {"warps": 16, "registers": 2, "shared_mem": 5, "blocks": 32}
+    metrics = {f"launch__occupancy_limit_{name}": float(blocks) for name, blocks in limits.items()}
+    metrics |= {"sm__maximum_warps_per_active_cycle_pct": 12.5, "launch__grid_size": 10_000.0,
+                "launch__block_size": 128.0, "device__attribute_multiprocessor_count": 114.0,
+                "sm__inst_executed_pipe_tensor__dot__sum": 0.0,
+                "smsp__inst_executed__dot__sum": 1e9}  # fmt: skip
+    listed = read_instructions(sass_page("k", [(0, "FADD R1, R1, R2", {"Instructions Executed": 640})]))
+    (kernel,) = measured_metrics(listed, SourceFiles(), launches=[launch(**metrics)])
+    assert (kernel["occupancy"], kernel["resident_blocks"], kernel.limiter) == (0.125, 2, "registers")
+    assert (kernel["multiprocessors"], kernel.arch) == (114, "sm_90")
+    # Lines are parts of what the source page adds up to.
+    assert kernel["instructions"] == 640
+    found = next(a for a in apply(RULES, kernel) if a.kind == "low-occupancy")
+    assert "limited by registers" in found.what
+
+
+def test_numbers_of_launches_add_up_and_what_one_lacks_is_not_known() -> None:
+    whole = launch(
+        smsp__inst_executed__dot__sum=100.0, l1tex__t_sectors_pipe_lsu_mem_global_op_ld__dot__sum=8.0
+    )
+    part = launch(smsp__inst_executed__dot__sum=50.0)
+    (kernel,) = measured_metrics((), SourceFiles(), launches=[whole, part])
+    assert (kernel["instructions"], kernel["warps"]) == (150, 512)
+    assert "global_ld_sectors" not in kernel.known
+
+
+def test_a_kernel_is_found_fault_with_where_it_is_defined(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import x\n\n\ndef k(x):\n    i = 1\n    x[i] = 2\n")
+    numbers = {"Instructions Executed": 1e6, "Thread Instructions Executed": 3e7}
+    listed = read_instructions(sass_page("k", [(0, "STG R1", numbers), (16, "EXIT", numbers)]))
+    table = {0: CodeLine(str(tmp_path / "a.py"), 6, "STG"), 16: CodeLine(str(tmp_path / "a.py"), 5, "EXIT")}
+    (kernel,) = measured_metrics(located(listed, {"k": table}), SourceFiles(), launches=[launch()])
+    assert (Path(kernel.file).name, kernel.line) == ("a.py", 4)
+
+
+# -- rules of Nsight Compute ----------------------------------------------------------------------
+
+RULE = {
+    "Kernel Name": "saxpy(float *)",
+    "ID": "0",
+    "Section Name": "Occupancy",
+    "Rule Name": "TheoreticalOccupancy",
+    "Rule Type": "OPT",
+    "Rule Description": "limited by\n registers",
+    "Estimated Speedup Type": "local",
+    "Estimated Speedup": "50.5",
+}
+
+
+def test_rules_of_ncu_are_read_with_their_estimates(ncu: Path) -> None:
+    metric = {"Kernel Name": "saxpy(float *)", "ID": "0", "Metric Name": "Block Size", "Metric Value": "256"}
+    better = {**RULE, "ID": "1", "Estimated Speedup": "60"}
+    words = {**RULE, "Rule Name": "Info", "Rule Type": "INF", "Rule Description": "as it is",
+             "Estimated Speedup": "", "Estimated Speedup Type": ""}  # fmt: skip
+    (ncu.parent / "details.csv").write_text(details_page([metric, words, RULE, better]))
+    assert run(ncu).findings == (
+        NcuFinding("saxpy", "Occupancy", "TheoreticalOccupancy", "OPT", "limited by registers", 60, "local"),
+        NcuFinding("saxpy", "Occupancy", "Info", "INF", "as it is"),
+    )
+
+
+def test_versions_without_rules_on_the_page_have_none_and_torn_pages_are_refused(ncu: Path) -> None:
+    assert run(ncu).findings == ()
+    assert read_findings('"ID","Kernel Name","Metric Name"\n"0","k","x"\n') == ()
+    whole = details_page([RULE, RULE])
+    with pytest.raises(RecordingError, match="torn"):
+        read_findings(whole.rpartition('","')[0] + '"\n')
+    assert read_findings(foreign(whole))[0].speedup_percent == pytest.approx(50.5)
 
 
 def test_columns_that_a_version_lacks_are_not_known() -> None:
@@ -304,7 +395,7 @@ def test_ncu_that_is_no_program_is_an_error(tmp_path: Path) -> None:
 
 def test_ncu_is_asked_for_one_execution_in_plain_numbers(ncu: Path) -> None:
     run(ncu)
-    version, collect, raw, code, source = (ncu.parent / "calls").read_text().splitlines()
+    version, collect, raw, code, source, details = (ncu.parent / "calls").read_text().splitlines()
     assert "--version" in version
     assert "'--profile-from-start', 'off'" in collect
     assert ",".join(METRICS) in collect
@@ -313,6 +404,8 @@ def test_ncu_is_asked_for_one_execution_in_plain_numbers(ncu: Path) -> None:
     assert "'--print-units', 'base'" in raw
     assert "--print-source" not in code
     assert "'--print-source', 'cuda,sass'" in source
+    assert "'--page', 'details'" in details
+    assert [f"'--section', '{name}'" in collect for name in SECTIONS] == [True, True, True]
     assert not list(Path("/tmp").glob("tessera-ncu-*/report.ncu-rep"))
 
 

@@ -134,8 +134,8 @@ def test_no_title_of_an_axis_is_cut_where_kernels_have_long_names(
     browser.open(page, width=width)
     cut = browser.evaluate(
         "[...document.querySelectorAll('.chart')].flatMap(c => { const box = c.getBoundingClientRect(); "
-        "return [...c.querySelectorAll('.xtitle, .ytitle')].filter(t => { "
-        "const r = t.getBoundingClientRect(); return r.left < box.left - 1 || r.right > box.right + 1 || r.bottom > box.bottom + 1 }) "
+        "const inside = r => r.left > box.left - 1 && r.right < box.right + 1 && r.bottom < box.bottom + 1; "
+        "return [...c.querySelectorAll('.xtitle, .ytitle')].filter(t => !inside(t.getBoundingClientRect())) "
         ".map(t => c.id + ': ' + t.textContent) })"
     )
     assert cut == []

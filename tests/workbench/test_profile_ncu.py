@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 from tessera.compiler.sass import disassemble
+from tessera.profiler.ncu import NcuProfile
+from tessera.profiler.ncu_csv import NcuLaunch
+from tessera.profiler.ncu_details import NcuFinding
+from tessera.profiler.ncu_rules import advise_measured
+from tessera.profiler.source_lines import SourceFiles
+from tessera.workbench.profile_ncu import HardwareCounts, counters_data, print_counters
 from tests.runtime.stand_in import IdleGpu
 from tests.workbench.test_profile import SOURCE
 
@@ -162,3 +168,35 @@ def test_rules_speak_of_lines_that_the_machine_code_names(tessera: Tessera, fold
     line = next(each for each in found["lines"] if each["line"] == 19)
     assert line["source"].strip() == "tile[tx, ty] = x[i, j]"
     assert sum(each["instructions"] for each in found["lines"]) == len(code)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_rules_of_nsight_compute_stand_beside_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    executed = {"smsp__inst_executed.sum": 4e6, "sm__inst_executed_pipe_tensor.sum": 0.0}
+    launch = NcuLaunch(0, "scale", "(64, 1, 1)", "(100, 1, 1)", executed, "9.0")
+    text = "The theoretical occupancy (12.5 %) is limited by the registers of the kernel"
+    findings = (
+        NcuFinding("scale", "Occupancy", "TheoreticalOccupancy", "OPT", text, 87.5, "local"),
+        NcuFinding("scale", "Launch", "Words", "INF", "explains what is meant"),
+    )
+    profile = NcuProfile("2025.1", (launch,), (), (), findings)
+    files = SourceFiles()
+    counts = HardwareCounts(profile, files, advise_measured((), files, "on a stub", profile.launches))
+    print_counters(counts)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    words = " ".join(said.split())
+    # Ours first, from the launch alone: 64 blocks for 132 multiprocessors, of 100 threads.
+    assert "no line known: " in words
+    assert "multiple of 32" in words
+    assert f"1. Occupancy: {text} (estimated speedup: 87.5 %, local)" in words
+    assert "explains" not in words
+    data = counters_data(counts)
+    assert data is not None
+    assert [(each["rule"], each["kind"]) for each in data["rules"]] == [
+        ("TheoreticalOccupancy", "OPT"), ("Words", "INF"),
+    ]  # fmt: skip
+    assert {each["kind"] for each in data["advice"]} == {"partial-warps", "few-blocks"}

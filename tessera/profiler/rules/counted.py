@@ -105,18 +105,32 @@ def _metrics(
 
 
 def _definition(counters: Counters, files: SourceFiles) -> tuple[str, int]:
-    """Where a kernel begins: the head of the function that its first line of code is in."""
-    own = [i for i in counters.instructions if i.source_line and i.function in counters.kernels]
-    if not own:
+    weight: dict[tuple[str, int], int] = {}
+    for i in counters.instructions:
+        if i.source_line and i.function in counters.kernels:
+            weight[i.file, i.source_line] = weight.get((i.file, i.source_line), 0) + 1
+    return definition(weight, files)
+
+
+def definition(weight: Mapping[tuple[str, int], int], files: SourceFiles) -> tuple[str, int]:
+    """Where a kernel begins: the head of the function that its first line of code is in.
+
+    `("", 0)` where there are no lines.
+
+    Args:
+        weight: Instructions by file and line.
+        files: Where the source is read.
+    """
+    if not weight:
         return "", 0
     # What is inlined from another file comes with that file's name.
-    weight: dict[str, int] = {}
-    for i in own:
-        weight[i.file] = weight.get(i.file, 0) + 1
-    file = max(weight, key=lambda name: weight[name])
-    last = max(i.source_line for i in own if i.file == file)
-    heads = [n for n, text in files.lines(file, 1, last) if _DEFINITION.search(text)]
-    return file, heads[-1] if heads else min(i.source_line for i in own if i.file == file)
+    by_file: dict[str, int] = {}
+    for (file, _), count in weight.items():
+        by_file[file] = by_file.get(file, 0) + count
+    file = max(by_file, key=lambda name: by_file[name])
+    numbers = [line for name, line in weight if name == file]
+    heads = [n for n, text in files.lines(file, 1, max(numbers)) if _DEFINITION.search(text)]
+    return file, heads[-1] if heads else min(numbers)
 
 
 def sums_values(sums: Sums) -> dict[str, float]:

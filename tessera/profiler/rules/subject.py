@@ -121,7 +121,7 @@ VOCABULARY: dict[str, Meaning] = {
     # Kernels.
     "block_threads": Meaning("threads of a block", "launch__block_size"),
     "blocks": Meaning("blocks of the largest launch", "launch__grid_size"),
-    "warps": Meaning("warps of all launches", "sm__warps_launched.sum"),
+    "warps": Meaning("warps of all launches", "launch__grid_size × warps of launch__block_size"),
     "multiprocessors": Meaning(
         "of a GPU of the architecture", "device__attribute_multiprocessor_count"
     ),
@@ -130,7 +130,7 @@ VOCABULARY: dict[str, Meaning] = {
         "sm__maximum_warps_per_active_cycle_pct / 100",
     ),
     "resident_blocks": Meaning("blocks that a multiprocessor holds", "launch__occupancy_limit_* (the least)"),
-    "spill_bytes": Meaning("bytes of registers that a thread spills", "launch__local_mem_spill (compiler)"),
+    "spill_bytes": Meaning("bytes of registers that a thread spills", ""),
     "shared_bytes": Meaning("shared memory of a block, static and dynamic", "launch__shared_mem_per_block"),
     "tensor_instructions": Meaning("products of matrices", "sm__inst_executed_pipe_tensor.sum"),
     "shuffles": Meaning("shuffles and votes, instructions of warps", "inst_executed (SHFL VOTE)"),

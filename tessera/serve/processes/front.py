@@ -129,6 +129,8 @@ async def serve(child: Child) -> int:
     # Owners that are there already are asked before the first connection is taken.
     for message, fds in child.early(Ask):
         await service.attach(message.info, socket.socket(fileno=fds[0]))
+    if service.loaded:
+        await session.lifecycle.start()
     if server is not None:
         server.adopt(session)
     serving = asyncio.create_task(

@@ -27,7 +27,7 @@ from tessera.serve.service import Phase, Result
 
 logger = logging.getLogger("tessera.serve")
 
-PARK_S = 0.8
+PARK_S = 0.9
 """How long requests wait for an owner while none runs; then they are answered 503."""
 
 MAX_TRIES = 2

@@ -1,6 +1,7 @@
 """A server of several processes: it answers as one, stops as one, and leaves nothing behind."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from small_models import WEIGHT
 
 from tessera.program.errors import ConfigError
 from tessera.serve.models.multi_model_server import MultiModelServer
+
+LINEAR_REQUEST = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
 
 StartProcess = Callable[..., ServerProcess]
 
@@ -216,3 +219,21 @@ def test_server_of_several_models_and_several_processes_is_refused() -> None:
     server = MultiModelServer({"port": 0, "processes": 2})
     with pytest.raises(ConfigError, match="a server of several models runs in one process"):
         server.start()
+
+
+def test_connections_that_a_killed_front_had_not_taken_are_answered_by_its_successor(
+    start_process: StartProcess, linear_package: Path
+) -> None:
+    server = start_process(script(linear_package))
+    kill(children_of(server.process.pid)["front-1"])
+    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(16)]
+    body = b'{"input": [[1, 2, 3, 4]]}'
+    head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    for number, connection in enumerate(connections):
+        path = b"/predict" if number % 2 else b"/v2/models/linear/infer"
+        sent = body if number % 2 else LINEAR_REQUEST
+        connection.sendall(head % (path, len(sent)) + sent)
+    answers = [connection.recv(4096) for connection in connections]
+    for connection in connections:
+        connection.close()
+    assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 16

@@ -21,6 +21,7 @@ from tessera.serve.endpoints import Endpoint, Handler, make_endpoint
 from tessera.serve.http import listen, loop_factory
 from tessera.serve.loop_calls import LoopCalls
 from tessera.serve.model import ModelSource
+from tessera.serve.models.registry import ModelStatus
 from tessera.serve.models.route import Route
 from tessera.serve.models.spec import ModelSpec, model_spec
 from tessera.serve.observe.observation import set_up_logging, tracing_of
@@ -202,6 +203,10 @@ class ProductionServer:
             ServeError: The server does not run.
         """
         return self._running().grpc_address
+
+    def list_models(self) -> list[ModelStatus]:
+        """Every version of every model, and its state; empty while the server does not run."""
+        return self._session.registry.listing() if self._session else []
 
     @property
     def phase(self) -> Phase:

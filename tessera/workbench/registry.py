@@ -216,10 +216,11 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry(
         "serve",
         "Run",
-        "Serve a package over HTTP.",
+        "Serve packages over HTTP.",
         _in("serve", "serve"),
         "tessera serve hello.tsd --port 8080",
-        "Answers on /predict, /health and /ready until Ctrl-C.",
+        "Answers on /predict, /health and /ready until Ctrl-C; several packages under /v2/models/NAME, where "
+        "NAME is the file's unless NAME=PKG says another.",
     ),
     CommandEntry(
         "profile",

@@ -1,5 +1,6 @@
 """`tessera serve`: settings of the call, and checking without serving."""
 
+import json
 import os
 import subprocess
 import sys
@@ -122,3 +123,79 @@ def test_no_package_is_an_error_that_says_how(
     assert said.status == 2
     assert "no package to serve" in said.err
     assert tessera("serve", "--contract", "heroku").status == 2
+
+
+@pytest.fixture
+def folder(package: Path) -> Path:
+    """A repository with the package in two versions, and one that is broken."""
+    made = package.parent / "models"
+    for version in ("1", "2"):
+        (made / "twice" / version).mkdir(parents=True)
+        (made / "twice" / version / "model.tsc").write_bytes(package.read_bytes())
+    (made / "broken.tsd").write_bytes(b"no package")
+    return made
+
+
+def serving(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tessera", "serve", *arguments, "--port", "0", "--json"]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+
+
+def test_several_packages_are_served_by_the_names_of_their_files(package: Path) -> None:
+    (package.parent / "other.tsc").write_bytes(package.read_bytes())
+    with serving(package.parent, "model.tsc", "second=other.tsc") as process:
+        assert process.stdout is not None
+        try:
+            answer = json.loads(process.stdout.readline())
+            assert answer["packages"] == {"model": "model.tsc", "second": "other.tsc"}
+            names = {row["name"]: row["state"] for row in answer["models"]}
+            assert names == {"model": "ready", "second": "ready"}
+            assert httpx.get(f"{answer['url']}/v2/models").json() == {"models": ["model", "second"]}
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_a_repository_is_served_and_operated(package: Path, folder: Path) -> None:
+    more = ["--set", "repository_mode=explicit", "--set", "admin_port=0"]
+    with serving(package.parent, "--repository", "models", *more) as process:
+        assert process.stdout is not None
+        try:
+            answer = json.loads(process.stdout.readline())
+            states = {(row["name"], row["version"]): row["state"] for row in answer["models"]}
+            assert states == {("broken", None): "unavailable", ("twice", "2"): "ready"}
+            control = f"{answer['admin']}/v2/repository/models/twice"
+            assert httpx.post(f"{control}/unload").status_code == 200
+            assert httpx.get(f"{answer['url']}/v2/models/twice").status_code == 404
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_check_tells_what_of_a_repository_is_not_served(tessera: Tessera, folder: Path) -> None:
+    answer = tessera("serve", "--repository", "models", "--check", "--json").json
+    assert answer["repository"] == "models"
+    (warning,) = answer["warnings"]
+    assert warning.startswith("broken cannot be served: ")
+    said = tessera("serve", "model.tsc", "again=model.tsc", "--check")
+    assert said.out == "model.tsc, model.tsc can be served on 127.0.0.1:8080\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["model.tsc", "models/twice/1/model.tsc"], "both be called 'model'"),
+        (["model.tsc", "none.tsc"], "none.tsc"),
+        (["--repository", "nowhere"], "'nowhere' is no folder"),
+        (["--repository", "models", "--key", "k.pub.pem"], "require_signature"),
+        (["--repository", "models", "--processes", "2"], "one process"),
+        (["--repository", "models", "--set", "version_policy=newest:1"], "version policy"),
+        (["a b=model.tsc", "model.tsc"], "without blanks"),
+    ],
+)
+def test_several_models_that_make_no_sense_are_refused(
+    tessera: Tessera, folder: Path, arguments: list[str], part: str
+) -> None:
+    said = tessera("serve", *arguments)
+    assert said.status == 2
+    assert part in said.err

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tessera.program.errors import ServeError
 from tessera.serve.model import ModelSource
 from tessera.serve.models.handle import ModelHandle
-from tessera.serve.models.registry import Backend, ModelNotFoundError, ModelStatus
+from tessera.serve.models.registry import Backend, ModelNotFoundError
+from tessera.serve.models.repository import Repository
 from tessera.serve.models.route import Route, RoutePlan, make_plan
 from tessera.serve.models.shadow import Shadow
 from tessera.serve.models.spec import ModelSpec, model_spec
@@ -211,9 +212,13 @@ class MultiModelServer(ProductionServer):
         self._routes.append(route)
         return route
 
-    def list_models(self) -> list[ModelStatus]:
-        """Every version of every model, and its state; empty while the server does not run."""
-        return self._session.registry.listing() if self._session else []
+    def check(self) -> list[str]:
+        """As in `ProductionServer`; packages of the repository that could not be served are warnings."""
+        warnings = super().check()
+        if self.config.repository:
+            folder = Repository(Path(self.config.repository), self.config)
+            warnings += folder.check()
+        return warnings
 
     def _spec(
         self,

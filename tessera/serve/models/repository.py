@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tessera.program.errors import ConfigError
+from tessera.program.errors import ConfigError, TesseraError
 from tessera.serve.config import ServerConfig
 from tessera.serve.models.spec import ModelSpec, model_spec
 from tessera.serve.models.versions import VersionPolicy, version_key
 from tessera.serve.request import RequestError
+from tessera.serve.security.exposure import check_package
 
 ENDINGS = (".tsd", ".tsp", ".tsc")
 
@@ -106,6 +107,18 @@ class Repository:
         return [
             model_spec(versions[v], self._config, name=name, version=v, in_repository=True) for v in served
         ]
+
+    def check(self) -> list[str]:
+        """What could not be served of the folder, and why; every byte of the rest is read."""
+        found = self.scan()
+        wrong = [f"{name} cannot be served: {text}" for name, text in found.problems.items()]
+        for name in found.models:
+            try:
+                for spec in self.specs(found, name):
+                    check_package(spec.source, spec.required, program=spec.config.program, thoroughly=True)
+            except TesseraError as error:
+                wrong.append(f"{name} cannot be served: {error.message}")
+        return wrong
 
     def reason(self, text: str) -> str:
         """`text` without the folder's path, which is nobody's business but this machine's."""

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tessera.workbench.failure import UsageError
 from tessera.workbench.output import JsonOption
 from tessera.workbench.trusting import KeyOption, PolicyOption, RequireOption, RootOption
 
 if TYPE_CHECKING:
-    from tessera.serve import ProductionServer
+    from tessera.package.trust import TrustPolicy
 
 
 def serve(
-    package: Annotated[
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[[NAME=]PKG]...", help="The packages to serve.", show_default=False),
+    ] = None,
+    repository: Annotated[
         Path | None,
-        typer.Argument(metavar="[PKG]", help="The package to serve.", readable=False, show_default=False),
+        typer.Option("--repository", metavar="DIR", readable=False, help="Serve the packages of a folder."),
     ] = None,
     port: Annotated[
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")
@@ -61,16 +66,14 @@ def serve(
     policy: PolicyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a package until Ctrl-C or SIGTERM."""
-    from tessera.deploy import ProductionServer
+    """Serve packages until Ctrl-C or SIGTERM."""
     from tessera.serve import ServerConfig
     from tessera.serve.observe.observation import set_up_logging
-    from tessera.workbench.opening import package_path
+    from tessera.workbench.serving import check_server, one_model, serve_until_signal, several_models
     from tessera.workbench.trusting import policy_for
 
-    contract = contract or _contract(package, settings or ())
-    package = _package(package, contract)
-    package_path(package)
+    given = packages or []
+    contract = contract or _contract(settings or (), alone=not given and repository is None)
     options: dict[str, Any] = {
         "port": port,
         "grpc_port": grpc_port,
@@ -81,26 +84,40 @@ def serve(
         "replicas": replicas,
         "max_batch_size": max_batch_size,
         "batch_timeout_ms": batch_timeout_ms,
+        "repository": None if repository is None else str(repository),
     }
-    chosen = _settings(package, config, settings or (), options, contract)
+    beside = Path(given[0].rpartition("=")[2]) if given else repository or _package(contract)
+    chosen = _settings(beside or Path("model.tsd"), config, settings or (), options, contract)
     # An operator's TESSERA_REQUIRE_SIGNATURE counts as the call does: the policy that lies beside a
     # package must not be asked in its place.
     asked = key or trust or policy or require_signature
     from_environment = not asked and ServerConfig.load().require_signature is not False
-    required = (
-        None
-        if from_environment
-        else policy_for(package, keys=key, roots=trust, file=policy, require=require_signature)
-    )
-    server = ProductionServer(package, chosen, require_signature=required)
-    set_up_logging(server.config)
-    if check:
-        _check(server, package, as_json)
+
+    def required(path: Path) -> TrustPolicy | None:
+        if from_environment:
+            return None
+        return policy_for(path, keys=key, roots=trust, file=policy, require=require_signature)
+
+    if chosen["repository"] is not None and (key or trust or policy):
+        raise UsageError(
+            "a repository's packages are checked as the settings say, not as --key, --trust or --policy",
+            hint="--set require_signature=release.pub.pem",
+        )
+    if chosen["repository"] is not None and require_signature:
+        chosen["require_signature"] = True
+    if chosen["repository"] is None and len(given) <= 1 and not (given and "=" in given[0]):
+        package = Path(given[0]) if given else _package(contract)
+        if package is None:
+            raise UsageError("no package to serve", hint="tessera serve model.tsd, or set MODEL_PACKAGE")
+        served = one_model(package, chosen, required)
     else:
-        _serve_until_signal(server, package, as_json)
+        served = several_models(given, chosen, required)
+    set_up_logging(served.server.config)
+    act = check_server if check else serve_until_signal
+    act(served, as_json=as_json)
 
 
-def _contract(package: Path | None, assignments: Iterable[str]) -> str | None:
+def _contract(assignments: Iterable[str], *, alone: bool) -> str | None:
     """The contract that settings name, or else that of the cloud that a call without a package comes from."""
     import os
 
@@ -108,25 +125,20 @@ def _contract(package: Path | None, assignments: Iterable[str]) -> str | None:
     from tessera.serve.contracts.clouds import detect_contract
 
     named = parse_settings(assignments).get("contract") or os.environ.get("TESSERA_CONTRACT") or None
-    return named or (None if package is not None else detect_contract(os.environ))
+    return named or (detect_contract(os.environ) if alone else None)
 
 
-def _package(given: Path | None, contract: str | None) -> Path:
-    """The package of the call, of `MODEL_PACKAGE`, or where the contract's cloud put one."""
+def _package(contract: str | None) -> Path | None:
+    """The package of `MODEL_PACKAGE`, or where the contract's cloud put one; None: there is neither."""
     import os
 
     from tessera.serve.contracts.clouds import contract_of
     from tessera.serve.contracts.packages import package_in
-    from tessera.workbench.failure import UsageError
 
-    if given is not None:
-        return given
     if os.environ.get("MODEL_PACKAGE"):
         return Path(os.environ["MODEL_PACKAGE"])
     model = contract_of(contract, os.environ).model if contract else None
-    if model is None:
-        raise UsageError("no package to serve", hint="tessera serve model.tsd, or set MODEL_PACKAGE")
-    return package_in(model)
+    return None if model is None else package_in(model)
 
 
 def _settings(
@@ -149,48 +161,3 @@ def _settings(
     base = ServerConfig.load(file or find_project(package.absolute().parent).file, environment=environment)
     given = {key: value for key, value in options.items() if value is not None}
     return {**asdict(base), **parse_settings(assignments), **given}
-
-
-def _check(server: ProductionServer, package: Path, as_json: bool) -> None:
-    """Say whether the server could start, and what is missing on one that others reach."""
-    from tessera.workbench.output import emit
-
-    warnings = server.check()
-    if as_json:
-        emit({"ok": True, "package": str(package), "warnings": warnings})
-        return
-    print(f"{package} can be served on {server.config.host}:{server.config.port}")
-    for warning in warnings:
-        print(f"warning: {warning}")
-
-
-def _serve_until_signal(server: ProductionServer, package: Path, as_json: bool) -> None:
-    """Start, say where, wait for a signal, finish what was accepted. A second signal ends at once."""
-    import signal
-    import threading
-
-    from tessera.serve.service import Phase
-    from tessera.workbench.output import emit
-
-    asked = threading.Event()
-
-    def ask(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        asked.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    server.start()
-    try:
-        device = server.get_memory_usage().get("device")
-        if as_json:
-            found = {"url": server.url, "device": device, "package": str(package)}
-            emit(found if server.grpc_address is None else {**found, "grpc": server.grpc_address})
-        else:
-            also = f" and gRPC on {server.grpc_address}" if server.grpc_address else ""
-            print(f"serving {package} on {server.url}{also} ({device}); Ctrl-C stops", flush=True)
-        while not asked.wait(0.5):
-            if server.phase is Phase.STOPPED:
-                break
-    finally:
-        server.stop()

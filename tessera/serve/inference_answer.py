@@ -23,6 +23,9 @@ from tessera.serve.inputs import Arrays
 from tessera.serve.request import RequestError
 from tessera.serve.shared_memory.regions import NO_REGIONS, Place, Regions
 
+JOINED_BYTES = 64 << 10
+"""Below this size one copy of an answer is cheaper than a list of buffers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -35,6 +38,11 @@ class Wanted:
     """How many of the largest elements are asked for; 0: the tensor itself."""
     place: Place | None = None
     """Where in shared memory it goes; None: it is a part of the answer."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The elements' dtype."""
+        return self.port.dtype.numpy
 
 
 def wanted_outputs(program: Program, body: InferRequest, regions: Regions = NO_REGIONS) -> list[Wanted]:
@@ -93,6 +101,9 @@ def infer_answer(head: Mapping[str, Any], wanted: Sequence[Wanted], outputs: Arr
     json = to_json({**head, "outputs": entries})
     if not any(each.binary for each in wanted):
         return Answer(HTTPStatus.OK, json)
+    if sum(map(len, parts)) >= JOINED_BYTES:
+        tail = tuple(memoryview(part) for part in parts)
+        return Answer(HTTPStatus.OK, json, "application/octet-stream", {LENGTH_HEADER: str(len(json))}, tail)
     return Answer(
         HTTPStatus.OK,
         b"".join([json, *parts]),

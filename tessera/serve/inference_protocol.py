@@ -15,8 +15,7 @@ from tessera.program.program import Port
 from tessera.serve.answer import Answer
 from tessera.serve.defaults import default_endpoint, unready
 from tessera.serve.endpoints import Call, Routes
-from tessera.serve.inference_answer import infer_answer, wanted_outputs
-from tessera.serve.inference_request import read_infer_request
+from tessera.serve.inference_plans import InferPlans, planned_answer
 from tessera.serve.inputs import Arrays
 from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
@@ -37,6 +36,7 @@ def add_inference_protocol(
         extensions: What is added elsewhere, by the names that Triton gave.
         regions: The shared memory that tensors may lie in.
     """
+    plans = InferPlans(regions)
 
     async def server(_: Request) -> dict[str, Any]:
         return server_metadata(extensions)
@@ -55,7 +55,7 @@ def add_inference_protocol(
         return unready(found) or {"name": found.name, "ready": True}
 
     async def infer(request: Request) -> Answer:
-        return await _infer(_named(registry, request), request, regions)
+        return await _infer(plans, _named(registry, request), request)
 
     _add(routes, "/v2", "GET", server)
     _add(routes, "/v2/health/live", "GET", live)
@@ -116,15 +116,10 @@ def _port(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": DATATYPES[port.dtype.name], "shape": shape}
 
 
-async def _infer(backend: Backend, request: Request, regions: Regions) -> Answer:
-    program = backend.model.program
-    body, inputs = read_infer_request(program, request, regions)
-    wanted = wanted_outputs(program, body, regions)
-    outputs = await infer_within(backend, inputs, timeout_s(body.parameters))
-    head = {"model_name": backend.name, "model_version": backend.version}
-    if body.id is not None:
-        head["id"] = body.id
-    return infer_answer(head, wanted, outputs)
+async def _infer(plans: InferPlans, backend: Backend, request: Request) -> Answer:
+    plan, inputs = plans.read(backend.model.program, request)
+    outputs = await infer_within(backend, inputs, timeout_s(plan.body.parameters))
+    return planned_answer(plan, backend.name, backend.version, outputs)
 
 
 async def infer_within(backend: Backend, inputs: Arrays, limit_s: float | None) -> Arrays:

@@ -121,7 +121,18 @@ def read_infer_request(
         RequestError: The body is not an inference request.
         InputError: An input is unknown, there twice, or not what it says it is.
     """
-    length = _json_length(request)
+    return read_infer_body(program, request, json_length(request), regions)
+
+
+def read_infer_body(
+    program: Program, request: Request, length: int | None, regions: Regions = NO_REGIONS
+) -> tuple[InferRequest, Arrays]:
+    """As `read_infer_request`, of a body whose first `length` bytes are JSON; None: all of it.
+
+    Raises:
+        RequestError: The body is not an inference request.
+        InputError: An input is unknown, there twice, or not what it says it is.
+    """
     if length == 0 and request.body:
         body = _raw_request(program, len(request.body))
     else:
@@ -133,10 +144,14 @@ def read_infer_request(
     return body, inputs
 
 
-def _json_length(request: Request) -> int | None:
-    """How many bytes of the body are JSON; None: all."""
+def json_length(request: Request) -> int | None:
+    """How many bytes of the body are JSON; None: all.
+
+    Raises:
+        RequestError: The body is of another type, or a header is no number of its bytes.
+    """
     content_type = request.content_type
-    if content_type != "application/octet-stream":
+    if content_type not in ("application/octet-stream", "application/json"):
         request.check_json()
     values = request.header_values(LENGTH_HEADER)
     if not values:

@@ -19,6 +19,7 @@ from tessera.program.program import Port, Program
 from tessera.runtime.inputs import whole_numbers
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+Shapes = tuple[tuple[int, ...], ...]
 
 _NUMPY_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
 
@@ -39,6 +40,8 @@ class Prepared:
     """By port name: the port's dtype, C-contiguous."""
     symbols: Mapping[str, int]
     """The value of every symbol of the program."""
+    shapes: Shapes = ()
+    """The inputs' shapes, in the program's order; empty where sizes depend on values of inputs, too."""
 
 
 def prepare(program: Program, data: Any) -> Prepared:
@@ -63,6 +66,48 @@ def prepare(program: Program, data: Any) -> Prepared:
     return Prepared(arrays, bind_symbols(program, shapes, scalars))
 
 
+class Preparer:
+    """`prepare` for one program, with what it found of shapes that came before.
+
+    Args:
+        program: Says what inputs there are.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._ports = [(p.name, p.dtype.numpy, p) for p in program.inputs]
+        self._has_scalars = any(p.kind == "scalar" for p in program.inputs)
+        self._symbols: dict[Shapes, Mapping[str, int]] = {}
+
+    def prepare(self, data: Any) -> Prepared:
+        """Check `data`; see `prepare`.
+
+        Raises:
+            InputError: A name, shape or type does not fit; the message names the input.
+        """
+        if self._has_scalars:
+            return prepare(self._program, data)
+        values = _by_name(self._program, data)
+        arrays: Arrays = {}
+        for name, dtype, port in self._ports:
+            value = values[name]
+            is_ready = type(value) is np.ndarray and value.dtype is dtype and value.flags.c_contiguous
+            arrays[name] = value if is_ready else as_array(value, port)
+        shapes = tuple([array.shape for array in arrays.values()])
+        symbols = self._symbols.get(shapes)
+        if symbols is None:
+            by_name = {name: array.shape for name, array in arrays.items()}
+            symbols = bind_symbols(self._program, by_name, {})
+            if len(self._symbols) >= _MAX_SHAPES:
+                self._symbols.clear()
+            self._symbols[shapes] = symbols
+        return Prepared(arrays, symbols, shapes)
+
+
+_MAX_SHAPES = 1024
+"""Shapes that are remembered; clients that send ever new ones only empty the table."""
+
+
 def describe(program: Program) -> str:
     """The inputs of `program`, as a person reads them."""
     return ", ".join(map(str, program.inputs)) or "none"
@@ -70,6 +115,8 @@ def describe(program: Program) -> str:
 
 def _by_name(program: Program, data: Any) -> Mapping[str, Any]:
     names = [p.name for p in program.inputs]
+    if type(data) is dict and list(data) == names:
+        return data
     if not isinstance(data, Mapping):
         if len(names) == 1:
             return {names[0]: data}

@@ -199,18 +199,19 @@ def warm_up(model: Model, rows: int, symbol: str | None) -> float:
     started = time.perf_counter()
     program = model.program
     for count in sorted({1, rows}) if symbol else [1]:
-        sizes = dict.fromkeys(bound_symbols(program), 1)
-        if symbol:
-            sizes[symbol] = count
         try:
-            model.infer_batch(_zeros(program, sizes))
+            model.infer_batch(zeros_of(program, count, symbol))
         except InputError as error:
             # Some programs take only certain sizes; real requests will bring them.
-            logger.info("no warm-up with %s: %s", sizes, error.message)
+            logger.info("no warm-up with %d rows: %s", count, error.message)
     return time.perf_counter() - started
 
 
-def _zeros(program: Program, sizes: Mapping[str, int]) -> Arrays:
+def zeros_of(program: Program, rows: int, symbol: str | None) -> Arrays:
+    """Inputs of zeros with `rows` rows; every size but `symbol` is 1."""
+    sizes = dict.fromkeys(bound_symbols(program), 1)
+    if symbol:
+        sizes[symbol] = rows
     inputs: Arrays = {}
     for port in program.inputs:
         shape = tuple(evaluate(dim, sizes) for dim in port.shape)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -16,7 +17,8 @@ from tessera.program.errors import InputError, OverloadedError
 from tessera.program.program import Program
 from tessera.serve.batcher import RequestBatcher, Ticket
 from tessera.serve.config import ServerConfig
-from tessera.serve.inputs import Arrays, Prepared, prepare
+from tessera.serve.in_place import InPlace
+from tessera.serve.inputs import Arrays, Prepared, Preparer, Shapes
 from tessera.serve.model import Model, Opener, warm_up
 from tessera.serve.observe.model_metrics import ServiceObserver
 from tessera.serve.observe.trace import computed
@@ -71,6 +73,9 @@ class Service:
         self._pool = WorkerPool(config.workers, "tessera-worker")
         self._model: Model | None = None
         self._rule = RowRule(None)
+        self._preparer: Preparer
+        self._in_place: InPlace | None = None
+        self._kinds: dict[Shapes, _Kind] = {}
         self._sizes: SizeCheck
         self._cache = ResponseCache(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         self.phase = Phase.LOADING
@@ -109,7 +114,7 @@ class Service:
             OverloadedError: It is still being loaded.
         """
         if self._model is None:
-            raise OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
+            raise _loading()
         return self._model
 
     @property
@@ -137,6 +142,8 @@ class Service:
         seconds = await self._pool.run(
             partial(warm_up, model, self._config.max_batch_size, self._rule.symbol)
         )
+        self._in_place = await self._pool.run(partial(self._measured, model))
+        self._preparer = Preparer(model.program)
         self._model = model
         if self._observer is not None:
             self._observer.bind(self.name, self.version)
@@ -163,28 +170,52 @@ class Service:
 
     async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
         """As `infer`, always by name. What is `Prepared` for this program is not checked again."""
-        program = self.model.program
+        if self._model is None:
+            raise _loading()
         try:
-            prepared = data if isinstance(data, Prepared) else prepare(program, data)
-            self._sizes.check(prepared.arrays, prepared.symbols)
+            prepared = data if isinstance(data, Prepared) else self._preparer.prepare(data)
+            kind = self._kind(prepared)
         except InputError:
             if self._observer is not None:
                 self._observer.request_rejected("invalid")
             raise
         if self._cache is None:
-            return await self._submit(prepared, timeout_s)
+            return await self._submit(prepared, kind, timeout_s)
         key = await _cache_key(prepared.arrays)
         found = self._cache.get(key)
         if self._observer is not None:
             self._observer.cache_asked(hit=found is not None)
         if found is None:
-            found = await self._submit(prepared, timeout_s)
+            found = await self._submit(prepared, kind, timeout_s)
             self._cache.put(key, found)
         return found
 
-    async def _submit(self, prepared: Prepared, timeout_s: float | None) -> Arrays:
-        rows, key = rows_and_key(self.model.program, self._rule, prepared)
-        return await self.batcher.submit(prepared.arrays, rows=rows, key=key, timeout_s=timeout_s)
+    async def _submit(self, prepared: Prepared, kind: _Kind, timeout_s: float | None) -> Arrays:
+        return await self.batcher.submit(prepared.arrays, rows=kind.rows, key=kind.key, timeout_s=timeout_s)
+
+    def _kind(self, prepared: Prepared) -> _Kind:
+        """What requests of these sizes have in common; they have been found to be within limits.
+
+        Raises:
+            InputError: A tensor is too large.
+        """
+        found = self._kinds.get(prepared.shapes) if prepared.shapes else None
+        if found is not None:
+            return found
+        self._sizes.check(prepared.arrays, prepared.symbols)
+        kind = _Kind(*rows_and_key(self.model.program, self._rule, prepared))
+        if prepared.shapes:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            self._kinds[prepared.shapes] = kind
+        return kind
+
+    def _measured(self, model: Model) -> InPlace | None:
+        try:
+            return InPlace(model, self._config.max_batch_size, self._rule.symbol)
+        except InputError:
+            # It does not take sizes of 1; see warm_up.
+            return None
 
     async def drain(self) -> None:
         """Return when nothing waits or runs. New requests are still taken until `close`."""
@@ -217,7 +248,12 @@ class Service:
         return ended
 
     async def _run(self, batch: Sequence[Ticket]) -> list[Arrays]:
-        results, times_s = await self._pool.run(partial(self._execute, batch))
+        rows = sum(ticket.rows for ticket in batch)
+        in_place = self._in_place
+        if in_place is not None and in_place.runs(rows):
+            results, times_s = in_place.run(rows, partial(self._execute, batch))
+        else:
+            results, times_s = await self._pool.run(partial(self._execute, batch))
         begun, stacked, inferred, ended = times_s
         for ticket in batch:
             if ticket.trace is not None:
@@ -257,6 +293,23 @@ class Service:
 
     def _part(self, inputs: Arrays, start: int, end: int) -> Arrays:
         return self.model.infer_batch({n: v[start:end] if v.ndim else v for n, v in inputs.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What requests whose tensors have equal shapes have in common."""
+
+    rows: int
+    key: Hashable
+    """Equal for those that may be stacked; None: alone."""
+
+
+_MAX_KINDS = 1024
+"""Kinds that are remembered; clients that send ever new shapes only empty the table."""
+
+
+def _loading() -> OverloadedError:
+    return OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
 
 
 async def _cache_key(arrays: Arrays) -> bytes:

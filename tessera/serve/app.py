@@ -42,6 +42,10 @@ WATCH_AFTER_S = 0.005
 """How long a request runs before its connection is watched. Most are done by then, and watching
 costs a task."""
 
+UNPACKING_THREADS = 2
+"""Bodies that may be unpacked at once. The C library keeps for each thread what a large body took there:
+with a thread for every endpoint, bombs would leave two gigabytes behind."""
+
 HANDLER_THREADS = 32
 """Endpoints written as plain functions that may run at once."""
 
@@ -89,6 +93,7 @@ class App:
         self._startup = startup
         self._shutdown = shutdown
         self._handlers: WorkerPool | None = None
+        self._unpackers: WorkerPool | None = None
         self._direct: dict[tuple[str, str], Match] = {}
         self.closing = False
         """Whether every answer also ends its connection."""
@@ -298,9 +303,10 @@ class App:
 
     def close(self) -> None:
         """Let the endpoints' threads end."""
-        if self._handlers is not None:
-            self._handlers.close(1.0)
-            self._handlers = None
+        for pool in (self._handlers, self._unpackers):
+            if pool is not None:
+                pool.close(1.0)
+        self._handlers = self._unpackers = None
 
     async def _read_body(self, scope: Scope, receive: Receive, limit: asyncio.Timeout) -> bytes | None:
         """The whole body; None if the client is gone before its end."""
@@ -353,7 +359,9 @@ class App:
         codings = [v.decode("latin-1") for k, v in scope["headers"] if k == b"content-encoding"]
         if not codings:
             return body
-        return await self._threads().run(partial(decoded, body, ", ".join(codings), self._max_body_bytes))
+        if self._unpackers is None:
+            self._unpackers = WorkerPool(UNPACKING_THREADS, "tessera-unpack")
+        return await self._unpackers.run(partial(decoded, body, ", ".join(codings), self._max_body_bytes))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

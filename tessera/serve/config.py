@@ -102,6 +102,10 @@ class ServerConfig:
     """TOML or JSON file that splits paths among models; it may be replaced while the server runs."""
     poll_s: float = 2.0
     """How often files that may be replaced are looked at; they are taken when they are equal twice."""
+    max_connections: int = 10_000
+    """Most connections at the same time; one more is answered 503 with Retry-After."""
+    header_timeout_s: float = 20.0
+    """Longest that a request's headers may take to come; then it is answered 408."""
     max_tensor_elements: int = 1 << 26
     """Most elements of one tensor, input or output; a request with a larger one is answered 400."""
     max_tensor_bytes: int = 256 * MIB
@@ -309,6 +313,8 @@ _RULES: dict[str, _Rule] = {
     "version_policy": _TEXT,
     "traffic": _optional(_TEXT),
     "poll_s": _number(0.001, 86_400, "seconds"),
+    "max_connections": _integer(1, 1 << 20),
+    "header_timeout_s": _number(0.001, 86_400, "seconds"),
     "max_tensor_elements": _integer(1, 1 << 40),
     "max_tensor_bytes": _integer(1, 1 << 44),
     "max_request_bytes": _integer(1, 1 << 44),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from http import HTTPStatus
+from typing import Any
 
 from tessera.serve.request import RequestError
 
 _WINDOW_BITS: dict[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's `wbits` of each coding. HTTP's `deflate` is zlib's format. Source: RFC 9110, section 8.4.1."""
+
+_PIECE_BYTES = 256 << 10
 
 
 def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
@@ -34,7 +37,7 @@ def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
         )
     engine = zlib.decompressobj(bits)
     try:
-        result = engine.decompress(body, limit_bytes + 1)
+        result, read = _unpacked(engine, body, limit_bytes)
     except zlib.error as error:
         raise RequestError(
             f"the body is not {name}: {error}", hint="is Content-Encoding what was done to it?"
@@ -45,9 +48,28 @@ def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
             hint="send fewer rows at once, or raise max_body_bytes",
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         )
+    follows = len(engine.unused_data) + len(body) - read
     if not engine.eof:
         raise RequestError(f"the body is cut off: its {name} data does not end")
-    if engine.unused_data:
+    if follows:
         # A gzip file may have several members; unpacking millions of empty ones would take for ever.
-        raise RequestError(f"{len(engine.unused_data)} bytes follow the end of the body's {name} data")
-    return result
+        raise RequestError(f"{follows} bytes follow the end of the body's {name} data")
+    return bytes(result)
+
+
+def _unpacked(engine: Any, body: bytes, limit_bytes: int) -> tuple[bytearray, int]:
+    """What `engine` makes of `body`, little more than `limit_bytes` of it, and how many bytes it took."""
+    # Into one growing buffer, piece by piece: what zlib makes at once it makes twice, and the C library
+    # keeps some of it for the thread.
+    result = bytearray()
+    read = 0
+    while read < len(body) and not engine.eof and len(result) <= limit_bytes:
+        piece: bytes = body[read : read + _PIECE_BYTES]
+        read += len(piece)
+        while piece and not engine.eof and len(result) <= limit_bytes:
+            result += engine.decompress(piece, _PIECE_BYTES)
+            piece = engine.unconsumed_tail
+    # What the last piece has held back comes without further input.
+    while not engine.eof and len(result) <= limit_bytes and (more := engine.decompress(b"", _PIECE_BYTES)):
+        result += more
+    return result, read

@@ -20,6 +20,9 @@ logger = logging.getLogger("tessera.serve")
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted."""
 
+HANDSHAKE_TIMEOUT_S = 20.0
+"""Longest that a client may take to agree on keys."""
+
 LIMITS = Limits()
 """What a connection may do, unless a server is told otherwise."""
 
@@ -138,7 +141,11 @@ class HttpServer:
         self._host = Host(self._app, self._limits, "https" if self._tls else "http")
         try:
             server = await loop.create_server(
-                self._connection, sock=self._listener, ssl=self._tls, backlog=BACKLOG
+                self._connection,
+                sock=self._listener,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self._tls else None,
+                backlog=BACKLOG,
             )
             await self._stopping.wait()
             server.close()

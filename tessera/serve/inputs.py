@@ -6,7 +6,7 @@ requests that it is batched with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,28 +220,46 @@ def _json_name(value: Any) -> str:
 
 
 def _first_flaw(value: Any) -> str | None:
-    """What is wrong with nested lists, and where: the first element that is no number, or a ragged row."""
-    stack: list[tuple[Any, tuple[int, ...]]] = [(value, ())]
+    """What is wrong with nested lists, and where: the first element that is no number, or a ragged row.
+
+    None if nothing is. The search is slow, and a client that sends millions must not hold up the others:
+    it ends after `_SEARCHED` elements.
+    """
+    levels: list[Iterator[tuple[int, Any]]] = [iter([(-1, value)])]
+    path: list[int] = []
     lengths: dict[int, int] = {}
     leaf_depth: int | None = None
-    while stack:
-        item, path = stack.pop()
+    for _ in range(_SEARCHED):
+        index, item = next(levels[-1], (0, _END))
+        if item is _END:
+            levels.pop()
+            if not levels:
+                return None
+            if path:
+                path.pop()
+            continue
+        here = (*path, index)[1:]
         if isinstance(item, list | tuple):
-            if leaf_depth is not None and len(path) >= leaf_depth:
-                return f"is ragged: a list at {_place(path)} where others have a number"
-            expected = lengths.setdefault(len(path), len(item))
+            if leaf_depth is not None and len(here) >= leaf_depth:
+                return f"is ragged: a list at {_place(here)} where others have a number"
+            expected = lengths.setdefault(len(here), len(item))
             if len(item) != expected:
-                return f"is ragged: {len(item)} values at {_place(path)}, {expected} in the rows before"
-            stack.extend((child, (*path, i)) for i, child in reversed(list(enumerate(item))))
+                return f"is ragged: {len(item)} values at {_place(here)}, {expected} in the rows before"
+            levels.append(enumerate(item))
+            path.append(index)
         elif isinstance(item, int) and not -(2**63) <= item < 2**64:
-            return f"holds an integer of more than 64 bits at {_place(path)}"
+            return f"holds an integer of more than 64 bits at {_place(here)}"
         elif isinstance(item, int | float | np.ndarray | np.generic):
-            if len(path) in lengths:
-                return f"is ragged: a number at {_place(path)} where others have a list"
-            leaf_depth = len(path)
+            if len(here) in lengths:
+                return f"is ragged: a number at {_place(here)} where others have a list"
+            leaf_depth = len(here)
         else:
-            return f"holds {_json_name(item)} at {_place(path)}"
-    return None
+            return f"holds {_json_name(item)} at {_place(here)}"
+    return f"is ragged or holds no numbers somewhere behind its first {_SEARCHED} elements"
+
+
+_SEARCHED = 100_000
+_END = object()
 
 
 def _wrong(port: Port, text: str) -> InputError:

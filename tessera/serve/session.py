@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tessera.program.errors import MissingDependencyError, ServeError
 from tessera.serve.app import App
 from tessera.serve.config import ServerConfig
+from tessera.serve.connections.limits import limits_of
 from tessera.serve.contracts.clouds import contract_of
 from tessera.serve.contracts.routes import add_contract
 from tessera.serve.defaults import add_defaults
@@ -210,7 +211,9 @@ class Session:
                     admin_listener.close()
                 raise
         app = self.make_app(admin=on_main_port(self._config))
-        self._http = HttpServer(app, listener, self._config.drain_timeout_s, self._tls)
+        self._http = HttpServer(
+            app, listener, self._config.drain_timeout_s, self._tls, limits_of(self._config)
+        )
         self.url = url_of(listener, secure=self._tls is not None)
         loading = asyncio.create_task(self._load())
         async with AsyncExitStack() as stack:

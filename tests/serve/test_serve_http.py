@@ -19,7 +19,6 @@ from small_models import WEIGHT, linear_model, linear_program, log_program, save
 from tessera.program.dtype import bf16
 from tessera.program.errors import ConfigError, DeviceError, PackageError, ServeError
 from tessera.serve import ProductionServer, Request, RequestError
-from tessera.serve.connections.limits import Limits
 
 Start = Callable[..., ProductionServer]
 
@@ -209,11 +208,8 @@ def test_half_sent_body_is_408_in_time_and_harms_nobody(start: Start, linear_pac
     assert httpx.get(f"{server.url}/ready").status_code == 200
 
 
-def test_slow_headers_are_cut_off(
-    start: Start, linear_package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tessera.serve.http.LIMITS", Limits(header_timeout_s=0.2))
-    server = start(linear_package)
+def test_slow_headers_are_cut_off(start: Start, linear_package: Path) -> None:
+    server = start(linear_package, header_timeout_s=0.2)
     assert raw(server, b"GET / HTTP/1.1\r\nHost:").startswith(b"HTTP/1.1 408 ")
 
 

@@ -21,6 +21,7 @@ TEXTS = (
     "sagemaker",
     "poll",
     "some-text",
+    "key=value",
     "a:0123456789abcdef",
 )
 KEYS = [f.name for f in fields(ServerConfig)]

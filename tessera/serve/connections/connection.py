@@ -13,7 +13,17 @@ import httptools
 from tessera.serve.connections.asgi import AsgiExchange
 from tessera.serve.connections.direct import DirectExchange
 from tessera.serve.connections.exchange import Exchange, RefusedExchange
-from tessera.serve.connections.head import NOT_HTTP, Head, RawHeaders, Refusal, read_head, too_large, too_slow
+from tessera.serve.connections.head import (
+    NOT_HTTP,
+    Head,
+    RawHeaders,
+    Refusal,
+    read_head,
+    too_large,
+    too_many_connections,
+    too_many_headers,
+    too_slow,
+)
 from tessera.serve.connections.host import Host
 
 
@@ -93,6 +103,8 @@ class Connection(asyncio.Protocol):
         self.server = _address(transport.get_extra_info("sockname"))
         self.host.connections.add(self)
         self.deadline_s = self.host.loop.time() + self._limits.header_timeout_s
+        if len(self.host.connections) > self._limits.connections:
+            self._refuse(too_many_connections(self._limits.connections))
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -168,6 +180,9 @@ class Connection(asyncio.Protocol):
         self._count(len(name) + len(value) + 4)
         if self._in_head:
             self._headers.append((name.lower(), value))
+            if len(self._headers) > self._limits.header_count:
+                self._refusal = too_many_headers(self._limits.header_count)
+                raise _RefusedError
 
     def on_headers_complete(self) -> None:
         """The headers are all there."""

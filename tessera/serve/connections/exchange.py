@@ -107,4 +107,6 @@ class RefusedExchange(Exchange):
     def opened(self) -> None:
         """Say why."""
         super().opened()
-        self.send(error_answer(self._refusal.status, self._refusal.message, self._refusal.hint))
+        refusal = self._refusal
+        headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+        self.send(error_answer(refusal.status, refusal.message, refusal.hint, headers))

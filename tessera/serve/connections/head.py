@@ -18,6 +18,8 @@ class Refusal:
     status: int
     message: str
     hint: str | None = None
+    retry_after_s: int | None = None
+    """When to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,25 @@ def too_large(limit_bytes: int) -> Refusal:
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         f"the path and headers are too large: the limit is {limit_bytes} bytes",
         "send data in the body",
+    )
+
+
+def too_many_headers(limit: int) -> Refusal:
+    """What a client hears that sends too many headers."""
+    return Refusal(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"there are too many headers: the limit is {limit}",
+        "send data in the body",
+    )
+
+
+def too_many_connections(limit: int) -> Refusal:
+    """What a client hears when others have taken every connection."""
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"there are {limit} connections, the most that max_connections allows",
+        "keep connections and use them again; or raise max_connections",
+        retry_after_s=1,
     )
 
 

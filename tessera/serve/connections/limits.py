@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tessera.serve.config import ServerConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -11,6 +13,10 @@ class Limits:
 
     header_bytes: int = 64 << 10
     """Most bytes of a request's line and headers together, and of the trailers behind a body (431)."""
+    header_count: int = 128
+    """Most headers of a request (431)."""
+    connections: int = 10_000
+    """Most connections at the same time; one more is answered 503 and ended."""
     header_timeout_s: float = 20.0
     """Longest that a request's headers may take to come (408)."""
     idle_timeout_s: float = 75.0
@@ -32,3 +38,8 @@ class Limits:
     linger_s: float = 2.0
     """How long what a client still sends is dropped after an answer that ends its connection. Closing
     at once would reset the connection, and the client might never see the answer."""
+
+
+def limits_of(config: ServerConfig) -> Limits:
+    """The limits that `config` sets."""
+    return Limits(connections=config.max_connections, header_timeout_s=config.header_timeout_s)

@@ -18,9 +18,6 @@ from tessera.serve.security.files import State, state_of
 
 logger = logging.getLogger("tessera.serve")
 
-HANDSHAKE_TIMEOUT_S = 20.0
-"""Longest that a client may take to agree on keys."""
-
 RECHECK_S = 1.0
 """How old what is known of the files may be."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
-from tessera.package.manifest import Entry, KernelRow, WeightRow
+from tessera.package.manifest import Entry, KernelRow, ProgramRow, WeightRow
 from tessera.package.package import Package
 from tessera.program.artifact import Resources
 
@@ -53,20 +53,20 @@ def differences(before: Package, after: Package) -> list[Change]:
     ]
 
 
-_Row = tuple[Entry, Any]
-"""A file, and the row of the table that names it."""
+_Row = TypeVar("_Row")
+"""The row of the table that names a file; None of files that no table has."""
 
 
 def _entries(package: Package) -> dict[str, Entry]:
     return {entry.path: entry for entry in package.entries}
 
 
-def _programs(package: Package) -> dict[str, _Row]:
+def _programs(package: Package) -> dict[str, tuple[Entry, ProgramRow]]:
     entries = _entries(package)
     return {row.name: (entries[row.path], row) for row in package.manifest.programs}
 
 
-def _kernels(package: Package) -> dict[str, _Row]:
+def _kernels(package: Package) -> dict[str, tuple[Entry, KernelRow]]:
     entries = _entries(package)
     several = len(package.manifest.programs) > 1
     rows = package.manifest.kernels
@@ -78,27 +78,30 @@ def _kernel_name(row: KernelRow, *, several: bool) -> str:
     return f"{own} {row.target} {row.format}"
 
 
-def _weights(package: Package) -> dict[str, _Row]:
+def _weights(package: Package) -> dict[str, tuple[Entry, WeightRow]]:
     entries = _entries(package)
     return {row.name: (entries[row.path], row) for row in package.manifest.weights}
 
 
-def _config(package: Package) -> dict[str, _Row]:
+def _config(package: Package) -> dict[str, tuple[Entry, None]]:
     entries = _entries(package)
     return {name: (entries[path], None) for name, path in package.manifest.config.items()}
 
 
-def _runtime(package: Package) -> dict[str, _Row]:
+def _runtime(package: Package) -> dict[str, tuple[Entry, None]]:
     entries = _entries(package)
     return {path.removeprefix("runtime/"): (entries[path], None) for path in package.manifest.runtime}
 
 
-def _no_detail(before: Any, after: Any) -> str:  # noqa: ARG001
+def _no_detail(before: object, after: object) -> str:  # noqa: ARG001
     return ""
 
 
 def _changes(
-    part: Part, before: Mapping[str, _Row], after: Mapping[str, _Row], detail: Any = _no_detail
+    part: Part,
+    before: Mapping[str, tuple[Entry, _Row]],
+    after: Mapping[str, tuple[Entry, _Row]],
+    detail: Callable[[_Row, _Row], str] = _no_detail,
 ) -> Iterator[Change]:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
@@ -169,10 +172,10 @@ _TABLES = {"sources": "source", "toolchain": "tool"}
 """Tables of the provenance, and what one row of them is called."""
 
 
-def _facts(package: Package) -> dict[str, Any]:
+def _facts(package: Package) -> dict[str, object]:
     """What the manifest says besides its tables, by name."""
     manifest = package.manifest
-    facts: dict[str, Any] = {"name": manifest.name, "version": manifest.version, "kind": manifest.kind}
+    facts: dict[str, object] = {"name": manifest.name, "version": manifest.version, "kind": manifest.kind}
     facts |= {f"metadata {key}": value for key, value in manifest.metadata.items()}
     facts |= {f"requirement {key}": value for key, value in manifest.requirements.items()}
     for key, value in manifest.provenance.items():
@@ -185,14 +188,14 @@ def _facts(package: Package) -> dict[str, Any]:
     return facts
 
 
-def _what_changed(before: Any, after: Any) -> str:
+def _what_changed(before: object, after: object) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         return ", ".join(f"{key} {_words(before.get(key))} → {_words(after.get(key))}" for key in keys)
     return f"{_words(before)} → {_words(after)}"
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     if isinstance(value, dict | list):
         return ""
     text = _shown(value)

@@ -21,13 +21,13 @@ from tessera.package.certificates import (
     subject,
 )
 from tessera.package.keys import fingerprint, is_signed, read_pem, read_public_key, short
+from tessera.package.project_file import PROJECT_FILE, project_files
 from tessera.program.errors import ConfigError, SignatureError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.x509 import Certificate
 
-POLICY_FILE = "tessera.toml"
 """Name of the file that holds a policy, in its section `[trust]`."""
 EXAMPLE = '[trust]\nrequire_signature = true\nkeys = ["release.pub.pem"]'
 
@@ -178,7 +178,7 @@ def policy_of(
     if not keys and not roots:
         raise ConfigError(
             "no signature is trusted where no key is named",
-            hint=f"--key PUB.pem, --trust ROOT.pem, or in {POLICY_FILE}: {EXAMPLE}",
+            hint=f"--key PUB.pem, --trust ROOT.pem, or in {PROJECT_FILE}: {EXAMPLE}",
             key="trust",
         )
     for key in keys:
@@ -285,9 +285,7 @@ def find_policy(start: Path) -> TrustPolicy | None:
         ConfigError: As `read_policy` says; something by that name that cannot be read is no absent policy.
             Another user owns it, in a folder where anybody may write.
     """
-    folder = start.resolve()
-    for place in (folder, *folder.parents):
-        file = place / POLICY_FILE
+    for file in project_files(start):
         policy = read_policy(file) if os.path.lexists(file) else None
         if policy is not None:
             _check_owner(file)
@@ -337,13 +335,13 @@ def required_policy(required: Required) -> TrustPolicy | None:
         return _policy_of_pem(Path(required))
     if policy is None or not (policy.keys or policy.roots):
         where = (
-            f"no {POLICY_FILE} in {Path.cwd()} or above it names"
+            f"no {PROJECT_FILE} in {Path.cwd()} or above it names"
             if required is True
             else f"{required} does not name"
         )
         raise ConfigError(
             f"a signature is required, but nobody is trusted: {where} keys or roots in [trust]",
-            hint=f"name a key in the call, or in {POLICY_FILE}:\n{EXAMPLE}",
+            hint=f"name a key in the call, or in {PROJECT_FILE}:\n{EXAMPLE}",
             key="trust",
         )
     return policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ def _constants(graph: Graph, case: Case) -> dict[str, Array]:
     return {name: case.constants(name) for name in graph.leaves("constant")}
 
 
-def _check(graph: Graph, library: str, operators: Mapping[str, object], types: Sequence[str] | Any) -> None:
+def _check(graph: Graph, library: str, operators: Mapping[str, object], types: Container[str]) -> None:
     leaves = ("input", "constant", "scalar", "cast")
     for node in graph.nodes:
         wrong = ""

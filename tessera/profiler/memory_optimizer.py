@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.package.atomic import write_json
 from tessera.profiler.memory_analysis import MemoryAnalysis, analyze, execution_bytes, largest_batch
+from tessera.profiler.server_settings import ServerSettings
 from tessera.profiler.sizes import choose_sizes, random_inputs
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import (
@@ -115,7 +115,7 @@ class MemoryMeasurement:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryEffect:
+class MemoryEffect(ServerSettings):
     """What the settings changed, measured on one device."""
 
     device: str
@@ -137,16 +137,6 @@ class MemoryEffect:
         """By the names of `ProductionServer`'s settings."""
         size = self.settings.pool_size_bytes
         return {"device": self.device} if size is None else {"device": self.device, "memory_pool_size": size}
-
-    def save(self, path: str | Path) -> Path:
-        """Write the settings as JSON, which `ProductionServer(package, config=path)` reads.
-
-        Raises:
-            ConfigError: The file cannot be written.
-        """
-        target = Path(path)
-        write_json(target, self.to_settings())
-        return target
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{name} = {size}" for name, size in self.sizes.items()) or "all sizes fixed"

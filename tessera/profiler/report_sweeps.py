@@ -7,6 +7,7 @@ from itertools import combinations
 
 from tessera.compiler.tuning.record import Record, configuration_key
 from tessera.profiler.report_runs import TunedSweep, TunedTrial, Value
+from tessera.profiler.tuning.standing import by_cost, improvements
 
 
 def sweeps_of(records: Iterable[Record]) -> tuple[TunedSweep, ...]:
@@ -47,8 +48,7 @@ def _sweep(records: Sequence[Record]) -> TunedSweep:
 
 def ranked(sweep: TunedSweep) -> list[TunedTrial]:
     """The trials that have a cost, the least first; equal ones by their configuration's text."""
-    good = [t for t in sweep.trials if t.status == "ok" and t.cost_ms is not None]
-    return sorted(good, key=lambda t: (t.cost_ms or 0.0, configuration_key(t.configuration)))
+    return by_cost(sweep.trials)
 
 
 def axes(sweep: TunedSweep) -> dict[str, list[Value]]:
@@ -94,11 +94,7 @@ def best_so_far(sweep: TunedSweep) -> list[tuple[int, float]]:
     """Trial number and least cost up to it, where it fell; empty where the order is not on record."""
     if any(t.number is None for t in sweep.trials):
         return []
-    found: list[tuple[int, float]] = []
-    for place, trial in enumerate(sweep.trials, 1):
-        if trial.status == "ok" and trial.cost_ms is not None and (not found or trial.cost_ms < found[-1][1]):
-            found.append((place, trial.cost_ms))
-    return found
+    return [(place, trial.cost_ms or 0.0) for place, trial in improvements(sweep.trials)]
 
 
 def _influence(trials: Sequence[TunedTrial], name: str) -> float:

@@ -6,15 +6,15 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tessera.package.atomic import write_json
 from tessera.profiler.check_machine import available_cores
 from tessera.profiler.gpu import read_gpus
+from tessera.profiler.server_settings import ServerSettings
 from tessera.program.bytesize import format_bytes
 from tessera.program.errors import ConfigError, InputError, OptionError
 
@@ -27,6 +27,10 @@ GOOD_ENOUGH = 0.95
 LONGEST_POINT_S = 2.0
 """A slow model is measured by fewer calls than asked for; `Point.calls` says how many."""
 _FEWEST_CALLS = 3
+
+
+Examples = Iterable[object] | Mapping[str, Iterable[object]]
+"""What `execute_batch` takes: a list of examples, stacked arrays, or stacked arrays by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Recommendations:
 
 
 @dataclass(frozen=True, slots=True)
-class OptimizedConfig:
+class OptimizedConfig(ServerSettings):
     """Settings for a server, chosen from measured points."""
 
     max_batch_size: int
@@ -102,16 +106,6 @@ class OptimizedConfig:
             "memory_pool_size": self.memory_pool_size,
             "workers": self.workers,
         }
-
-    def save(self, path: str | Path) -> Path:
-        """Write the settings as JSON, which `ProductionServer(package, config=path)` reads.
-
-        Raises:
-            ConfigError: The file cannot be written.
-        """
-        target = Path(path)
-        write_json(target, self.to_settings())
-        return target
 
 
 class RuntimeOptimizer:
@@ -146,7 +140,7 @@ class RuntimeOptimizer:
 
     def profile(
         self,
-        test_inputs: Any,
+        test_inputs: Examples,
         num_iterations: int = 100,
         *,
         batch_sizes: Sequence[int] | None = None,
@@ -267,7 +261,7 @@ class RuntimeOptimizer:
     def _runtime(self) -> Runtime:
         return self._package.create_runtime(device=self._device, memory_pool_size=None)
 
-    def _measure(self, examples: Sequence[Any], batch: int, workers: int, calls: int) -> Point:
+    def _measure(self, examples: Sequence[object], batch: int, workers: int, calls: int) -> Point:
         given = [examples[i % len(examples)] for i in range(batch)]
         front = () if self._program is None else (self._program,)
         runtime = self._runtime()
@@ -327,7 +321,7 @@ def _good_enough(points: Sequence[Point], size: Callable[[Point], int]) -> Point
     return min((p for p in points if p.items_per_s >= GOOD_ENOUGH * best), key=size)
 
 
-def _examples(given: Any) -> Iterator[Any]:
+def _examples(given: Examples) -> Iterator[object]:
     """Examples one by one, from a list of them, stacked arrays, or a mapping of stacked arrays."""
     if isinstance(given, Mapping):
         arrays = list(given.values())

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tessera.package.project_file import project_files
 from tessera.program.errors import ConfigError, SourceLocation
-
-FILE_NAME = "tessera.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,7 @@ def find_project(start: Path) -> Project:
     Raises:
         ConfigError: The project file is no TOML, or has an unknown or malformed setting.
     """
-    folder = start.resolve()
-    for place in (folder, *folder.parents):
-        file = place / FILE_NAME
+    for file in project_files(start):
         if file.is_file():
             return read_project(file)
     return Project()

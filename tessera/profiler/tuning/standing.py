@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from tessera.compiler.tuning.record import Record, configuration_key
+from tessera.compiler.tuning.record import Record, Value, configuration_key
+
+
+class Tried(Protocol):
+    """A configuration that was tried: a record, or a trial of a report."""
+
+    @property
+    def configuration(self) -> Mapping[str, Value]:
+        """By the names of what was tuned."""
+
+    @property
+    def status(self) -> str:
+        """`ok` if it ran and was right."""
+
+    @property
+    def cost_ms(self) -> float | None:
+        """None where it has none."""
+
+
+T = TypeVar("T", bound=Tried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,33 @@ class Step:
     """The best until then."""
 
 
+def by_cost(tried: Iterable[T]) -> list[T]:
+    """What has a cost, the least first; equal ones by their configuration's text, as the best is chosen."""
+    return sorted((t for t in tried if cost_of(t) is not None), key=_place)
+
+
+def improvements(tried: Iterable[T]) -> list[tuple[int, T]]:
+    """Where the best became better, with its place from 1 on, failures counted.
+
+    Args:
+        tried: In the order in which they were tried.
+    """
+    found: list[tuple[int, T]] = []
+    for number, each in enumerate(tried, 1):
+        if cost_of(each) is not None and (not found or _place(each) < _place(found[-1][1])):
+            found.append((number, each))
+    return found
+
+
+def cost_of(tried: Tried) -> float | None:
+    """Its cost, if it ran and was right."""
+    return tried.cost_ms if tried.status == "ok" else None
+
+
+def _place(tried: Tried) -> tuple[float, str]:
+    return cost_of(tried) or 0.0, configuration_key(tried.configuration)
+
+
 def ranked(records: Iterable[Record], reference: Record | None = None) -> tuple[Ranked, ...]:
     """All records, the cheapest first, equal costs by the configuration's text; then those without a cost.
 
@@ -38,13 +85,13 @@ def ranked(records: Iterable[Record], reference: Record | None = None) -> tuple[
         records: Of one sweep, in any order.
         reference: What others are compared with.
     """
-    ordered = sorted(
-        records, key=lambda r: (_cost(r) is None, _cost(r) or 0.0, configuration_key(r.configuration))
-    )
-    usual = None if reference is None else _cost(reference)
+    known = list(records)
+    without = sorted((r for r in known if cost_of(r) is None), key=_place)
+    ordered = [*by_cost(known), *without]
+    usual = None if reference is None else cost_of(reference)
     found = []
     for place, record in enumerate(ordered):
-        cost = _cost(record)
+        cost = cost_of(record)
         faster = usual / cost if usual and cost else None
         found.append(
             Ranked(None if cost is None else place + 1, record, faster, not place and cost is not None)
@@ -58,15 +105,7 @@ def best_so_far(records: Sequence[Record]) -> tuple[Step, ...]:
     Args:
         records: In the order in which they were tried, as `Sweep.records` has them; a file has them by key.
     """
-    found: list[Step] = []
-    lowest: tuple[float, str] | None = None
-    for number, record in enumerate(records, 1):
-        cost = _cost(record)
-        place = None if cost is None else (cost, configuration_key(record.configuration))
-        if place is not None and (lowest is None or place < lowest):
-            lowest = place
-            found.append(Step(number, record))
-    return tuple(found)
+    return tuple(Step(number, record) for number, record in improvements(records))
 
 
 def pareto(records: Iterable[Record]) -> tuple[Record, ...]:
@@ -77,10 +116,6 @@ def pareto(records: Iterable[Record]) -> tuple[Record, ...]:
     """
     good = [each.record for each in ranked(records) if each.rank is not None]
     return tuple(r for r in good if not any(_beats(other, r) for other in good))
-
-
-def _cost(record: Record) -> float | None:
-    return record.cost_ms if record.status == "ok" else None
 
 
 def _beats(one: Record, other: Record) -> bool:

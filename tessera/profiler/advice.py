@@ -35,7 +35,10 @@ def advise_profile(profile: EmulatedProfile, files: SourceFiles) -> tuple[Advice
     """
     from tessera.profiler.rules.counted import profiled_metrics
 
-    held = {each.kernel: each for each in reversed(profile.occupancy)}
+    # Of the code that was counted; else of what there is.
+    counted = profile.target.split()[0]
+    order = sorted(reversed(profile.occupancy), key=lambda each: each.target == counted)
+    held = {each.kernel: each for each in order}
     found = [
         each
         for kernel in profile.kernels

@@ -331,3 +331,28 @@ def test_package_for_the_cpu_alone_says_how_to_measure_it(tessera: Tessera, fold
     assert "or measure it: --device cpu" in said.err
     assert tessera("profile", "cpu.tsd", "--device", "cpu", "--repeat", "1").status == 0
     assert "leave --arch out" in tessera("profile", "cpu.tsd", "--arch", "sm_80").err
+
+
+SERIES = """\
+from numba import cuda, float32
+
+import tessera as ts
+
+
+@ts.kernel(grid=lambda n: ts.cdiv(n, 256), block=256)
+def series(x: ts.Array[ts.f32, "n"], y: ts.Array[ts.f32, "n"]):
+    i = cuda.grid(1)
+    if i < x.size:
+        total = float32(0)
+        for _ in range(2000):
+            total = total * x[i] + float32(1)
+        y[i] = total
+"""
+
+
+def test_launches_are_judged_for_the_architecture_that_was_counted(tessera: Tessera, folder: Path) -> None:
+    (folder / "series.py").write_text(SERIES)
+    said = tessera("profile", "series.py", "--size", "n=2048", "--arch", "sm_80", "--arch", "sm_90")
+    words = " ".join(said.out.split())
+    assert "series: emulated, PTX level (sm_90 ptx" in words
+    assert "8 blocks keep 8 of the 132 multiprocessors of sm_90 busy" in words

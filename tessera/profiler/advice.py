@@ -37,8 +37,8 @@ def advise_profile(profile: EmulatedProfile, files: SourceFiles) -> tuple[Advice
 
     # Of the code that was counted; else of what there is.
     counted = profile.target.split()[0]
-    order = sorted(reversed(profile.occupancy), key=lambda each: each.target == counted)
-    held = {each.kernel: each for each in order}
+    held = {each.kernel: each for each in reversed(profile.occupancy)}
+    held |= {each.kernel: each for each in profile.occupancy if each.target == counted}
     found = [
         each
         for kernel in profile.kernels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.workbench.output import Column, note, number_text, print_table
+from tessera.workbench.output import Column, note, number_text, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from tessera.compiler.tuning.record import Record
@@ -52,7 +52,7 @@ def print_sweep(tuned: Tuned, cache: Path) -> None:
     records = ordered(tuned)
     first = records[0]
     sizes = ", ".join(f"{name}={size}" for name, size in first.sizes.items()) or "fixed sizes"
-    print(visible(f"{tuned.name} for {tuned.target}, {sizes}: {first.kind} for {first.gpu} ({first.driver})"))
+    print_wrapped(f"{tuned.name} for {tuned.target}, {sizes}: {first.kind} for {first.gpu} ({first.driver})")
     own = next((r.cost_ms for r in records if r.configuration == tuned.reference), None)
     columns = (
         Column("Configuration", wraps=True),
@@ -67,7 +67,9 @@ def print_sweep(tuned: Tuned, cache: Path) -> None:
         if record.reason:
             note(f"{_text(record, tuned)}: {record.reason}")
     winner = best(tuned.records)
-    if winner is not None:
+    if winner is not None and not winner.cost_ms:
+        note("with these sizes no kernel is launched: nothing was judged; --size NAME=N", "warning")
+    elif winner is not None:
         print(visible(f"best: {_text(winner, tuned)}, {_cost(winner)} {winner.kind}"))
     tried = f"{len(records)} of {tuned.total} configurations"
     known = "" if tuned.recalled is None else f", {tuned.recalled} of them on record before"

@@ -157,6 +157,13 @@ def test_a_wrong_call_says_what_is_wrong(
     assert "hint:" in said.err
 
 
+def test_sizes_that_launch_nothing_have_no_best(tessera: Tessera, file: str) -> None:
+    said = tessera("tune", file, "--size", "n=0", "--budget", "2")
+    assert said.status == 0
+    assert "best:" not in said.out
+    assert "with these sizes no kernel is launched: nothing was judged" in said.err
+
+
 def test_missing_folders_of_files_that_are_written_are_made(
     tessera: Tessera, file: str, project: Path
 ) -> None:

@@ -58,6 +58,8 @@ class ServerConfig:
     """Requests that may wait; one more is answered 503 with Retry-After."""
     max_body_bytes: int = 64 * MIB
     """Largest request body; a larger one is answered 413."""
+    compress_answers: bool = True
+    """Whether answers of inference over HTTP are compressed for clients that accept gzip or deflate."""
     shared_memory: bool | str = False
     """Whether clients on this machine may hand over tensors in POSIX shared memory; a text: in segments whose
     names begin with it."""
@@ -282,6 +284,7 @@ _RULES: dict[str, _Rule] = {
     "program": _Rule("a program's name", lambda v: v is None or (isinstance(v, str) and bool(v))),
     "max_queue": _integer(1, 1 << 20),
     "max_body_bytes": _integer(1, 1 << 40),
+    "compress_answers": _FLAG,
     "shared_memory": _Rule(
         "true, false, or how names begin",
         lambda v: isinstance(v, bool) or (isinstance(v, str) and bool(v)),

@@ -5,6 +5,7 @@ Source: https://github.com/kserve/open-inference-protocol, specification/protoco
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from tessera.program.datatypes import DATATYPES
 from tessera.program.program import Port
 from tessera.serve.answer import Answer
 from tessera.serve.defaults import default_endpoint, unready
+from tessera.serve.encoding import MIN_BYTES, accepted_encoding, encoded
 from tessera.serve.endpoints import Call, Routes
 from tessera.serve.inference_plans import InferPlans, planned_answer
 from tessera.serve.inputs import Arrays
@@ -26,7 +28,12 @@ EXTENSIONS = ("binary_tensor_data", "classification")
 
 
 def add_inference_protocol(
-    routes: Routes, registry: Registry, extensions: Sequence[str] = (), regions: Regions = NO_REGIONS
+    routes: Routes,
+    registry: Registry,
+    extensions: Sequence[str] = (),
+    regions: Regions = NO_REGIONS,
+    *,
+    compress: bool = True,
 ) -> None:
     """Add the paths under `/v2` where nothing else is.
 
@@ -35,6 +42,7 @@ def add_inference_protocol(
         registry: The models.
         extensions: What is added elsewhere, by the names that Triton gave.
         regions: The shared memory that tensors may lie in.
+        compress: Whether answers of inference are compressed for clients that ask for it.
     """
     plans = InferPlans(regions)
 
@@ -55,7 +63,11 @@ def add_inference_protocol(
         return unready(found) or {"name": found.name, "ready": True}
 
     async def infer(request: Request) -> Answer:
-        return await _infer(plans, _named(registry, request), request)
+        answer = await _infer(plans, _named(registry, request), request)
+        if not compress or answer.size_bytes < MIN_BYTES:
+            return answer
+        encoding = accepted_encoding(request.header_values("accept-encoding"))
+        return answer if encoding is None else await asyncio.to_thread(encoded, answer, encoding)
 
     _add(routes, "/v2", "GET", server)
     _add(routes, "/v2/health/live", "GET", live)

@@ -145,7 +145,9 @@ class Session:
         add_model_protocol(routes, self.registry, self._metrics)
         if self.control.offered:
             add_repository(routes, self.control)
-        add_inference_protocol(routes, self.registry, self._extensions, self.regions)
+        add_inference_protocol(
+            routes, self.registry, self._extensions, self.regions, compress=self._config.compress_answers
+        )
         add_shared_memory(routes, self.regions)
         add_triton_settings(routes, self.registry, self._config)
         if self._config.admin_metrics:

@@ -213,6 +213,32 @@ def test_outputs_that_cannot_be_are_400(
     assert part in response.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("accept", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip;q=0.2, deflate;q=0.9", "deflate"),
+        ("br, GZIP", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip;q=x", None),
+        ("identity", None),
+        ("*", None),
+    ],
+)
+def test_answers_are_compressed_as_the_client_accepts(
+    client: httpx.Client, accept: str, coding: str | None, rng: np.random.Generator
+) -> None:
+    x = rows(rng, 500)
+    body, headers = packed({"inputs": [entry("x", x)], **BINARY_OUT}, x)
+    response = client.post(INFER, content=body, headers={**headers, "Accept-Encoding": accept})
+    assert response.headers.get("Content-Encoding") == coding
+    np.testing.assert_allclose(unpacked(response)["output"], x @ WEIGHT, rtol=1e-5, atol=1e-5)
+    small, headers = packed({"inputs": [entry("x", x[:1])]}, x[:1])
+    response = client.post(INFER, content=small, headers={**headers, "Accept-Encoding": accept})
+    assert "Content-Encoding" not in response.raise_for_status().headers
+
+
 def test_bytes_without_json_are_the_only_input(client: httpx.Client, rng: np.random.Generator) -> None:
     x = rows(rng, 5)
     response = client.post(INFER, content=x.tobytes(), headers={LENGTH: "0"}).raise_for_status()

@@ -106,6 +106,22 @@ def test_infer_gives_the_output_in_json_and_binary(
     assert ("data" in result.get_output("output")) == (binary_out is False)
 
 
+@pytest.mark.parametrize("client", ["linear"], indirect=True)
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_answers_come_compressed_for_a_client_that_asks_so(
+    client: Any, compression: str, binary: bool, rng: np.random.Generator
+) -> None:
+    x = rows(rng, 500, 4)
+    result = client.infer(
+        "linear",
+        [tensor("x", x)],
+        outputs=[httpclient.InferRequestedOutput("output", binary_data=binary)],
+        response_compression_algorithm=compression,
+    )
+    np.testing.assert_allclose(result.as_numpy("output"), x @ WEIGHT, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("client", ["pair"], indirect=True)
 def test_outputs_are_those_asked_for_in_that_order(client: Any, rng: np.random.Generator) -> None:
     a, b = rows(rng, 3, 2), rows(rng, 3, 2)

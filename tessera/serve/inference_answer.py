@@ -90,7 +90,8 @@ def infer_answer(head: Mapping[str, Any], wanted: Sequence[Wanted], outputs: Arr
     for each in wanted:
         entry, value = described(each, outputs[each.port.name])
         if each.place is not None:
-            entry["parameters"] = write_shared(each.place, each, value)
+            # Without parameters: Triton's C++ client takes any for those of bytes behind the JSON.
+            write_shared(each.place, each, value)
         elif each.binary:
             raw = raw_bytes(each, value)
             entry["parameters"] = {"binary_data_size": len(raw)}

@@ -13,7 +13,8 @@ import msgspec
 from tessera.serve.answer import Answer
 from tessera.serve.defaults import default_endpoint
 from tessera.serve.endpoints import Call, Routes
-from tessera.serve.request import Request, RequestError
+from tessera.serve.request import Request, RequestError, parse_json
+from tessera.serve.security.origin import check_origin
 from tessera.serve.shared_memory.regions import Regions, check_client, no_cuda_memory
 
 
@@ -35,8 +36,10 @@ def add_shared_memory(routes: Routes, regions: Regions) -> None:
         ]
 
     async def register(request: Request) -> Answer:
+        # Triton's C++ client says its JSON to be a form, as a web page could: pages of others are refused.
+        check_origin(request.headers.raw, None)
         try:
-            body = msgspec.convert(dict(request.object), Registration)
+            body = msgspec.convert(parse_json(request.body), Registration)
         except msgspec.ValidationError as error:
             raise RequestError(
                 f"not a region: {error}", hint='{"key": "/name", "offset": 0, "byte_size": 64}'

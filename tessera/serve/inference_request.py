@@ -224,6 +224,8 @@ def _array(tensor: TensorIn, port: Port, tail: Tail, regions: Regions) -> np.nda
     check_datatype(tensor.datatype, port)
     shape = checked_shape(tensor.shape, port)
     if REGION in tensor.parameters:
+        if tensor.data is not msgspec.UNSET or "binary_data_size" in tensor.parameters:
+            raise wrong(port, f"has data, beside {REGION}")
         return shared_array(port, shape, tensor.parameters, regions)
     size = tensor.parameters.get("binary_data_size")
     if size is None:

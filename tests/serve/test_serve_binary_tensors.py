@@ -177,6 +177,10 @@ def sized(size: Any, shape: list[Any] | None = None, **more: Any) -> dict[str, A
         ([sized(48, [2**63 - 1, 2**63 - 1])], "binary_data_size 48, but shape"),
         ([sized(48, data=[0.0] * 12)], "both data and binary_data_size"),
         ([sized(48), sized(48)], "twice"),
+        (
+            [{**sized(48), "parameters": {"binary_data_size": 48, "shared_memory_region": "r"}}],
+            "'x' has data, beside shared_memory_region",
+        ),
         ([{"name": "x", "shape": [3, 4], "datatype": "FP32"}], "neither data nor binary_data_size"),
         ([sized(48, [3, 4], name="y")], "no input 'y'"),
         ([], "48 bytes of the body belong to no input"),

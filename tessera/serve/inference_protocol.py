@@ -104,7 +104,7 @@ def model_metadata(registry: Registry, name: str, version: str | None) -> dict[s
         ModelNotFoundError: There is no such model or version.
     """
     backend = registry.resolve(name, version)
-    return metadata(backend, [backend.version] if version else registry.versions(name))
+    return metadata(backend, [backend.version] if version else registry.versions(backend.name))
 
 
 def metadata(backend: Backend, versions: list[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -92,6 +92,15 @@ class Metrics:
         """The counts of every model by name and version, as they are; not to be changed."""
         return self._models
 
+    def forget_models(self, listed: Collection[tuple[str | None, str | None]]) -> None:
+        """Drop the counts of versions that are not `listed` any more, once there are many of them.
+
+        Versions may come and go for months; a page of all that ever were would not end.
+        """
+        if len(self._models) > MOST_MODELS:
+            for key in [key for key in self._models if key not in listed]:
+                del self._models[key]
+
     def snapshot(self) -> Snapshot:
         """All of this process' metrics as data, for `figures.merged`."""
         made = [*self._http(), *self._grpc(), *families(self._models), *self._now(), *self._gpus.families()]
@@ -140,6 +149,9 @@ class Metrics:
             running.add(labels, now.running)
         return [waiting, pending, running]
 
+
+MOST_MODELS = 256
+"""Versions of models whose counts are kept though they may be served no more."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that are labels. A client may make up others."""

@@ -125,7 +125,10 @@ class Session:
         """What answers for a model."""
         if self._elsewhere is not None:
             return self._elsewhere
-        observer = self._metrics.model() if self._metrics else None
+        observer = None
+        if self._metrics is not None:
+            self._metrics.forget_models({(row.name, row.version) for row in self.registry.listing()})
+            observer = self._metrics.model()
         return Service(spec.open, spec.config, observer, name=spec.name, version=spec.version)
 
     def make_app(

@@ -69,7 +69,7 @@ class ModelHandle:
         registry = self._calls.session.registry
         backend = registry.resolve(self.name, self.version)
         return {
-            **metadata(backend, registry.versions(self.name)),
+            **metadata(backend, registry.versions(backend.name)),
             "version": backend.version,
             "device": backend.model.device,
             "memory": backend.memory_usage(),

@@ -22,7 +22,7 @@ def add_model_protocol(routes: Routes, registry: Registry, metrics: Metrics | No
     """Add `/v2/models`, `config` and, with `metrics`, `stats` where nothing else is."""
 
     async def models(_: Request) -> dict[str, list[str]]:
-        return {"models": registry.names}
+        return {"models": sorted({*registry.names, *registry.aliases})}
 
     async def config(request: Request) -> dict[str, Any]:
         backend = registry.resolve(request.path_params["model"], request.path_params.get("version"))

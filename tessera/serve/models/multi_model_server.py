@@ -15,6 +15,7 @@ from tessera.serve.models.repository import Repository
 from tessera.serve.models.route import Route, RoutePlan, make_plan
 from tessera.serve.models.shadow import Shadow
 from tessera.serve.models.spec import ModelSpec, model_spec
+from tessera.serve.models.split import Alias, TrafficSplit
 from tessera.serve.models.traffic_file import read_traffic
 from tessera.serve.server import ProductionServer
 from tessera.serve.session import Session
@@ -51,6 +52,7 @@ class MultiModelServer(ProductionServer):
 
     def __init__(self, config: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> None:
         self._prepare(config)
+        self._aliases: dict[str, Alias] = {}
         if self.config.traffic:
             for path, plan in read_traffic(Path(self.config.traffic)).items():
                 self._add_route(path, plan, None)
@@ -162,7 +164,8 @@ class MultiModelServer(ProductionServer):
             ModelNotFoundError: There is none of that name and version; the hint lists what there is.
         """
         if self._session is None:
-            self._known(name, version)
+            if name not in self._aliases:
+                self._known(name, version)
         else:
             self._session.registry.resolve(name, version)
         return ModelHandle(self._calls, name, version)
@@ -204,6 +207,32 @@ class MultiModelServer(ProductionServer):
                 f"route {path!r} is added to a running server", hint="add it before run() or start()"
             )
         return self._add_route(path, make_plan(path, split, key=key, choose=choose, shadow=shadow), seed)
+
+    def alias(self, name: str, split: Mapping[str, float], *, seed: int | None = None) -> Alias:
+        """Let `name` stand for one of several models, drawn at each request, in every protocol.
+
+        Clients of the Open Inference Protocol ask for `name` as for any model; the answer's
+        `model_name` and `model_version` say who gave it. `alias.set_split` changes the shares at any time.
+
+        Args:
+            name: What clients ask for. A model of that name goes before it.
+            split: Weights by target, `NAME` (its latest version) or `NAME@VERSION`.
+            seed: Of the draws; None: a random one.
+
+        Raises:
+            ConfigError: A target or a weight makes no sense.
+        """
+        alias = Alias(name, TrafficSplit(dict(split), salt=name), seed)
+        self._aliases[name] = alias
+        if self._session is not None:
+            self._session.registry.set_alias(name, alias.targets)
+        return alias
+
+    def _own_session(self) -> Session:
+        session = super()._own_session()
+        for alias in self._aliases.values():
+            session.registry.set_alias(alias.name, alias.targets)
+        return session
 
     def _add_route(self, path: str, plan: RoutePlan, seed: int | None) -> Route:
         route = Route(path, plan, lambda: self._calls.session.registry, seed)

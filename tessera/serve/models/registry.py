@@ -8,7 +8,7 @@ between `resolve` and the inference says so with `hold`, and the model stays ope
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tessera.serve.models.spec import ModelSpec
 
 __all__ = ["Backend", "Entry", "ModelNotFoundError", "ModelStatus", "Registry", "State"]
+
+Target = tuple[str, str | None]
+"""Name and version of a model; without a version, the latest."""
 
 
 class State(Enum):
@@ -93,6 +96,7 @@ class Registry:
         self._targets: dict[tuple[str, str | None], Backend] = {}
         self._default: str | None = None
         self._chosen: Backend | None = None
+        self._aliases: dict[str, Callable[[], Iterable[Target]]] = {}
         self._phase = Phase.LOADING
 
     @property
@@ -196,9 +200,22 @@ class Registry:
             OverloadedError: A model is still being loaded whose name is not known yet.
         """
         found = self._targets.get((name, version or None))
+        if found is None and name in self._aliases and not version:
+            found = self._aliased(self._aliases[name]())
         if found is None:
             raise self._missing(name, version)
         return found
+
+    def set_alias(self, name: str, targets: Callable[[], Iterable[Target]]) -> None:
+        """Let `name` stand for the first of `targets` that answers; asked for at each `resolve`.
+
+        A model of that name goes before it.
+        """
+        self._aliases[name] = targets
+
+    def _aliased(self, targets: Iterable[Target]) -> Backend | None:
+        found = filter(None, map(self._targets.get, targets))
+        return next((backend for backend in found if backend.loaded), None)
 
     @property
     def default(self) -> Backend:
@@ -245,6 +262,11 @@ class Registry:
     def names(self) -> list[str]:
         """Names of the models that answer, sorted."""
         return sorted({name for name, _ in self._targets})
+
+    @property
+    def aliases(self) -> list[str]:
+        """Names that stand for others, sorted."""
+        return sorted(self._aliases)
 
     def versions(self, name: str) -> list[str]:
         """Versions of `name` that answer, the latest first; empty if there is none."""

@@ -16,6 +16,7 @@ method; BLAKE2b is RFC 7693.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -66,6 +67,34 @@ class TrafficSplit:
             if weight
         }
         return sorted(scores, key=scores.__getitem__, reverse=True)
+
+
+class Alias:
+    """A name that stands for one of several models, drawn at each request. Changes may come from any thread.
+
+    Args:
+        name: What clients ask for.
+        split: Who answers.
+        seed: Of the draws; None: a random one.
+    """
+
+    def __init__(self, name: str, split: TrafficSplit, seed: int | None = None) -> None:
+        self.name = name
+        """What clients ask for."""
+        self._split = split
+        self._random = random.Random(seed)  # noqa: S311 - shares of requests, no secret
+
+    def set_split(self, weights: Mapping[str, float]) -> None:
+        """Change the shares.
+
+        Raises:
+            ConfigError: A target or a weight makes no sense.
+        """
+        self._split = TrafficSplit(dict(weights), self._split.salt)
+
+    def targets(self) -> list[tuple[str, str | None]]:
+        """Names and versions for a request, the first one first."""
+        return [parse_target(target) for target in self._split.ranked(None, self._random.random)]
 
 
 def _fraction(salt: str, target: str, key: str) -> float:

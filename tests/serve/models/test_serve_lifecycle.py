@@ -18,6 +18,7 @@ from tessera.deploy import MultiModelServer
 from tessera.package.keys import generate_key
 from tessera.program.errors import ConfigError, PackageError, ServeError, SignatureError, TesseraError
 from tessera.serve.config import ServerConfig
+from tessera.serve.metrics import MOST_MODELS, Metrics
 from tessera.serve.models.lifecycle import Lifecycle
 from tessera.serve.models.registry import ModelNotFoundError, ModelStatus, Registry, State
 from tessera.serve.models.spec import model_spec
@@ -310,6 +311,15 @@ async def test_loads_and_unloads_at_the_same_time_leave_no_model_behind(rng: np.
             )
         )
     )
+
+
+def test_counts_of_versions_long_gone_are_dropped() -> None:
+    metrics = Metrics()
+    for version in range(MOST_MODELS + 44):
+        metrics.model().bind("m", str(version))
+        metrics.forget_models({("m", str(version)), ("m", str(version - 1))})
+    assert len(metrics.figures()) <= MOST_MODELS
+    assert ("m", str(MOST_MODELS + 43)) in metrics.figures()
 
 
 def rss_bytes() -> int:

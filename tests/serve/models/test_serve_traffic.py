@@ -282,6 +282,30 @@ def test_answers_are_alike_within_the_tolerance(rng: np.random.Generator) -> Non
     assert not alike({"y": np.array([2**53])}, {"y": np.array([2**53 + 1])}, 0.0, 0.0)
 
 
+def test_an_alias_splits_clients_of_every_protocol() -> None:
+    server = make_server()
+    alias = server.alias("both", {"m@1": 0.5, "m@2": 0.5, "gone": 1.0}, seed=3)
+    with server, httpx.Client(base_url=server.url, timeout=20) as client:
+        body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": X[0]}]}
+
+        def ask() -> int:
+            answer = client.post("/v2/models/both/infer", json=body).raise_for_status().json()
+            scale = round(scale_of(X, np.reshape(answer["outputs"][0]["data"], (1, 3))))
+            assert (answer["model_name"], answer["model_version"]) == ("m", str(scale))
+            return scale
+
+        assert_shares([str(ask()) for _ in range(200)], {"1": 0.5, "2": 0.5})
+        assert client.get("/v2/models").json() == {"models": ["both", "m"]}
+        assert client.get("/v2/models/both").json()["versions"] == ["3", "2", "1"]
+        alias.set_split({"m@3": 1})
+        assert {ask() for _ in range(10)} == {3}
+        assert client.get("/v2/models/both/versions/1").status_code == 404
+        alias.set_split({"gone": 1})
+        assert client.post("/v2/models/both/infer", json=body).status_code == 404
+        with pytest.raises(ConfigError, match="weight"):
+            alias.set_split({"m": -1})
+
+
 FILE = """
 [[routes]]
 path = "/predict"

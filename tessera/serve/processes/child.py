@@ -23,7 +23,7 @@ logger = logging.getLogger("tessera.serve")
 BEAT_S = 1.0
 """How often a child says that it lives."""
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 M = TypeVar("M")
 
@@ -65,6 +65,7 @@ class Child:
     async def start(self) -> tuple[Start, ServerConfig, list[int]]:
         """The first message, the settings in it, and its descriptors."""
         start, fds = await self.started
+        _show_name(start.name)
         # The child finds what the parent finds, whatever was done to sys.path since it started.
         sys.path[:] = start.origin.sys_path
         config = ServerConfig(**start.config)
@@ -128,6 +129,15 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _show_name(name: str) -> None:
+    """Let `ps -o comm` and `top` show what this process is: one that was held at hand had another name.
+
+    Source: prctl(2), PR_SET_NAME.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode()[:15])
 
 
 def _restore_path() -> None:

@@ -46,6 +46,10 @@ FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 """How long a start waits after two that did not get far, and at most; each waits twice as long."""
 
 
+SPARE = "owner-spare"
+"""What a process is called that waits to be an owner."""
+
+
 @dataclass(slots=True, eq=False)
 class Slot:
     """A place for one child; when the child ends, another takes it."""
@@ -89,6 +93,8 @@ class Crew:
             Slot(f"owner-{i}", None, replace(config, device=devices[i % len(devices)]))
             for i in range(config.replicas)
         ]
+        # Most of an owner's start is imports: where no other owner can take over, one has done them already.
+        self._spare = Slot(SPARE, None, config)
         self._scrape = Scrape(self._children)
         self._ending = False
         self._unfinished = False
@@ -137,7 +143,7 @@ class Crew:
             timer.cancel()
         for child in self._children():
             child.kill()
-        await self._until_gone([*self._fronts, *self._owners], 5.0)
+        await self._until_gone([*self._fronts, *self._owners, self._spare], 5.0)
         self._ports.close()
         for slot in self._fronts:
             _close_memory(slot)
@@ -146,7 +152,7 @@ class Crew:
             self._memory = -1
 
     def _children(self) -> Iterator[Spawned]:
-        return self._living([*self._fronts, *self._owners])
+        return self._living([*self._fronts, *self._owners, self._spare])
 
     def _living(self, slots: list[Slot]) -> Iterator[Spawned]:
         return (slot.child for slot in slots if slot.child is not None)
@@ -196,12 +202,30 @@ class Crew:
             slot.memory = create_memory(f"tessera-{slot.name}", self._memory_bytes)
             admin = [self._ports.admin.fileno()] if self._ports.admin else []
             fds = [slot.memory, slot.listener.fileno(), *admin]
-        return Spawned(
+        child = self._spare.child if slot.listener is None else None
+        self._spare.child = None if child is not None else self._spare.child
+        child = child or Spawned(slot.name, self._spare_ended)
+        child.begin(
             start,
             fds,
             lambda child, message: self._receive(slot, child, message),
             lambda child: self._ended(slot, child),
         )
+        return child
+
+    def _hold_spare(self) -> None:
+        """Have a process at hand that can be an owner as soon as it has loaded the model."""
+        if self._ending or self._spare.child is not None or len(self._owners) > 1:
+            return
+        try:
+            self._spare.child = Spawned(SPARE, self._spare_ended)
+        except OSError as error:
+            logger.warning("no process is held at hand: %s", error)
+
+    def _spare_ended(self, _: Spawned) -> None:
+        self._spare.child = None
+        self._empty.set()
+        self._later(STABLE_S, self._hold_spare)
 
     def _connect(self, front: Slot, owner: Spawned, info: ModelInfo) -> None:
         """Give a front and an owner a socket between them."""
@@ -244,6 +268,8 @@ class Crew:
             self.all_ready.set()
             for other in self._living(self._fronts):
                 other.tell(Open())
+        if self.all_ready.is_set():
+            self._hold_spare()
 
     def _ask_too(self, owner: Spawned, info: ModelInfo) -> None:
         mine, other = socket.socketpair()

@@ -96,6 +96,7 @@ class Owner:
 
 async def serve(child: Child) -> int:
     """Load the model and run it until the supervisor says to stop; the exit status."""
+    _import_early()
     start, config, _ = await child.start()
     metrics = _metrics() if config.enable_metrics else None
     service = OwnerService(
@@ -118,6 +119,12 @@ def _show_queue(metrics: Metrics, service: OwnerService) -> None:
         return [ModelNow(service.name, service.version, service.waiting, service.running)]
 
     metrics.models_now = now
+
+
+def _import_early() -> None:
+    """What nearly every owner needs, while it may still be waiting for the word to be one."""
+    import tessera.runtime.deployment
+    import tessera.serve.metrics  # noqa: F401
 
 
 def _metrics() -> Metrics:

@@ -22,21 +22,15 @@ _MODULE = "tessera.serve.processes.child"
 class Spawned:
     """A front or an owner, as the supervisor sees it.
 
+    It imports what its role needs, and waits for `begin`.
+
     Args:
-        start: What it is.
-        fds: Descriptors that go with it; they stay the caller's.
-        on_message: Is told what the child says.
+        name: Such as `front-0`; what is before the hyphen is its role.
         on_exit: Is told once when it has ended.
     """
 
-    def __init__(
-        self,
-        start: Start,
-        fds: Sequence[int],
-        on_message: Callable[[Spawned, FromChild], None],
-        on_exit: Callable[[Spawned], None],
-    ) -> None:
-        self.name = start.name
+    def __init__(self, name: str, on_exit: Callable[[Spawned], None]) -> None:
+        self.name = name
         """Such as `front-0`."""
         self.started_s = time.monotonic()
         """When it was started."""
@@ -50,21 +44,40 @@ class Spawned:
         """An owner's model, once it is loaded."""
         self.failure: Failed | None = None
         """Why it cannot serve, in its own words."""
-        self._on_message = on_message
+        self._on_message: Callable[[Spawned, FromChild], None] = _ignore
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         ours, theirs = channel_pair()
         with theirs:
             self._process = subprocess.Popen(
-                _command(start.name, theirs.fileno()),
+                _command(name, theirs.fileno()),
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
         self._pidfd = os.pidfd_open(self._process.pid)
         self._channel = Channel(ours, self._receive, lambda: None)
-        self._channel.send(encode(start), fds)
         self._loop.add_reader(self._pidfd, self._ended)
+
+    def begin(
+        self,
+        start: Start,
+        fds: Sequence[int],
+        on_message: Callable[[Spawned, FromChild], None],
+        on_exit: Callable[[Spawned], None],
+    ) -> None:
+        """Let it be what `start` says.
+
+        Args:
+            start: What it is.
+            fds: Descriptors that go with it; they stay the caller's.
+            on_message: Is told what the child says.
+            on_exit: Is told once when it has ended, in place of whom the constructor was given.
+        """
+        self.name = start.name
+        self.started_s = self.heard_s = time.monotonic()
+        self._on_message, self._on_exit = on_message, on_exit
+        self._channel.send(encode(start), fds)
 
     @property
     def pid(self) -> int:
@@ -100,6 +113,10 @@ class Spawned:
         self._channel.read_rest()
         self._channel.close()
         self._on_exit(self)
+
+
+def _ignore(child: Spawned, message: FromChild) -> None:
+    """What a child says that is nothing yet."""
 
 
 def _command(name: str, fd: int) -> list[str]:

@@ -18,10 +18,12 @@ def children_of(parent: int) -> dict[str, int]:
         try:
             stat = (entry / "stat").read_text()
             words = (entry / "cmdline").read_bytes().split(b"\0")
+            shown = (entry / "comm").read_text().strip()
         except OSError:
             continue
         if int(stat.rpartition(")")[2].split()[1]) == parent and b"tessera.serve.processes.child" in words:
-            found[words[words.index(b"tessera.serve.processes.child") + 1].decode()] = int(entry.name)
+            started_as = words[words.index(b"tessera.serve.processes.child") + 1].decode()
+            found[shown if shown.startswith(("front-", "owner-")) else started_as] = int(entry.name)
     return found
 
 

@@ -348,6 +348,13 @@ class ProductionServer:
                 hint="processes = 1 and replicas = 1; or a ProductionServer for each model",
                 key="processes",
             )
+        if self.config.processes > 1 and self.config.shared_memory is not False:
+            raise ConfigError(
+                "shared_memory wants one process that speaks HTTP: a region that is registered with one of "
+                f"{self.config.processes} is not known to the others",
+                hint="processes = 1; replicas may be as many as you like",
+                key="shared_memory",
+            )
         # 20 ms that a server of one process does not pay.
         from tessera.serve.processes.supervisor import Supervisor
 

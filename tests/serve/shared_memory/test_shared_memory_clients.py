@@ -12,6 +12,9 @@ import pytest
 from server_process import ServerProcess
 from small_models import WEIGHT
 
+from tessera.program.errors import ConfigError
+from tessera.serve import ProductionServer
+
 httpclient = pytest.importorskip("tritonclient.http")
 grpcclient = pytest.importorskip("tritonclient.grpc")
 shm = pytest.importorskip("tritonclient.utils.shared_memory")
@@ -244,3 +247,13 @@ def test_cuda_memory_is_said_not_to_be_there(client: Any, protocol: str) -> None
     with pytest.raises(httpclient.InferenceServerException, match="takes no CUDA shared memory"):
         client.register_cuda_shared_memory("g", b"x" * 64 if protocol == "grpc" else b"eA==", 0, 64)
     assert "system_shared_memory" in str(client.get_server_metadata())
+
+
+def test_shared_memory_with_several_fronts_is_refused(linear_package: Path) -> None:
+    server = ProductionServer(
+        linear_package, {"port": 0, "processes": 2, "shared_memory": True, "device": "reference"}
+    )
+    with pytest.raises(ConfigError, match="shared_memory") as error:
+        server.start()
+    assert error.value.hint is not None
+    assert "processes = 1" in error.value.hint

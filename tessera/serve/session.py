@@ -119,7 +119,8 @@ class Session:
         self._observation = Observation(config, self._metrics)
         if self._metrics is not None:
             self._add_gauges(self._metrics)
-            self._metrics.more.append(lambda: traffic_families(routes))
+            if routes:
+                self._metrics.more.append(lambda: traffic_families(routes))
 
     def _backend(self, spec: ModelSpec) -> Backend:
         """What answers for a model."""

@@ -6,18 +6,28 @@ weights that it came from, and never answers for another model.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from tessera.serve.inputs import Arrays
 
+_HASH_IN_THREAD_BYTES = 1 << 18
+
 ENTRY_BYTES = 1024
 """What an entry is charged beside its arrays: key, names and objects."""
+
+
+class Observer(Protocol):
+    """Is told how well a cache does."""
+
+    def cache_asked(self, *, hit: bool) -> None:
+        """The cache was asked; `hit`: it had the answer."""
 
 
 class ResponseCache:
@@ -67,6 +77,30 @@ class ResponseCache:
         self.bytes += size
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
+
+    async def through(
+        self,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        run: Callable[[], Awaitable[Arrays]],
+        observer: Observer | None = None,
+    ) -> Arrays:
+        """The answer to `arrays`: the one that is kept, or else that of `run`, which then is.
+
+        Args:
+            arrays: Inputs by name, C-contiguous.
+            run: Gives the answer; what it raises is not kept.
+            observer: Is told whether there was one.
+        """
+        # BLAKE2b reads 1 GB/s: what is large would hold up everybody else on the event loop.
+        size = sum(array.nbytes for array in arrays.values())
+        key = key_of(arrays) if size < _HASH_IN_THREAD_BYTES else await asyncio.to_thread(key_of, arrays)
+        found = self.get(key)
+        if observer is not None:
+            observer.cache_asked(hit=found is not None)
+        if found is None:
+            found = await run()
+            self.put(key, found)
+        return found
 
     def clear(self) -> None:
         """Forget everything."""

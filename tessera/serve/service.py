@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Hashable, Sequence
@@ -22,7 +21,7 @@ from tessera.serve.inputs import Arrays, Prepared, Preparer, Shapes
 from tessera.serve.model import Model, Opener, warm_up
 from tessera.serve.observe.model_metrics import ServiceObserver
 from tessera.serve.observe.trace import computed
-from tessera.serve.response_cache import ResponseCache, key_of
+from tessera.serve.response_cache import ResponseCache
 from tessera.serve.rows import RowRule, row_rule
 from tessera.serve.security.tensor_limits import SizeCheck, tensor_limits_of
 from tessera.serve.workers import WorkerPool
@@ -181,14 +180,8 @@ class Service:
             raise
         if self._cache is None:
             return await self._submit(prepared, kind, timeout_s)
-        key = await _cache_key(prepared.arrays)
-        found = self._cache.get(key)
-        if self._observer is not None:
-            self._observer.cache_asked(hit=found is not None)
-        if found is None:
-            found = await self._submit(prepared, kind, timeout_s)
-            self._cache.put(key, found)
-        return found
+        run = partial(self._submit, prepared, kind, timeout_s)
+        return await self._cache.through(prepared.arrays, run, self._observer)
 
     async def _submit(self, prepared: Prepared, kind: _Kind, timeout_s: float | None) -> Arrays:
         return await self.batcher.submit(prepared.arrays, rows=kind.rows, key=kind.key, timeout_s=timeout_s)
@@ -310,16 +303,6 @@ _MAX_KINDS = 1024
 
 def _loading() -> OverloadedError:
     return OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
-
-
-async def _cache_key(arrays: Arrays) -> bytes:
-    # BLAKE2b reads 1 GB/s: what is large would hold up everybody else on the event loop.
-    if sum(array.nbytes for array in arrays.values()) < _HASH_IN_THREAD_BYTES:
-        return key_of(arrays)
-    return await asyncio.to_thread(key_of, arrays)
-
-
-_HASH_IN_THREAD_BYTES = 1 << 18
 
 
 def _joined(values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

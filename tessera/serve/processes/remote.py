@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from tessera.serve.processes.calls import MAX_LAYOUTS, Call, OwnerLink
 from tessera.serve.processes.info import ModelInfo
 from tessera.serve.processes.layout import Layout, layout_of
 from tessera.serve.request import RequestError
+from tessera.serve.response_cache import ResponseCache
+from tessera.serve.security.tensor_limits import SizeCheck, tensor_limits_of
 from tessera.serve.service import Phase, Result
 
 logger = logging.getLogger("tessera.serve")
@@ -72,6 +75,8 @@ class RemoteService:
         self._info: ModelInfo | None = None
         self._model: RemoteModel | None = None
         self._known = asyncio.Event()
+        self._sizes: SizeCheck
+        self._cache = ResponseCache(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         self._ending: Phase | None = None
         self.observer: ModelMetrics | None = None
         """Is told of requests that never come to an owner."""
@@ -147,6 +152,9 @@ class RemoteService:
                 logger.warning("an owner has another model: %s %s", info.name, info.version)
             self._info, self._model = info, RemoteModel(info)
             self._layouts.clear()
+            self._sizes = SizeCheck(self._model.program, tensor_limits_of(self._config))
+            if self._cache is not None:
+                self._cache.clear()
             if self.observer is not None:
                 self.observer.bind(info.name, info.version)
         self._links.append(link)
@@ -166,10 +174,18 @@ class RemoteService:
         """As `infer`, always by name."""
         try:
             prepared = prepare(self.model.program, data)
+            self._sizes.check(prepared.arrays, prepared.symbols)
         except InputError:
             if self.observer is not None:
                 self.observer.request_rejected("invalid")
             raise
+        if self._cache is None:
+            return await self._ask(prepared, timeout_s)
+        run = partial(self._ask, prepared, timeout_s)
+        return await self._cache.through(prepared.arrays, run, self.observer)
+
+    async def _ask(self, prepared: Prepared, timeout_s: float | None) -> Arrays:
+        """The owner's answer."""
         call = self._call(prepared, timeout_s)
         try:
             if timeout_s is None:

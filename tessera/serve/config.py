@@ -140,6 +140,10 @@ class ServerConfig:
     """Period that a file of the log covers, such as 86400 for a day; None: any time."""
     log_backups: int = 10
     """Files of the log that are kept."""
+    enable_pages: bool = True
+    """Whether `/openapi.json`, `/docs` and `/status` answer."""
+    enable_debug: bool = False
+    """Whether operators may look into the running process under `/debug`."""
     access_log: float | None = None
     """Share of the answers that are logged; errors always are. None: not even they."""
 
@@ -334,6 +338,8 @@ _RULES: dict[str, _Rule] = {
     "log_max_bytes": _integer(0, 1 << 50),
     "log_rotate_s": _optional(_number(1, 1e9, "seconds")),
     "log_backups": _integer(0, 10_000),
+    "enable_pages": _FLAG,
+    "enable_debug": _FLAG,
     "access_log": _optional(_number(0, 1, "answers")),
 }
 

@@ -39,6 +39,8 @@ class Endpoint:
     """Whether an endpoint of the user's may take its place."""
     admin: bool = False
     """Whether it is for operators: answered on the admin port alone."""
+    summary: str = ""
+    """What it is for, in a line."""
 
     @property
     def is_direct(self) -> bool:
@@ -87,6 +89,7 @@ def make_endpoint(
         or inspect.iscoroutinefunction(getattr(handler, "__call__", None)),  # noqa: B004
         reads_body=request_name is not None,
         admin=admin,
+        summary=(inspect.getdoc(handler) or "").partition("\n")[0],
     )
 
 
@@ -191,6 +194,11 @@ class Routes:
                 values = {k: converters[k].convert(v) for k, v in found.groupdict().items()}
                 return Match(candidate, values)
         return None
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Every endpoint."""
+        return [*self._literal.values(), *(e for _, _, e in self._patterns)]
 
     @property
     def paths(self) -> list[str]:

@@ -143,6 +143,8 @@ def as_array(value: Any, port: Port) -> np.ndarray[Any, Any]:
     """
     array = _plain_array(value, port)
     kind = _kind_of(array)
+    if kind != "bool" and port.dtype.kind != "bool" and _holds_bool(value):
+        raise _wrong(port, f"holds values of type bool, which {port.dtype} does not take")
     if array.size and (kind is None or kind not in _ACCEPTED[port.dtype.kind]):
         raise _wrong(port, f"holds values of type {array.dtype}, which {port.dtype} does not take")
     if port.kind == "scalar" and array.shape != ():
@@ -157,6 +159,14 @@ def as_array(value: Any, port: Port) -> np.ndarray[Any, Any]:
     elif port.dtype.kind in ("int", "uint"):
         _check_range(array, port)
     return result
+
+
+def _holds_bool(value: Any) -> bool:
+    """Whether a `true` hides among the numbers of a list: NumPy would take it for 1."""
+    if not isinstance(value, list):
+        return False
+    kinds = set(map(type, value))
+    return bool in kinds or any(map(_holds_bool, value)) if kinds - {float, int} else False
 
 
 def _plain_array(value: Any, port: Port) -> np.ndarray[Any, Any]:

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING
@@ -35,7 +36,11 @@ from tessera.serve.models.route import Route, traffic_families
 from tessera.serve.models.spec import ModelSpec
 from tessera.serve.models.traffic_file import TrafficFile
 from tessera.serve.models.watcher import Watcher
+from tessera.serve.observe.debug import add_debug
 from tessera.serve.observe.observation import Observation
+from tessera.serve.observe.openapi import document
+from tessera.serve.observe.pages_endpoints import OPEN_PATHS, add_pages
+from tessera.serve.observe.status import Status
 from tessera.serve.observe.triton_settings import add_triton_settings
 from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
@@ -75,7 +80,11 @@ class Session:
         self._elsewhere = backend
         self._metrics = Metrics() if config.enable_metrics else None
         self._contract = contract_of(config.contract, os.environ) if config.contract else None
-        self.gate = make_gate(config, free_paths=self._contract.free_paths if self._contract else ())
+        open_paths = (
+            *(self._contract.free_paths if self._contract else ()),
+            *(OPEN_PATHS if config.enable_pages else ()),
+        )
+        self.gate = make_gate(config, free_paths=open_paths)
         """Who may ask, and how often; None: everybody, always. Every protocol asks it."""
         certificates = certificates_of(config)
         self._tls = certificates.context if certificates else None
@@ -117,6 +126,7 @@ class Session:
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._observation = Observation(config, self._metrics)
+        self._status = Status(self.registry, self._metrics.snapshot if self._metrics else None)
         if self._metrics is not None:
             self._add_gauges(self._metrics)
             if routes:
@@ -154,8 +164,14 @@ class Session:
         )
         add_shared_memory(routes, self.regions)
         add_triton_settings(routes, self.registry, self._config)
+        if self._config.enable_debug:
+            add_debug(routes)
+        if self._config.enable_pages:
+            self._add_pages(routes, admin=admin)
         if self._config.admin_metrics:
-            routes.restrict("/metrics")
+            for path in ("/metrics", "/status", "/status.json"):
+                if routes.at(path) is not None:
+                    routes.restrict(path)
         return App(
             routes,
             max_body_bytes=self._config.max_body_bytes,
@@ -166,6 +182,23 @@ class Session:
             startup=startup,
             shutdown=shutdown,
         )
+
+    def _add_pages(self, routes: Routes, *, admin: bool) -> None:
+        config = self._config
+        openapi = partial(
+            document,
+            routes,
+            self.registry,
+            title=f"Tessera {self._title}".strip(),
+            has_keys=bool(config.api_keys or config.api_keys_file),
+            with_admin=admin,
+        )
+        add_pages(routes, self._status, openapi)
+
+    @property
+    def _title(self) -> str:
+        names = self.registry.names
+        return names[0] if len(names) == 1 else ""
 
     @property
     def _extensions(self) -> list[str]:

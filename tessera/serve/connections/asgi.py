@@ -144,7 +144,7 @@ class AsgiExchange(Exchange):
         if message["type"] != "http.response.body":
             raise RuntimeError(f"the application sent {message['type']!r} within its answer")
         self._write(self._start, message.get("body", b""), is_last=not message.get("more_body", False))
-        while not (self.connection.writable or self._is_gone):
+        while not (self.connection.writable or self._is_gone or self._is_done):
             await self._wait()
 
     async def _run(self) -> None:

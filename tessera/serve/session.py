@@ -292,7 +292,13 @@ class Session:
             raise MissingDependencyError.extra(package, "grpc", needed_for="grpc_port") from missing
 
         parts = Parts(
-            self.registry, self.control, self.regions, self._config, self._metrics, tuple(self._extensions)
+            self.registry,
+            self.control,
+            self.regions,
+            self._config,
+            self._metrics,
+            self._observation.calls,
+            tuple(self._extensions),
         )
         self._grpc = GrpcServer(parts, self.gate)
         self.grpc_address = await self._grpc.start(self._config.host, port)

@@ -19,6 +19,7 @@ from tessera.serve.models.control import ModelControl
 from tessera.serve.models.model_config import model_config
 from tessera.serve.models.model_protocol import all_statistics
 from tessera.serve.models.registry import ModelNotFoundError, Registry
+from tessera.serve.observe.requests import Telemetry
 from tessera.serve.service import Phase
 from tessera.serve.shared_memory.regions import Regions
 
@@ -41,6 +42,8 @@ class Parts:
     """Memory that clients share."""
     config: ServerConfig
     metrics: Metrics | None
+    telemetry: Telemetry
+    """Traces inference and writes it down."""
     extensions: tuple[str, ...] = ()
     """What is served beside the protocol's core, by the names that Triton gave."""
 

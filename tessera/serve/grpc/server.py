@@ -19,7 +19,8 @@ from tessera.serve.grpc.inference import Inference
 from tessera.serve.grpc.methods import Methods, Parts, Unary
 from tessera.serve.grpc.protocol import health_pb2 as health
 from tessera.serve.grpc.protocol import inference_pb2 as pb
-from tessera.serve.grpc.status import Failure, failure_for
+from tessera.serve.grpc.status import Failure, failure_for, http_status
+from tessera.serve.observe.context import CURRENT
 from tessera.serve.request import RequestError
 from tessera.serve.security.access import Gate
 from tessera.serve.shared_memory.regions import check_client
@@ -71,6 +72,7 @@ class GrpcServer:
         self._observer: Observer | None = parts.metrics
         self._inference = Inference(parts.registry, parts.regions, config.request_timeout_s)
         self._methods = Methods(parts, self._inference)
+        self._telemetry = parts.telemetry
         self._calls: set[asyncio.Task[Any]] = set()
         self._aborting = False
         self._server = grpc.aio.server(options=_options(config))
@@ -152,6 +154,8 @@ class GrpcServer:
         if name == "Watch":
             return grpc.unary_stream_rpc_method_handler, partial(self._watch, parse)
         call = self._methods.check if name == "Check" else self._methods.unary.get(name)
+        if name == "ModelInfer" and self._telemetry.is_needed:
+            return grpc.unary_unary_rpc_method_handler, partial(self._observed, parse)
         return grpc.unary_unary_rpc_method_handler, call and partial(self._unary, name, call, parse)
 
     async def _unary(self, name: str, call: Unary, parse: Parse, raw: bytes, context: Call) -> Any:
@@ -173,6 +177,28 @@ class GrpcServer:
             await _fail(context, failure)
         finally:
             self._left(task, name, code, started_s)
+
+    async def _observed(self, parse: Parse, raw: bytes, context: Call) -> Any:
+        """As `_unary` for inference, with a trace and a line in the access log."""
+        started_s = time.perf_counter()
+        headers = [(_as_bytes(k), _as_bytes(v)) for k, v in context.invocation_metadata() or ()]
+        request = self._telemetry.begin(headers, started_s)
+        token = CURRENT.set(request)
+        ended = _Ended(context)
+        gone = False
+        try:
+            return await self._unary("ModelInfer", self._inference.infer, parse, raw, ended)
+        except asyncio.CancelledError:
+            gone = True
+            raise
+        finally:
+            CURRENT.reset(token)
+            if not gone:
+                path = f"/{pb.SERVICE.full_name}/ModelInfer"
+                times_s = (started_s, time.perf_counter())
+                status = http_status(ended.code)
+                client = _address(context.peer())
+                self._telemetry.answered(request, "POST", path, path, status, times_s, client)
 
     async def _stream(self, parse: Parse, raws: AsyncIterator[bytes], context: Call) -> AsyncIterator[Any]:
         started_s = time.perf_counter()
@@ -257,6 +283,24 @@ def _joined(host: str, port: int) -> str:
 def _address(peer: str) -> str:
     """The address in `ipv4:127.0.0.1:50051` or `ipv6:%5B::1%5D:50051`."""
     return peer.partition(":")[2].rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+
+
+class _Ended:
+    """A call that remembers how it ended."""
+
+    def __init__(self, call: Call) -> None:
+        self.code: grpc.StatusCode | None = None
+        self.invocation_metadata = call.invocation_metadata
+        self.peer = call.peer
+        self._call = call
+
+    async def abort(self, code: grpc.StatusCode, details: str, metadata: Sequence[tuple[str, str]]) -> None:
+        self.code = code
+        await self._call.abort(code, details, metadata)
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1")
 
 
 async def _fail(context: Call, failure: Failure) -> None:

@@ -31,6 +31,14 @@ status of each code.
 """
 
 
+_STATUSES: dict[grpc.StatusCode, int] = {code: status for status, code in reversed(_CODES.items())}
+
+
+def http_status(code: grpc.StatusCode | None) -> int:
+    """What HTTP says of a call that ended with `code`; None: it ended well."""
+    return HTTPStatus.OK if code is None else _STATUSES.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What a call that failed is answered."""

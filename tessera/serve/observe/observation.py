@@ -72,6 +72,8 @@ class Observation:
         log = AccessLog(config.access_log) if config.access_log is not None else None
         self.telemetry = Telemetry(metrics, sampler=sampler, traced=traced, access_log=log)
         """What is done for each request."""
+        self.calls = Telemetry(sampler=sampler, traced=traced, access_log=log)
+        """What is done for each gRPC call that infers; calls are counted where they end."""
         if metrics is not None:
             self._add_counts(metrics, self._export)
 

@@ -98,6 +98,11 @@ class Telemetry:
         return RequestContext()
 
     @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to do beside counting."""
+        return self._sampler is not None or self._access is not None
+
+    @property
     def is_tracing(self) -> bool:
         """Whether any request is traced."""
         return self._sampler is not None

@@ -216,7 +216,7 @@ class BalancedService:
         while self._turns or any(member.seat.jobs for member in self._fleet.members):
             await asyncio.sleep(_POLL_S)
         for member in self._fleet.members:
-            if member.backend is not None and not member.seat.lingers:
+            if member.backend is not None and not member.seat.lingering:
                 await member.backend.drain()
 
     async def probe(self) -> None:
@@ -278,8 +278,8 @@ class BalancedService:
                     raise
                 job = again
             except BaseException:
-                member.seat.lingers = member.backend is not None and member.backend.running > 0
                 self._ended(bunch, job, Outcome.ABANDONED)
+                member.abandoned(self._clock())
                 raise
             else:
                 self._ended(bunch, job, Outcome.WELL)
@@ -356,7 +356,8 @@ class BalancedService:
         self._assigning = False
         members = self._fleet.members
         for member in members:
-            member.settle()
+            if member.seat.lingering:
+                member.settle(self._clock())
         made = self._dispatcher.assign()
         for job, bunch in made.assigned:
             turn = self._turns.get(job.number)
@@ -367,10 +368,20 @@ class BalancedService:
         for job in made.expired:
             self._rejected("timeout")
             self._fail(job, TimeoutError("the deadline passed while the request waited"))
+        if made.unfinished and len(self._dispatcher):
+            self._assigning = True
+            self._assign_in(_TURNS_TO_BEGIN)
         if made.assigned:
             self._after("stall", self._settings.stall_timeout_s, self._check_stalls)
-        if len(self._dispatcher) and any(member.seat.lingers for member in members):
+        if len(self._dispatcher) and any(member.seat.lingering for member in members):
             self._after("linger", _LINGER_S, self._wake)
+
+    def _assign_in(self, turns: int) -> None:
+        loop = asyncio.get_running_loop()
+        if turns:
+            loop.call_soon(self._assign_in, turns - 1)
+        else:
+            self._assign()
 
     def _check_stalls(self) -> None:
         if self._fleet.check_stalls():
@@ -406,6 +417,9 @@ class BalancedService:
 
 _POLL_S = 0.002
 """How often is looked whether all is finished."""
+
+_TURNS_TO_BEGIN = 3
+"""Turns of the loop in which a request reaches its replica and is taken into a batch."""
 
 _LINGER_S = 0.01
 """How often is looked whether a replica has ended what nobody waits for."""

@@ -38,13 +38,15 @@ class Bunch:
     """Whether its time says nothing of the replica."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Round:
     """What `assign` decided."""
 
     assigned: list[tuple[Job, Bunch]]
     expired: list[Job]
     """Out of time; they are not run."""
+    unfinished: bool = False
+    """Whether to ask again, as soon as what was given has begun."""
 
 
 class Dispatcher:
@@ -161,7 +163,7 @@ class Dispatcher:
         free = [seat for seat in self.seats if seat.is_free]
         while free and self._line:
             seat = self.strategy.pick(free, now_s)
-            places = sum(s.workers - s.bunches for s in free)
+            places = sum(s.places for s in free)
             # Those that wait are shared out evenly: two requests and two idle devices run side by side.
             share = -(-len(self._line) // places)
             taken = self._line.take(seat.number, share, seat.rows_now(now_s))
@@ -169,8 +171,9 @@ class Dispatcher:
             made.expired.extend(job for job in taken if job.deadline_s <= now_s)
             if jobs:
                 self._give(jobs, seat, now_s, made)
-            if not taken or not seat.is_free:
-                free.remove(seat)
+            # One bunch at a time: a replica with two idle workers would run two bunches as one batch.
+            free.remove(seat)
+            made.unfinished |= bool(taken) and seat.is_free
 
     def _assign_early(self, now_s: float, made: Round) -> None:
         for job in self._line.waiting():
@@ -190,6 +193,8 @@ class Dispatcher:
             seat.progress_s = now_s
         bunch = Bunch(seat, now_s, len(jobs), len(jobs))
         seat.bunches += 1
+        seat.fresh = seat.fresh + 1 if seat.given_s >= now_s else 1
+        seat.given_s = now_s
         seat.jobs += len(jobs)
         seat.rows += sum(job.rows for job in jobs)
         made.assigned.extend((job, bunch) for job in jobs)

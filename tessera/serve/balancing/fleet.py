@@ -155,11 +155,11 @@ class Fleet:
         limit_s, now_s = self._settings.stall_timeout_s, self._clock()
         for member in self.members:
             seat = member.seat
-            if seat.up and (seat.jobs or seat.lingers) and now_s - seat.progress_s >= limit_s:
+            if seat.up and (seat.jobs or seat.lingering) and now_s - seat.progress_s >= limit_s:
                 member.breaker.trip()
                 self.broke(member, f"it has finished nothing for {limit_s:g} s")
                 self.keep(member.discard(0.0))
-        return any(member.seat.up and (member.seat.jobs or member.seat.lingers) for member in self.members)
+        return any(member.seat.up and (member.seat.jobs or member.seat.lingering) for member in self.members)
 
     def nobody(self) -> OverloadedError:
         """The error for a request that no member could take now."""

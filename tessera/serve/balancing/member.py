@@ -121,16 +121,22 @@ class Member:
         Its threads may be stuck in a call that never returns: they are waited for no longer than that.
         """
         backend, self.backend = self.backend, None
-        self.seat.lingers = False
+        self.seat.lingering = 0
         if backend is not None:
             backend.abort()
             await asyncio.to_thread(backend.close, timeout_s)
 
-    def settle(self) -> None:
+    def abandoned(self, now_s: float) -> None:
+        """Somebody waits no more for what it has: note whether it still runs."""
+        if self.backend is not None:
+            self.seat.count_lingering(self.backend.running, now_s, self.seat.workers)
+
+    def settle(self, now_s: float) -> None:
         """Ask whether what nobody waits for any more has come to its end."""
         seat = self.seat
-        if seat.lingers and (self.backend is None or self.backend.running < seat.workers):
-            seat.lingers = False
+        if seat.lingering:
+            running = self.backend.running if self.backend is not None else 0
+            seat.count_lingering(running, now_s, seat.lingering)
 
     def status(self) -> ReplicaStatus:
         """What there is to say of it."""

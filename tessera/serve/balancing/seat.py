@@ -89,14 +89,18 @@ class Seat:
     """Most requests that it may have."""
     up: bool = False
     """Whether it takes requests."""
-    lingers: bool = False
-    """Whether it still runs something that nobody waits for any more."""
+    lingering: int = 0
+    """Batches that it still runs though nobody waits for them any more."""
     since_s: float = -math.inf
     """When it came back after a failure."""
     slow_start_s: float = 10.0
     """How long it then takes until it gets its whole share."""
     bunches: int = 0
     """Bunches that it has."""
+    fresh: int = 0
+    """Those of them that it got last, at one moment."""
+    given_s: float = -math.inf
+    """When that was."""
     jobs: int = 0
     """Requests that it has."""
     rows: int = 0
@@ -117,7 +121,23 @@ class Seat:
     @property
     def is_free(self) -> bool:
         """Whether what it gets now would start at once."""
-        return self.up and not self.lingers and self.bunches < self.workers
+        return self.up and self.places > 0
+
+    @property
+    def places(self) -> int:
+        """Batches that it could start at once."""
+        return self.workers - self.bunches - self.lingering
+
+    def count_lingering(self, running: int, now_s: float, most: int) -> None:
+        """Find out how many batches it runs for nobody.
+
+        Args:
+            running: Batches that it runs in all.
+            now_s: The time. What it got at this very moment may not run yet.
+            most: More than these they cannot be.
+        """
+        fresh = self.fresh if self.given_s >= now_s else 0
+        self.lingering = min(most, max(0, running - max(0, self.bunches - fresh)))
 
     def ramp(self, now_s: float) -> float:
         """The share of its work that it gets, 0.1 to 1."""

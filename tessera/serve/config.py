@@ -52,6 +52,8 @@ class ServerConfig:
     """Whether requests are traced."""
     device: str = "auto"
     """`cuda:0`, `cpu`, `reference`; `auto` is the first GPU if the package runs there, else the CPU."""
+    strategy: str = "least_loaded"
+    """How a device is chosen where `device` lists several: `least_loaded`, `round_robin`, `latency_aware`."""
     program: str | None = None
     """Program to serve; needed if the package has several."""
     max_queue: int = 1024
@@ -269,6 +271,7 @@ def _one_of(*words: str) -> _Rule:
 
 _TEXT = _Rule("a non-empty string", lambda v: isinstance(v, str) and bool(v))
 _FLAG = _Rule("true or false", lambda v: isinstance(v, bool), _parse_bool)
+_STRATEGIES = ("least_loaded", "round_robin", "latency_aware")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _RULES: dict[str, _Rule] = {
@@ -285,6 +288,7 @@ _RULES: dict[str, _Rule] = {
     "enable_metrics": _FLAG,
     "enable_tracing": _FLAG,
     "device": _TEXT,
+    "strategy": _Rule("one of " + ", ".join(_STRATEGIES), lambda v: v in _STRATEGIES),
     "program": _Rule("a program's name", lambda v: v is None or (isinstance(v, str) and bool(v))),
     "max_queue": _integer(1, 1 << 20),
     "max_body_bytes": _integer(1, 1 << 40),

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -58,8 +59,16 @@ class Model(Protocol):
         """Give everything back."""
 
 
-ModelSource = str | os.PathLike[str] | Artifact | Model
-"""A package's path, an artifact that was never saved, or a model that is already loaded."""
+@runtime_checkable
+class Replicated(Protocol):
+    """Something that makes its own backend, such as a `LoadBalancer`."""
+
+    def backend(self, observer: Any = None, *, name: str | None = None, version: str | None = None) -> Any:
+        """What answers for the model; see `LoadBalancer.backend`."""
+
+
+ModelSource = str | os.PathLike[str] | Artifact | Model | Replicated
+"""A package's path, an artifact that was never saved, a model that is already loaded, or a balancer."""
 
 Opener = Callable[[], Model]
 
@@ -128,12 +137,21 @@ def opener(
         )
     elif isinstance(source, Model):
         return lambda: source
+    elif isinstance(source, Replicated):
+        return partial(_refuse_balancer, source)
     elif not isinstance(source, Artifact):
         raise ServeError(
             f"model_package is a {type(source).__name__}; it must be the path of a package",
             hint='ProductionServer(model_package="model.tsd")',
         )
     return lambda: _open(source, device, program, memory_pool_size, require_signature)
+
+
+def _refuse_balancer(source: Replicated) -> Model:
+    raise ServeError(
+        f"a {type(source).__name__} has its replicas in this process, and cannot be opened in another one",
+        hint="processes = 1 and replicas = 1, or give the package's path with device = 'cuda:0,cuda:1'",
+    )
 
 
 def _open(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tessera.program.errors import MissingDependencyError, ServeError
 from tessera.serve.app import App
+from tessera.serve.balancing.backends import backend_of
 from tessera.serve.config import ServerConfig
 from tessera.serve.connections.limits import limits_of
 from tessera.serve.contracts.clouds import contract_of
@@ -46,7 +47,7 @@ from tessera.serve.security.access import make_gate
 from tessera.serve.security.admin import serving_operators
 from tessera.serve.security.exposure import on_main_port
 from tessera.serve.security.tls import certificates_of
-from tessera.serve.service import Phase, Service
+from tessera.serve.service import Phase
 from tessera.serve.shared_memory.protocol import add_shared_memory
 from tessera.serve.shared_memory.regions import Regions
 
@@ -139,8 +140,8 @@ class Session:
         observer = None
         if self._metrics is not None:
             self._metrics.forget_models({(row.name, row.version) for row in self.registry.listing()})
-            observer = self._metrics.model()
-        return Service(spec.open, spec.config, observer, name=spec.name, version=spec.version)
+            observer = self._metrics.model
+        return backend_of(spec, observer)
 
     def make_app(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessera.program.errors import ConfigError
 from tessera.serve.config import ServerConfig
-from tessera.serve.model import Model, ModelSource, Opener, opener
+from tessera.serve.model import Model, ModelSource, Opener, Replicated, opener
 from tessera.serve.security.files import State, state_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ MODEL_SETTINGS = (
     "program",
     "max_queue",
     "require_signature",
+    "strategy",
 )
 """Settings that each model may have of its own; the server's are its defaults."""
 
@@ -61,7 +62,7 @@ class ModelSpec:
     @property
     def reopens(self) -> bool:
         """Whether it can be opened a second time: a model that is loaded already cannot."""
-        return self.path is not None or not isinstance(self.source, Model)
+        return self.path is not None or not isinstance(self.source, Model | Replicated)
 
     def __str__(self) -> str:
         named = f"{self.name or 'model'}" + (f" {self.version}" if self.version else "")

@@ -15,7 +15,7 @@ import numpy as np
 from tessera.program.codec import program_from_json
 from tessera.program.errors import InputError, OverloadedError, ServeError
 from tessera.serve.config import ServerConfig
-from tessera.serve.inputs import Arrays, Prepared, prepare
+from tessera.serve.inputs import Arrays, Prepared, Preparer
 from tessera.serve.model import Model
 from tessera.serve.models.spec import ModelSpec
 from tessera.serve.observe.model_metrics import ModelMetrics
@@ -75,6 +75,7 @@ class RemoteService:
         self._info: ModelInfo | None = None
         self._model: RemoteModel | None = None
         self._known = asyncio.Event()
+        self._preparer: Preparer
         self._sizes: SizeCheck
         self._cache = ResponseCache(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         self._ending: Phase | None = None
@@ -152,6 +153,7 @@ class RemoteService:
                 logger.warning("an owner has another model: %s %s", info.name, info.version)
             self._info, self._model = info, RemoteModel(info)
             self._layouts.clear()
+            self._preparer = Preparer(self._model.program)
             self._sizes = SizeCheck(self._model.program, tensor_limits_of(self._config))
             if self._cache is not None:
                 self._cache.clear()
@@ -171,22 +173,24 @@ class RemoteService:
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
-        """As `infer`, always by name."""
+        """As `infer`, always by name. What is `Prepared` for this program is not checked again."""
+        if self._model is None:
+            raise _loading()
         try:
-            prepared = prepare(self.model.program, data)
-            self._sizes.check(prepared.arrays, prepared.symbols)
+            prepared = data if isinstance(data, Prepared) else self._preparer.prepare(data)
+            layout = self._layout(prepared)
         except InputError:
             if self.observer is not None:
                 self.observer.request_rejected("invalid")
             raise
         if self._cache is None:
-            return await self._ask(prepared, timeout_s)
-        run = partial(self._ask, prepared, timeout_s)
+            return await self._ask(prepared, layout, timeout_s)
+        run = partial(self._ask, prepared, layout, timeout_s)
         return await self._cache.through(prepared.arrays, run, self.observer)
 
-    async def _ask(self, prepared: Prepared, timeout_s: float | None) -> Arrays:
+    async def _ask(self, prepared: Prepared, layout: Layout, timeout_s: float | None) -> Arrays:
         """The owner's answer."""
-        call = self._call(prepared, timeout_s)
+        call = self._call(prepared, layout, timeout_s)
         try:
             if timeout_s is None:
                 return await call.answer
@@ -223,13 +227,12 @@ class RemoteService:
             raise _loading()
         return self._info
 
-    def _call(self, prepared: Prepared, timeout_s: float | None) -> Call:
+    def _call(self, prepared: Prepared, layout: Layout, timeout_s: float | None) -> Call:
         """A call with its inputs in shared memory, on its way to an owner or parked."""
         if self._ending is Phase.STOPPED:
             raise _stopping()
         if not self._links and len(self._parked) >= self._config.max_queue:
             raise _gone()
-        layout = self._layout(prepared)
         # Without a limit of its own the front ends it after request_timeout_s, and says so to the client.
         wait_s = self._config.request_timeout_s + 1.0 if timeout_s is None else timeout_s
         answer: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
@@ -242,6 +245,7 @@ class RemoteService:
         key = tuple(prepared.symbols.values())
         layout = self._layouts.get(key)
         if layout is None:
+            self._sizes.check(prepared.arrays, prepared.symbols)
             layout = layout_of(self.model.program, prepared.symbols, self._told.rows)
             if layout.size_bytes > self._arena.largest_bytes:
                 raise RequestError(

@@ -1,5 +1,6 @@
 """A server of several processes: it answers as one, stops as one, and leaves nothing behind."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -239,3 +240,37 @@ def test_connections_that_a_killed_front_had_not_taken_are_answered_by_its_succe
     for connection in connections:
         connection.close()
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 16
+
+
+def test_command_serves_from_several_processes_within_limits_and_with_a_cache(
+    linear_package: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tessera",
+        "serve",
+        str(linear_package),
+        "--port",
+        "0",
+        "--processes",
+        "2",
+    ]
+    settings = ["--device", "reference", "--set", "max_tensor_bytes=1600", "--set", "cache_bytes=1000000"]
+    with subprocess.Popen(
+        [*command, *settings, "--json"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        assert said["device"] == "reference"
+        answers = [
+            httpx.post(f"{said['url']}/predict", json={"input": [[1, 2, 3, 4]]}).json() for _ in range(4)
+        ]
+        assert all(answer == answers[0] for answer in answers)
+        large = httpx.post(f"{said['url']}/predict", json={"input": [[1, 2, 3, 4]] * 101})
+        assert large.status_code in (400, 413)
+        assert "'x'" in large.json()["error"]
+        assert not any("tessera" in entry.name for entry in Path("/dev/shm").iterdir())
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+    assert process.returncode == 0

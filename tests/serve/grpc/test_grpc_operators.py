@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Served, served
+from grpc_servers import Served, served
 from small_models import WEIGHT
 
 grpcclient = pytest.importorskip("tritonclient.grpc")

@@ -15,7 +15,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from conftest import Served, model_script, served
+from grpc_servers import Served, model_script, served
 from small_models import WEIGHT, NumpyModel, linear_model, linear_program
 
 from tessera.program.errors import MissingDependencyError, ServeError

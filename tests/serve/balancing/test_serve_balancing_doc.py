@@ -1,0 +1,30 @@
+"""The manual's page on balancing says what is so."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAGE = (Path(__file__).parents[3] / "docs" / "serving_balancing.md").read_text()
+
+
+def test_examples_print_what_the_page_shows(
+    linear_package: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(linear_package, tmp_path / "model.tsd")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n((?:(?!```).)*)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+    assert len(examples) == 2
+    for code, shown in examples:
+        namespace: dict[str, Any] = {"__name__": "manual"}
+        # The package of these tests has no code for a CPU, and an output of three columns.
+        exec(compile(code.replace('"cpu"', '"reference"'), "docs/serving_balancing.md", "exec"), namespace)
+        wanted = re.sub(r"\bcpu\b", "reference", shown).replace("(1, 4)", "(1, 3)")
+        lines = [re.sub(r"reference(#\d)? ready", "reference ready", line) for line in wanted.splitlines()]
+        said = capsys.readouterr().out.splitlines()
+        assert [re.sub(r"reference(#\d)? ready", "reference ready", line) for line in said] == lines

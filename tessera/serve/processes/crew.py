@@ -91,7 +91,7 @@ class Crew:
         devices = [device.strip() for device in config.device.split(",")]
         self._owners = [
             Slot(f"owner-{i}", None, replace(config, device=devices[i % len(devices)]))
-            for i in range(config.replicas)
+            for i in range(max(config.replicas, len(devices)))
         ]
         # Most of an owner's start is imports: where no other owner can take over, one has done them already.
         self._spare = Slot(SPARE, None, config)
@@ -110,6 +110,11 @@ class Crew:
         """Set with `error`."""
         self.all_ready = asyncio.Event()
         """Set once every child serves."""
+
+    @property
+    def owners(self) -> int:
+        """Processes that run the model."""
+        return len(self._owners)
 
     def start(self) -> None:
         """Start every child."""

@@ -108,7 +108,7 @@ class Supervisor:
                     self.url,
                     self._config.host,
                     self._config.processes,
-                    self._config.replicas,
+                    crew.owners,
                 )
                 self.listening.set_result(None)
                 await self._until_stopped(crew)

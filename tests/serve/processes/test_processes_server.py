@@ -274,3 +274,10 @@ def test_command_serves_from_several_processes_within_limits_and_with_a_cache(
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == ""
     assert process.returncode == 0
+
+
+def test_each_of_several_devices_has_an_owner(start_process: StartProcess, linear_package: Path) -> None:
+    server = start_process(script(linear_package, more='"device": "reference,reference"'))
+    assert sorted(children_of(server.process.pid)) == ["front-0", "front-1", "owner-0", "owner-1"]
+    owners = httpx.get(f"{server.url}/health").json()["memory"]["owners"]
+    assert len(owners) == 2

@@ -82,7 +82,7 @@ class MultiModelServer(ProductionServer):
             reload: Whether it is loaded again when its file is replaced.
             require_signature: Who must have signed it; None: the server's setting.
             settings: Its own in place of the server's: `max_batch_size`, `batch_timeout_ms`, `workers`,
-                `max_queue`, `memory_pool_size`, `program`.
+                `max_queue`, `memory_pool_size`, `program`, `strategy`.
 
         Raises:
             ConfigError: A setting is unknown or wrong.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tessera.serve.answer import Answer, error_answer
+from tessera.serve.answer import Answer, answer_for, error_answer
 from tessera.serve.connections.head import Head, Refusal
 from tessera.serve.connections.wire import CONTINUE, first_lines, header_lines
 
@@ -68,7 +68,15 @@ class Exchange:
 
     def send(self, answer: Answer) -> None:
         """Write `answer`, which is the whole of it."""
-        self.started = True
+        try:
+            self._send_whole(answer)
+        except ValueError as error:
+            if self.started:
+                raise
+            what = f"{self.head.method} {self.head.target.path}" if self.head else "a request"
+            self._send_whole(answer_for(error, what))
+
+    def _send_whole(self, answer: Answer) -> None:
         host = self.connection.host
         more = b""
         if answer.headers:
@@ -83,6 +91,7 @@ class Exchange:
         ending = self.connection_line()
         start = b"".join((first_lines(answer.status, answer.media_type), host.date, length, more, ending))
         is_head = self.head is not None and self.head.method == "HEAD"
+        self.started = True
         self.connection.write([start] if is_head else [start, *answer.parts])
         self.connection.finished(self)
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.responses import Response, StreamingResponse
 
-from tessera.serve import ProductionServer, Request
+from tessera.serve import ProductionServer, Request, RequestError
 from tessera.serve.connections.limits import Limits
 
 SIZE = 30_000_000
@@ -41,6 +41,10 @@ def serve(linear_package: Path) -> Iterator[Callable[..., ProductionServer]]:
         @server.endpoint("/forged")
         async def forged() -> Any:
             return Response(b"", headers={"X-A": "b\r\nX-Forged: 1"})
+
+        @server.endpoint("/forged-error")
+        async def forged_error() -> Any:
+            raise RequestError("no", headers={"X-A": "b\r\nX-Forged: 1"})
 
         @server.endpoint("/echo", methods=["POST"])
         async def echo(request: Request) -> Any:
@@ -79,9 +83,11 @@ def test_stream_to_http_1_0_ends_with_the_connection(serve: Callable[..., Produc
 
 
 def test_header_with_a_line_break_is_never_sent(serve: Callable[..., ProductionServer]) -> None:
-    answer = httpx.get(f"{serve().url}/forged", timeout=20)
-    assert answer.status_code == 500
-    assert "x-forged" not in answer.headers
+    server = serve()
+    for path in ("/forged", "/forged-error"):
+        answer = httpx.get(server.url + path, timeout=20)
+        assert answer.status_code == 500
+        assert "x-forged" not in answer.headers
 
 
 def test_large_bodies_go_there_and_back_whole(serve: Callable[..., ProductionServer]) -> None:
@@ -103,7 +109,7 @@ def test_slow_reader_gets_all_of_a_large_answer(serve: Callable[..., ProductionS
 def test_reader_that_takes_nothing_is_cut_and_the_server_can_stop(
     serve: Callable[..., ProductionServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tessera.serve.http.LIMITS", Limits(write_timeout_s=0.3))
+    monkeypatch.setattr("tessera.serve.session.limits_of", lambda _: Limits(write_timeout_s=0.3))
     server = serve()
     with connect(server) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
@@ -121,7 +127,7 @@ def test_reader_that_takes_nothing_is_cut_and_the_server_can_stop(
 def test_idle_connection_is_closed(
     serve: Callable[..., ProductionServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tessera.serve.http.LIMITS", Limits(idle_timeout_s=0.2))
+    monkeypatch.setattr("tessera.serve.session.limits_of", lambda _: Limits(idle_timeout_s=0.2))
     with connect(serve()) as connection:
         connection.sendall(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
@@ -131,7 +137,7 @@ def test_idle_connection_is_closed(
 def test_last_request_of_a_connection_says_so(
     serve: Callable[..., ProductionServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tessera.serve.http.LIMITS", Limits(requests=2))
+    monkeypatch.setattr("tessera.serve.session.limits_of", lambda _: Limits(requests=2))
     with connect(serve()) as connection:
         for expected in (False, True):
             connection.sendall(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n")

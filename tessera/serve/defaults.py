@@ -9,7 +9,7 @@ from typing import Any
 
 from tessera import __version__
 from tessera.serve.answer import Answer, error_answer
-from tessera.serve.endpoints import Call, Endpoint, Routes
+from tessera.serve.endpoints import Routes
 from tessera.serve.inputs import Arrays
 from tessera.serve.metrics import CONTENT_TYPE, Metrics
 from tessera.serve.models.registry import Backend, Registry
@@ -48,11 +48,11 @@ def add_defaults(routes: Routes, registry: Registry, metrics: Metrics | None) ->
     async def metrics_text(_: Request) -> Answer:
         return Answer(HTTPStatus.OK, metrics.text() if metrics else b"", CONTENT_TYPE)
 
-    _add(routes, "/predict", "POST", predict)
-    _add(routes, "/health", "GET", health)
-    _add(routes, "/ready", "GET", ready)
+    routes.add_default("/predict", "POST", predict)
+    routes.add_default("/health", "GET", health)
+    routes.add_default("/ready", "GET", ready)
     if metrics is not None:
-        _add(routes, "/metrics", "GET", metrics_text)
+        routes.add_default("/metrics", "GET", metrics_text)
 
 
 def inputs_of(service: Backend, body: Mapping[str, Any]) -> Any:
@@ -101,24 +101,6 @@ def unready(asked: Backend | Registry) -> Answer | None:
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"not ready: {asked.phase.value}",
         headers={"Retry-After": "1"},
-    )
-
-
-def _add(routes: Routes, path: str, method: str, call: Call) -> None:
-    if routes.at(path) is None:
-        routes.add(default_endpoint(path, method, call))
-
-
-def default_endpoint(path: str, method: str, call: Call, *, admin: bool = False) -> Endpoint:
-    """An endpoint of the server's own; `admin`: for operators."""
-    return Endpoint(
-        path=path,
-        methods=(method,),
-        call=call,
-        is_async=True,
-        reads_body=method == "POST",
-        is_default=True,
-        admin=admin,
     )
 
 

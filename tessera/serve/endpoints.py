@@ -173,6 +173,31 @@ class Routes:
         # More literal text first: /models/{name}/infer before /models/{rest:path}.
         self._patterns.sort(key=lambda e: (":path}" in e[2].path, -len(re.sub(r"{.*?}", "", e[2].path))))
 
+    def add_default(
+        self, path: str, method: str | tuple[str, ...], call: Call, *, admin: bool = False
+    ) -> None:
+        """Let the server's own `call` answer `path`, unless something else does already.
+
+        Args:
+            path: As for `add`.
+            method: What it answers, or a tuple of several; with POST its body is read.
+            call: Takes the request, gives an awaitable.
+            admin: Whether it is for operators.
+        """
+        if self.at(path) is not None:
+            return
+        methods = (method,) if isinstance(method, str) else method
+        endpoint = Endpoint(
+            path=path,
+            methods=methods,
+            call=call,
+            is_async=True,
+            reads_body="POST" in methods,
+            is_default=True,
+            admin=admin,
+        )
+        self.add(endpoint)
+
     def restrict(self, path: str) -> None:
         """Leave what answers `path` to operators, if anything does."""
         if path in self._literal:

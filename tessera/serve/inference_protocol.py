@@ -14,9 +14,9 @@ from tessera import __version__
 from tessera.program.datatypes import DATATYPES
 from tessera.program.program import Port
 from tessera.serve.answer import Answer
-from tessera.serve.defaults import default_endpoint, unready
+from tessera.serve.defaults import unready
 from tessera.serve.encoding import MIN_BYTES, accepted_encoding, encoded
-from tessera.serve.endpoints import Call, Routes
+from tessera.serve.endpoints import Routes
 from tessera.serve.inference_plans import InferPlans, planned_answer
 from tessera.serve.inputs import Arrays
 from tessera.serve.models.registry import Backend, Registry
@@ -69,18 +69,13 @@ def add_inference_protocol(
         encoding = accepted_encoding(request.header_values("accept-encoding"))
         return answer if encoding is None else await asyncio.to_thread(encoded, answer, encoding)
 
-    _add(routes, "/v2", "GET", server)
-    _add(routes, "/v2/health/live", "GET", live)
-    _add(routes, "/v2/health/ready", "GET", ready)
+    routes.add_default("/v2", "GET", server)
+    routes.add_default("/v2/health/live", "GET", live)
+    routes.add_default("/v2/health/ready", "GET", ready)
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        _add(routes, prefix, "GET", model)
-        _add(routes, f"{prefix}/ready", "GET", model_ready)
-        _add(routes, f"{prefix}/infer", "POST", infer)
-
-
-def _add(routes: Routes, path: str, method: str, call: Call) -> None:
-    if routes.at(path) is None:
-        routes.add(default_endpoint(path, method, call))
+        routes.add_default(prefix, "GET", model)
+        routes.add_default(f"{prefix}/ready", "GET", model_ready)
+        routes.add_default(f"{prefix}/infer", "POST", infer)
 
 
 def _named(registry: Registry, request: Request) -> Backend:

@@ -23,7 +23,7 @@ from tessera.serve.contracts.formats import (
     write_json_lines,
     write_npy,
 )
-from tessera.serve.defaults import default_endpoint, unready
+from tessera.serve.defaults import unready
 from tessera.serve.endpoints import Routes
 from tessera.serve.models.registry import Backend, Registry
 from tessera.serve.request import Request, RequestError
@@ -60,8 +60,7 @@ def add_contract(routes: Routes, registry: Registry, contract: Contract) -> None
         (contract.client_scores, "POST", score_for_client),
     ):
         for path in paths:
-            if routes.at(path) is None:
-                routes.add(default_endpoint(path, method, call))
+            routes.add_default(path, method, call)
 
 
 def _as_google(answer: Answer) -> Answer:

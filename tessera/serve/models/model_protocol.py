@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tessera.serve.defaults import default_endpoint
-from tessera.serve.endpoints import Call, Routes
+from tessera.serve.endpoints import Routes
 from tessera.serve.metrics import Metrics
 from tessera.serve.models.model_config import model_config
 from tessera.serve.models.registry import Registry, State
@@ -36,13 +35,13 @@ def add_model_protocol(routes: Routes, registry: Registry, metrics: Metrics | No
             registry, metrics, request.path_params["model"], request.path_params.get("version")
         )
 
-    _add(routes, "/v2/models", models)
+    routes.add_default("/v2/models", "GET", models)
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        _add(routes, f"{prefix}/config", config)
+        routes.add_default(f"{prefix}/config", "GET", config)
         if metrics is not None:
-            _add(routes, f"{prefix}/stats", stats)
+            routes.add_default(f"{prefix}/stats", "GET", stats)
     if metrics is not None:
-        _add(routes, "/v2/models/stats", all_stats)
+        routes.add_default("/v2/models/stats", "GET", all_stats)
 
 
 def all_statistics(
@@ -64,8 +63,3 @@ def all_statistics(
     backends = [entry.backend for entry in entries]
     figures = [(backend, known.get((backend.name, backend.version), Figures())) for backend in backends]
     return {"model_stats": [statistics(backend, each) for backend, each in figures]}
-
-
-def _add(routes: Routes, path: str, call: Call) -> None:
-    if routes.at(path) is None:
-        routes.add(default_endpoint(path, "GET", call))

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tessera.serve.answer import Answer
-from tessera.serve.defaults import default_endpoint
-from tessera.serve.endpoints import Call, Routes
+from tessera.serve.endpoints import Routes
 from tessera.serve.models.control import ModelControl
 from tessera.serve.models.registry import State
 from tessera.serve.request import JsonObject, Request, RequestError
@@ -46,14 +45,9 @@ def add_repository(routes: Routes, control: ModelControl) -> None:
         await control.unload(request.path_params["model"])
         return Answer(200, b"")
 
-    _add(routes, "/v2/repository/index", index)
-    _add(routes, "/v2/repository/models/{model}/load", load)
-    _add(routes, "/v2/repository/models/{model}/unload", unload)
-
-
-def _add(routes: Routes, path: str, call: Call) -> None:
-    if routes.at(path) is None:
-        routes.add(default_endpoint(path, "POST", call, admin=True))
+    routes.add_default("/v2/repository/index", "POST", index, admin=True)
+    routes.add_default("/v2/repository/models/{model}/load", "POST", load, admin=True)
+    routes.add_default("/v2/repository/models/{model}/unload", "POST", unload, admin=True)
 
 
 def _body(request: Request) -> JsonObject:

@@ -18,7 +18,6 @@ from typing import Any
 import orjson
 
 from tessera.serve.answer import Answer
-from tessera.serve.defaults import default_endpoint
 from tessera.serve.endpoints import Routes
 from tessera.serve.request import Request, RequestError
 
@@ -189,8 +188,7 @@ def add_debug(routes: Routes) -> None:
         return _text(tasks_text())
 
     for path, call in (("/debug/profile", profile), ("/debug/memory", memory), ("/debug/tasks", tasks)):
-        if routes.at(path) is None:
-            routes.add(default_endpoint(path, "GET", call, admin=True))
+        routes.add_default(path, "GET", call, admin=True)
 
 
 def _speedscope(sampler: StackSampler) -> Answer:

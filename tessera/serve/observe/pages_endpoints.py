@@ -9,7 +9,6 @@ from importlib.resources import files
 from typing import Any
 
 from tessera.serve.answer import Answer
-from tessera.serve.defaults import default_endpoint
 from tessera.serve.endpoints import Routes
 from tessera.serve.observe.status import Status
 from tessera.serve.request import Request, RequestError
@@ -62,8 +61,7 @@ def add_pages(routes: Routes, status: Status, openapi: Callable[[], dict[str, An
         ("/status.json", state),
         ("/pages/{name}", part),
     ):
-        if routes.at(path) is None:
-            routes.add(default_endpoint(path, "GET", call))
+        routes.add_default(path, "GET", call)
 
 
 @cache

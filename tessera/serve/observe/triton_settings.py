@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tessera.serve.config import ServerConfig
-from tessera.serve.endpoints import Endpoint, Routes
+from tessera.serve.endpoints import Routes
 from tessera.serve.models.registry import Registry
 from tessera.serve.request import Request, RequestError
 
@@ -104,15 +104,4 @@ def add_triton_settings(routes: Routes, registry: Registry, config: ServerConfig
         ("/v2/trace/setting", traces),
         ("/v2/models/{model}/trace/setting", traces),
     ):
-        if routes.at(path) is None:
-            routes.add(
-                Endpoint(
-                    path=path,
-                    methods=("GET", "POST"),
-                    call=call,
-                    is_async=True,
-                    reads_body=True,
-                    is_default=True,
-                    admin=True,
-                )
-            )
+        routes.add_default(path, ("GET", "POST"), call, admin=True)

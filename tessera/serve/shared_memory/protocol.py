@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from tessera.serve.answer import Answer
-from tessera.serve.defaults import default_endpoint
-from tessera.serve.endpoints import Call, Routes
+from tessera.serve.endpoints import Routes
 from tessera.serve.request import Request, RequestError, parse_json
 from tessera.serve.security.origin import check_origin
 from tessera.serve.shared_memory.regions import Regions, check_client, no_cuda_memory
@@ -66,13 +65,8 @@ def add_shared_memory(routes: Routes, regions: Regions) -> None:
         (system, status, register, unregister),
         (cuda, cuda_status, cuda_register, cuda_unregister),
     ):
-        _add(routes, f"{prefix}/status", "GET", about)
-        _add(routes, f"{prefix}/region/{{region}}/status", "GET", about)
-        _add(routes, f"{prefix}/region/{{region}}/register", "POST", add)
-        _add(routes, f"{prefix}/region/{{region}}/unregister", "POST", drop)
-        _add(routes, f"{prefix}/unregister", "POST", drop)
-
-
-def _add(routes: Routes, path: str, method: str, call: Call) -> None:
-    if routes.at(path) is None:
-        routes.add(default_endpoint(path, method, call))
+        routes.add_default(f"{prefix}/status", "GET", about)
+        routes.add_default(f"{prefix}/region/{{region}}/status", "GET", about)
+        routes.add_default(f"{prefix}/region/{{region}}/register", "POST", add)
+        routes.add_default(f"{prefix}/region/{{region}}/unregister", "POST", drop)
+        routes.add_default(f"{prefix}/unregister", "POST", drop)

@@ -24,6 +24,7 @@ from tessera.serve.inputs import Arrays
 from tessera.serve.observe.context import CURRENT
 from tessera.serve.observe.trace import InferenceTrace, batch_started
 from tessera.serve.queue import RequestQueue
+from tessera.serve.refusals import server_stopping
 
 logger = logging.getLogger("tessera.serve")
 
@@ -200,7 +201,7 @@ class RequestBatcher:
         while batch := self._queue.take():
             for ticket in batch:
                 self._rejected("draining")
-                _refuse(ticket, _closing())
+                _refuse(ticket, server_stopping())
 
     def abort(self) -> None:
         """As `close`; those whose batch runs are answered so, too, and what it gives is dropped."""
@@ -209,7 +210,7 @@ class RequestBatcher:
             task.cancel()
             # A task that has not begun yet would never see that it was cancelled.
             for ticket in batch:
-                _refuse(ticket, _closing())
+                _refuse(ticket, server_stopping())
 
     def retry_after_s(self) -> int:
         """Whole seconds after which the present queue should be done, from recent batches."""
@@ -218,7 +219,7 @@ class RequestBatcher:
     def _admit(self) -> None:
         if self._closed:
             self._rejected("draining")
-            raise _closing()
+            raise server_stopping()
         if len(self._queue) >= self._max_queue:
             self._pump()
         if len(self._queue) >= self._max_queue:
@@ -289,7 +290,7 @@ class RequestBatcher:
             outputs = await self._run(batch)
         except asyncio.CancelledError:
             for ticket in batch:
-                _refuse(ticket, _closing())
+                _refuse(ticket, server_stopping())
             raise
         except (InputError, OutOfMemoryError) as error:
             if len(batch) == 1:
@@ -337,7 +338,3 @@ def _refuse(ticket: Ticket, error: Exception) -> None:
         own = ServeError(f"inference failed: {type(error).__name__}", hint="the server's log has the cause")
         own.__cause__ = error
     ticket.answer.set_exception(own)
-
-
-def _closing() -> OverloadedError:
-    return OverloadedError("the server is stopping", hint="send the request again", retry_after_s=1)

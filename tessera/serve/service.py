@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tessera.program.errors import InputError, OverloadedError
+from tessera.program.errors import InputError
 from tessera.program.program import Program
 from tessera.serve.batcher import RequestBatcher, Ticket
 from tessera.serve.config import ServerConfig
@@ -21,6 +21,7 @@ from tessera.serve.inputs import Arrays, Prepared, Preparer, Shapes
 from tessera.serve.model import Model, Opener, warm_up
 from tessera.serve.observe.model_metrics import ServiceObserver
 from tessera.serve.observe.trace import computed
+from tessera.serve.refusals import still_loading
 from tessera.serve.response_cache import ResponseCache
 from tessera.serve.rows import RowRule, row_rule
 from tessera.serve.security.tensor_limits import SizeCheck, tensor_limits_of
@@ -113,7 +114,7 @@ class Service:
             OverloadedError: It is still being loaded.
         """
         if self._model is None:
-            raise _loading()
+            raise still_loading()
         return self._model
 
     @property
@@ -170,7 +171,7 @@ class Service:
     async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
         """As `infer`, always by name. What is `Prepared` for this program is not checked again."""
         if self._model is None:
-            raise _loading()
+            raise still_loading()
         try:
             prepared = data if isinstance(data, Prepared) else self._preparer.prepare(data)
             kind = self._kind(prepared)
@@ -299,10 +300,6 @@ class _Kind:
 
 _MAX_KINDS = 1024
 """Kinds that are remembered; clients that send ever new shapes only empty the table."""
-
-
-def _loading() -> OverloadedError:
-    return OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
 
 
 def _joined(values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -21,6 +21,7 @@ from tessera.serve.balancing.strategies import strategy_of
 from tessera.serve.inputs import Arrays, Prepared, prepare
 from tessera.serve.model import Model
 from tessera.serve.observe.model_metrics import ServiceObserver
+from tessera.serve.refusals import server_stopping, still_loading
 from tessera.serve.rows import RowRule, row_rule
 from tessera.serve.service import Phase, Result, rows_and_key
 
@@ -100,7 +101,7 @@ class BalancedService:
             OverloadedError: None is.
         """
         if self._fleet.model is None:
-            raise OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
+            raise still_loading()
         return self._fleet.model
 
     @property
@@ -292,7 +293,7 @@ class BalancedService:
     def _admit(self, job: Job) -> None:
         if self.phase is Phase.STOPPED:
             self._rejected("draining")
-            raise OverloadedError("the server is stopping", hint="send the request again", retry_after_s=1)
+            raise server_stopping()
         try:
             if not any(seat.up for seat in self._dispatcher.seats):
                 raise self._fleet.nobody()

@@ -16,9 +16,10 @@ from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from tessera.program.errors import OverloadedError, ServeError
+from tessera.program.errors import ServeError
 from tessera.serve.models.registry import Backend, Entry, Registry, State
 from tessera.serve.models.spec import ModelSpec, package_state
+from tessera.serve.refusals import server_stopping
 from tessera.serve.service import Phase
 
 logger = logging.getLogger("tessera.serve")
@@ -203,7 +204,7 @@ class Lifecycle:
 
     async def _locked(self, name: str | None, work: Callable[[], Awaitable[T]]) -> T:
         if self._registry.phase in (Phase.DRAINING, Phase.STOPPED):
-            raise OverloadedError("the server is stopping", hint="send the request again", retry_after_s=1)
+            raise server_stopping()
         lock = self._locks.setdefault(name or "", asyncio.Lock())
         async with lock:
             return await work()

@@ -15,10 +15,11 @@ from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from tessera.program.errors import OverloadedError, ServeError
+from tessera.program.errors import ServeError
 from tessera.serve.config import ServerConfig
 from tessera.serve.models.backend import Backend
 from tessera.serve.models.versions import version_key
+from tessera.serve.refusals import still_loading
 from tessera.serve.request import RequestError
 from tessera.serve.security.files import State as FileState
 from tessera.serve.service import Phase, Result
@@ -347,9 +348,7 @@ class Registry:
 
     def _missing(self, name: str, version: str | None) -> ServeError:
         if any(entry.state is State.LOADING and entry.name is None for entry in self._entries):
-            return OverloadedError(
-                "the model is still being loaded", hint="try again in 1 s", retry_after_s=1
-            )
+            return still_loading()
         reason = next(
             (e.reason for e in self._entries if e.name == name and version in (None, "", e.version)), ""
         )

@@ -23,6 +23,7 @@ from tessera.serve.processes.arena import Arena
 from tessera.serve.processes.calls import MAX_LAYOUTS, Call, OwnerLink
 from tessera.serve.processes.info import ModelInfo
 from tessera.serve.processes.layout import Layout, layout_of
+from tessera.serve.refusals import server_stopping, still_loading
 from tessera.serve.request import RequestError
 from tessera.serve.response_cache import ResponseCache
 from tessera.serve.security.tensor_limits import SizeCheck, tensor_limits_of
@@ -121,7 +122,7 @@ class RemoteService:
             OverloadedError: No owner has loaded it yet.
         """
         if self._model is None:
-            raise _loading()
+            raise still_loading()
         return self._model
 
     @property
@@ -175,7 +176,7 @@ class RemoteService:
     async def infer_all(self, data: Any, *, timeout_s: float | None = None) -> Arrays:
         """As `infer`, always by name. What is `Prepared` for this program is not checked again."""
         if self._model is None:
-            raise _loading()
+            raise still_loading()
         try:
             prepared = data if isinstance(data, Prepared) else self._preparer.prepare(data)
             layout = self._layout(prepared)
@@ -224,13 +225,13 @@ class RemoteService:
     @property
     def _told(self) -> ModelInfo:
         if self._info is None:
-            raise _loading()
+            raise still_loading()
         return self._info
 
     def _call(self, prepared: Prepared, layout: Layout, timeout_s: float | None) -> Call:
         """A call with its inputs in shared memory, on its way to an owner or parked."""
         if self._ending is Phase.STOPPED:
-            raise _stopping()
+            raise server_stopping()
         if not self._links and len(self._parked) >= self._config.max_queue:
             raise _gone()
         # Without a limit of its own the front ends it after request_timeout_s, and says so to the client.
@@ -287,7 +288,7 @@ class RemoteService:
             if call.answer.done():
                 call.release()
             elif self._ending is Phase.STOPPED:
-                call.fail(_stopping())
+                call.fail(server_stopping())
             elif call.tries >= MAX_TRIES:
                 call.fail(_gone())
             else:
@@ -324,14 +325,6 @@ def _opens_nothing() -> Model:
 
 def _in_flight(link: OwnerLink) -> int:
     return link.in_flight
-
-
-def _loading() -> OverloadedError:
-    return OverloadedError("the model is still being loaded", hint="try again in 1 s", retry_after_s=1)
-
-
-def _stopping() -> OverloadedError:
-    return OverloadedError("the server is stopping", hint="send the request again", retry_after_s=1)
 
 
 def _gone() -> OverloadedError:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tessera.compiler import scalar_math
 from tessera.compiler.gathers import GATHERS
 from tessera.compiler.index import Index
+from tessera.compiler.lanes import Lanes
 from tessera.compiler.operand_map import OperandMap
 from tessera.compiler.operators import BINARY, COMPARISONS, TESTS, UNARY
 from tessera.compiler.views import VIEWS
@@ -35,6 +36,8 @@ class Body:
         """The value of a core, where a template has computed it at the position in hand."""
         self.bounds: dict[Name, tuple[int, int]] = {}
         """Coordinates that lie between two numbers, the second excluded, wherever text is written now."""
+        self.lanes: Lanes | None = None
+        """The neighbours that text is written for now, element by element, in order."""
         self.shared_bytes = 0
         """Static shared memory asked for so far."""
         self._members = members
@@ -76,9 +79,12 @@ class Body:
         """Write the value of the group's root at `index` to its memory."""
         node = self.graph.nodes[root]
         value = self.value(root, index, rounded=False)
-        position = self._address(index)
+        position = self._address(index) if self.lanes is None else index.position
         outside, self.writer.location = self.writer.location, node.location
-        self.writer.line(f"out[{position}] = {scalar_math.store(value, node.dtype)}")
+        if self.lanes is None:
+            self.writer.line(f"out[{position}] = {scalar_math.store(value, node.dtype)}")
+        else:
+            self.lanes.write(self.writer, position, value, lambda text: scalar_math.store(text, node.dtype))
         self.writer.location = outside
 
     def computes(self, node: int) -> bool:
@@ -107,6 +113,10 @@ class Body:
         it = self.graph.nodes[node]
         owner = self._owner(node)
         pointer = self.pointer(node)
+        if self.lanes is not None:
+            lane = self.lanes.read(self.writer, pointer, index.position)
+            if lane is not None:
+                return self.writer.let("x", scalar_math.load(lane, it.dtype))
         position = self._address(index)
         key = ("load", owner, str(position))
         known = self.writer.recall(key)

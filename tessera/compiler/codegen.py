@@ -15,7 +15,13 @@ from tessera.compiler.kernel_source import KernelSource
 from tessera.compiler.lower_attention import attention_cuda
 from tessera.compiler.lower_lines import LINES
 from tessera.compiler.lower_matmul import matmul_cpu, matmul_cuda
-from tessera.compiler.lower_pointwise import pointwise_cpu, pointwise_cpu_rows, pointwise_cuda
+from tessera.compiler.lower_pointwise import (
+    lanes_of,
+    pointwise_cpu,
+    pointwise_cpu_rows,
+    pointwise_cuda,
+    pointwise_lanes,
+)
 from tessera.compiler.lower_rows import fold_of, rows_kernel
 from tessera.compiler.lower_transpose import brings_axis_last, transpose_cuda
 from tessera.compiler.operand_map import OperandMap
@@ -39,6 +45,7 @@ _MATH_CALL = re.compile(
 )
 _VECTOR_CALL = re.compile(r"\b((?:tanh|log|log2|log1p|erf|expm1|sin|cos)_f32)\(")
 """What a CPU has in a form that loops around it are run in vectors with."""
+_LANE_CALL = re.compile(r"\b((?:read|write)_lanes_\d+)\(")
 _FOLD_CALL = re.compile(r"\b((?:add|mul|max|min)_f(?:32|64)|strip_\w+|table_int64|order_f32)\(")
 _MAX_NAME = 56
 
@@ -112,6 +119,7 @@ class LoweredGroup:
             "cpu_folds": _FOLD_CALL.findall(body) if self.kind == "cpu" else [],
             "cpu_math": sorted(vectors),
             "device": _DEVICE_CALL.findall(body),
+            "lane_access": _LANE_CALL.findall(body),
             "device_math": sorted(set(_MATH_CALL.findall(body)) - vectors),
         }
         lines = ["import math", ""] if "math" in used else []
@@ -253,8 +261,11 @@ def _write(body: Body, group: Group, kind: Literal["cuda", "cpu"], tiling: Value
     if group.core is None and tiling is not None:
         threads, each = whole(tiling, "THREADS"), whole(tiling, "PER_THREAD")
         return pointwise_cuda(body, group.root, threads=threads, per_thread=each)
+    if group.core is None and kind == "cuda":
+        lanes = lanes_of(body, group.root, group.members)
+        return pointwise_cuda(body, group.root) if lanes is None else pointwise_lanes(body, group.root, lanes)
     if group.core is None:
-        return (pointwise_cuda if kind == "cuda" else pointwise_cpu)(body, group.root)
+        return pointwise_cpu(body, group.root)
     if body.graph.nodes[group.core].op == "matmul":
         return (matmul_cuda if kind == "cuda" else matmul_cpu)(body, group.root, group.core)
     if body.graph.nodes[group.core].op == "attention":

@@ -130,24 +130,28 @@ def _narrow(layout: SmallFloat) -> Build:
     rebias = (_F32_BIAS - layout.bias) << _F32_MANTISSA_BITS
     # The float whose last place is the smallest subnormal of the layout: adding it rounds there.
     magic = (_F32_BIAS - layout.bias + shift + 1) << _F32_MANTISSA_BITS
-    wide = layout.exponent_bits == _F32_EXPONENT_BITS
 
     def build(context: Any, builder: Any, values: Any) -> Any:  # noqa: ARG001
         bits = builder.bitcast(values[0], _I32)
+        if layout == BF16:
+            odd = builder.and_(builder.lshr(bits, _I32(shift)), _I32(1))
+            half = builder.add(bits, _I32((1 << (shift - 1)) - 1))
+            rounded = builder.lshr(builder.add(half, odd), _I32(shift))
+            is_nan = builder.fcmp_unordered("uno", values[0], values[0])
+            return builder.trunc(builder.select(is_nan, _I32(layout.nan), rounded), ir.IntType(16))
         magnitude = builder.and_(bits, _I32(0x7FFFFFFF))
         rebiased = builder.sub(magnitude, _I32(rebias))
         odd = builder.and_(builder.lshr(rebiased, _I32(shift)), _I32(1))
         half = builder.add(rebiased, _I32((1 << (shift - 1)) - 1))
         value = builder.lshr(builder.add(half, odd), _I32(shift))
-        if not wide:
-            total = builder.fadd(builder.bitcast(magnitude, _F32), builder.bitcast(_I32(magic), _F32))
-            small = builder.sub(builder.bitcast(total, _I32), _I32(magic))
-            is_small = builder.icmp_unsigned("<", magnitude, _I32(rebias + (1 << _F32_MANTISSA_BITS)))
-            value = builder.select(is_small, small, value)
-            # Far above the largest number the rebiased exponent still compares right.
-            is_over = builder.icmp_unsigned(">", value, _I32(layout.overflow))
-            is_over = builder.and_(is_over, builder.not_(is_small))
-            value = builder.select(is_over, _I32(layout.overflow), value)
+        total = builder.fadd(builder.bitcast(magnitude, _F32), builder.bitcast(_I32(magic), _F32))
+        small = builder.sub(builder.bitcast(total, _I32), _I32(magic))
+        is_small = builder.icmp_unsigned("<", magnitude, _I32(rebias + (1 << _F32_MANTISSA_BITS)))
+        value = builder.select(is_small, small, value)
+        # Far above the largest number the rebiased exponent still compares right.
+        is_over = builder.icmp_unsigned(">", value, _I32(layout.overflow))
+        is_over = builder.and_(is_over, builder.not_(is_small))
+        value = builder.select(is_over, _I32(layout.overflow), value)
         is_nan = builder.icmp_unsigned(">", magnitude, _I32(_F32_INFINITY))
         value = builder.select(is_nan, _I32(layout.nan), value)
         sign = builder.shl(builder.lshr(bits, _I32(31)), _I32(layout.bits - 1))

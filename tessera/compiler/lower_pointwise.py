@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from tessera.compiler.body import Body
 from tessera.compiler.geometry import CPU_CHUNK, THREADS, Geometry
 from tessera.compiler.index import Index
+from tessera.compiler.lanes import WIDEST_BYTES, Lanes
+from tessera.compiler.operators import GATHERS
 from tessera.compiler.writer import Name
 from tessera.program.dim import Dim, ceildiv, product
 from tessera.program.graph import attr_ints
@@ -35,6 +38,65 @@ def pointwise_cuda(
         with writer.block(f"if i < {writer.size(total)}"):
             body.store(root, Index.flat(writer, shape, Name("i", writer.depth)))
     return Geometry((ceildiv(total, block), 1, 1), threads)
+
+
+_MOST_LANES = 8
+"""Neighbours of one thread: 16 bytes of 16-bit elements."""
+_MOST_TEXT = 24
+"""Operators of a kernel that is written out for each of them."""
+
+
+def lanes_of(body: Body, root: int, members: Iterable[int]) -> int | None:
+    """How many neighbours a thread takes at once; None where elements are taken one by one.
+
+    Elements of 32 bits and more are fast enough so: a warp's loads fill whole lines, enough of them.
+    """
+    graph = body.graph
+    chosen = set(members)
+    nodes = [graph.nodes[i] for i in chosen]
+    read = [graph.nodes[i] for node in nodes for i in node.inputs if i not in chosen]
+    widest = max(n.dtype.itemsize for n in (*read, graph.nodes[root]) if n.op != "scalar")
+    if widest > 2 or len(nodes) > _MOST_TEXT or any(node.op in GATHERS for node in nodes):
+        return None
+    return min(_MOST_LANES, WIDEST_BYTES // widest)
+
+
+def pointwise_lanes(body: Body, root: int, lanes: int) -> Geometry:
+    """One thread for `lanes` neighbours, which are read and written at once.
+
+    Args:
+        body: Takes the text.
+        root: The node that is written.
+        lanes: A power of two.
+    """
+    writer, shape = body.writer, body.graph.nodes[root].shape
+    total, columns = product(shape), shape[-1] if shape else 1
+    writer.line(f"thread = int64(cuda.blockIdx.x) * {THREADS} + cuda.threadIdx.x")
+    first = writer.let("i", f"thread * {lanes}")
+    names = (first, *(writer.let("i", f"{first} + {lane}") for lane in range(1, lanes)))
+    rows = isinstance(columns, int) and columns % lanes == 0
+    whole = rows or (isinstance(total, int) and total % lanes == 0)
+    size = writer.size(total)
+    with writer.block(f"if {first} < {size}" if whole else f"if {names[-1]} < {size}"):
+        if rows and len(shape) > 1:
+            row = writer.div(first, writer.size(columns))
+            column = writer.let("c", f"{first} - {row} * {columns}")
+            # Neighbours are columns of one row: one division for all.
+            names = (column, *(writer.let("c", f"{column} + {lane}") for lane in range(1, lanes)))
+            places = [Index(writer, shape, ((len(shape) - 1, row), (1, name))) for name in names]
+        else:
+            places = [Index.flat(writer, shape, name) for name in names]
+        body.lanes = Lanes(names)
+        for place in places:
+            body.store(root, place)
+        body.lanes = None
+    if not whole:
+        with (
+            writer.block(f"if {first} < {size} and {names[-1]} >= {size}"),
+            writer.block(f"for i in range({first}, {size})"),
+        ):
+            body.store(root, Index.flat(writer, shape, Name("i", writer.depth)))
+    return Geometry((ceildiv(total, THREADS * lanes), 1, 1), THREADS)
 
 
 def pointwise_cpu(body: Body, root: int) -> Geometry:

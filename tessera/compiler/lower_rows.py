@@ -17,6 +17,7 @@ from tessera.compiler.body import Body
 from tessera.compiler.cpu_rows import Strip, fold_row, position_row, position_strip, softmax_strip, strips
 from tessera.compiler.geometry import Geometry
 from tessera.compiler.index import Index
+from tessera.compiler.kept_rows import KeepingTeam, keeping_team
 from tessera.compiler.operators import GATHERS, POSITIONS, REDUCTIONS
 from tessera.compiler.teams import Loop, Team, choose_team
 from tessera.compiler.tiling import Values
@@ -126,9 +127,12 @@ def rows_kernel(
         return _reduce_columns_cpu(body, root, core, fold)
     if target == "cpu" and fold.inner != 1:
         return _rewrite_columns_cpu(body, root, core, fold)
-    team = choose_team(target, body, fold.outer, fold.length, fold.inner, tiling)
+    kept = keeping_team(body, fold, _read_as(body, core), tiling) if target == "cuda" else None
+    team = kept or choose_team(target, body, fold.outer, fold.length, fold.inner, tiling)
     row = Row(body, root, core, fold, team)
     with team.rows():
+        if isinstance(team, KeepingTeam):
+            team.keep(row.x, row.kind)
         if node.op in POSITIONS:
             row.position()
         elif node.op in REDUCTIONS:
@@ -136,6 +140,14 @@ def rows_kernel(
         else:
             row.normalization()
     return team.geometry
+
+
+def _read_as(body: Body, core: int) -> DType:
+    """The type in memory of what a core folds, as far as that is one tensor's."""
+    node = body.graph.nodes[body.graph.nodes[core].inputs[0]]
+    while node.op == "cast" and body.computes(body.graph.nodes.index(node)):
+        node = body.graph.nodes[node.inputs[0]]
+    return node.dtype
 
 
 _STRIP = 16
@@ -235,6 +247,8 @@ class Row:
 
     def x(self, r: Name) -> tuple[Name, Index]:
         """Element `r` of the row in the core's compute type, and its position."""
+        if isinstance(self.team, KeepingTeam) and r in self.team.kept:
+            return self.team.kept[r]
         index = self.fold.element(self.body, self.team, r)
         source = self.node.inputs[0]
         value = self.body.value(source, index)
@@ -272,11 +286,18 @@ class Row:
             return fold_row(self.body, self.fold.runs, op, self.dtype, lambda b, r: term(self.at(b, r)))
         total = self.begin(op)
         self.team.again = again
-        with self.team.elements() as r:
-            self.fold_in(op, total, term(self.x(r)[0]))
+        self.each(lambda r: self.fold_in(op, total, term(self.x(r)[0])))
         self.team.again = False
         self.team.share(op, total, self.sum_kind(op))
         return self.narrowed(op, total)
+
+    def each(self, act: Callable[[Name], None]) -> None:
+        """Write `act` for every element of the team's row, by its number."""
+        if isinstance(self.team, KeepingTeam):
+            self.team.each(act)
+        else:
+            with self.team.elements() as r:
+                act(r)
 
     def reduction(self) -> None:
         """Write one result."""
@@ -294,11 +315,14 @@ class Row:
         top = self.folded("max" if self.node.op == "argmax" else "min", str)
         length = writer.size(self.fold.length)
         found = writer.let("found", f"int64({length})")
-        with self.team.elements() as r:
+
+        def compare(r: Name) -> None:
             value, _ = self.x(r)
             # Only NaN is not itself: where there is one, it is the extreme.
             with writer.block(f"if {value} == {top} or {value} != {value}"):
                 writer.line(f"{found} = min({found}, {r})")
+
+        self.each(compare)
         self.team.share("min", found, "int64")
         with self.team.leader():
             self.finish(writer.let("found", f"{found} if {found} < {length} else 0"))
@@ -316,10 +340,13 @@ class Row:
     def normalization(self) -> None:
         """Write the row again."""
         result = _NORMALIZATIONS[self.node.op](self)
-        with self.team.elements() as r:
+
+        def write(r: Name) -> None:
             value, index = self.x(r)
             self.body.results[self.core] = self.body.writer.let("y", result(value, index))
             self.body.store(self.root, index)
+
+        self.each(write)
 
     def _peak(self) -> Name:
         return self.folded(scalar_math.PEAK if self.team.parallel else "max", str)
@@ -330,9 +357,28 @@ class Row:
     def softmax(self) -> Rewrite:
         """`exp(x - max)` over its sum."""
         top = self._peak()
+        if isinstance(self.team, KeepingTeam):
+            return self._scaled_powers(self.team, top)
         total = self._sum_below(top)
         scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", total, self.kind))
         return lambda x, _: f"{scalar_math.exponential(f'{x} - {top}', self.kind)} * {scale}"
+
+    def _scaled_powers(self, team: KeepingTeam, top: Name) -> Rewrite:
+        """Softmax that takes each exponential once, and keeps it."""
+        total = self.begin("sum")
+        narrow = self.kind == "float32" and self.body.graph.nodes[self.root].dtype.itemsize < 4
+        # Within 2**-22, where results have 11 bits or fewer.
+        exponential = _FAST_POWER if narrow else scalar_math.exponential("{x}", self.kind)
+
+        def power(r: Name) -> None:
+            value = self.body.writer.let("t", exponential.format(x=f"{self.x(r)[0]} - {top}"))
+            self.fold_in("sum", total, value)
+            team.replace(r, value)
+
+        self.each(power)
+        team.share("sum", total, self.kind)
+        scale = self.body.writer.let("scale", scalar_math.divide(f"{self.kind}(1.0)", total, self.kind))
+        return lambda x, _: f"{x} * {scale}"
 
     def log_softmax(self) -> Rewrite:
         """`x - max` less the logarithm of the sum of `exp(x - max)`."""
@@ -377,6 +423,9 @@ _NORMALIZATIONS: dict[str, Callable[[Row], Rewrite]] = {
     "layernorm": Row.layernorm,
     "rmsnorm": Row.rmsnorm,
 }
+
+
+_FAST_POWER = "gpu.exp2_approx(({x}) * float32(1.4426950408889634))"
 
 
 def _named(body: Body, text: str) -> str:

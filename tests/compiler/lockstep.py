@@ -66,8 +66,37 @@ _SMALL = {
     "f8e4m3": _bits(ml_dtypes.float8_e4m3fn, np.uint8),
     "f8e5m2": _bits(ml_dtypes.float8_e5m2, np.uint8),
 }
+
+
+def _read_lanes(count):
+    def read(memory, index):
+        _is_aligned(memory, index, count)
+        return tuple(memory[index + lane] for lane in range(count))
+
+    return read
+
+
+def _write_lanes(count):
+    def write(memory, index, values):
+        _is_aligned(memory, index, count)
+        assert len(values) == count
+        for lane, value in enumerate(values):
+            memory[index + lane] = value
+
+    return write
+
+
+def _is_aligned(memory, index, count):
+    """Vectors of up to 16 bytes begin at a multiple of their size."""
+    size = min(count, 16 // memory.array.itemsize)
+    assert index % size == 0, f"{size} elements at {index}"
+
+
 _NAMES = {
     "math": _Math,
+    "gpu": SimpleNamespace(exp2_approx=lambda x: np.exp2(np.float32(x))),
+    **{f"read_lanes_{count}": _read_lanes(count) for count in (2, 4, 8, 16)},
+    **{f"write_lanes_{count}": _write_lanes(count) for count in (2, 4, 8, 16)},
     "float32": np.float32,
     "float64": np.float64,
     "int64": lambda x: int(x),

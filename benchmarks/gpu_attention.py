@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def main() -> int:
     arguments.add_argument("--arch", default="sm_90", help="what to compile for")
     arguments.add_argument("--warps", action="store_true", help="without wgmma, on sm_90")
     arguments.add_argument("--package", metavar="FOLDER", help="measure the packages there")
+    arguments.add_argument("--json", metavar="FILE", help="write the figures there")
     chosen = arguments.parse_args()
     if chosen.save:
         Path(chosen.save).mkdir(parents=True, exist_ok=True)
@@ -54,8 +56,10 @@ def main() -> int:
     names = "".join(f"{name:>10}" for name in BACK_ENDS)
     head = f"{'depth':>5}{'causal':>8}{'length':>8}  {'kernel':<22}{'Tessera':>8}"
     print(f"{head}{names}{'ratio':>7}{'error':>10}")
-    for depth, causal, length in itertools.product(chosen.depth, (False, True), chosen.length):
-        measure(cupy, depth, causal, length, chosen)
+    cases = itertools.product(chosen.depth, (False, True), chosen.length)
+    rows = [measure(cupy, depth, causal, length, chosen) for depth, causal, length in cases]
+    if chosen.json:
+        Path(chosen.json).write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 
@@ -73,7 +77,7 @@ def gpu() -> Any:
         return None
 
 
-def measure(cupy: Any, depth: int, causal: bool, length: int, chosen: argparse.Namespace) -> None:
+def measure(cupy: Any, depth: int, causal: bool, length: int, chosen: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     dtype = torch.float16 if chosen.dtype == "f16" else torch.bfloat16
@@ -112,6 +116,10 @@ def measure(cupy: Any, depth: int, causal: bool, length: int, chosen: argparse.N
         flush=True,
     )
     del kept
+    return {
+        "depth": depth, "causal": causal, "length": length, "dtype": chosen.dtype, "kernel": name,
+        "tflops": rates, "error": error,
+    }  # fmt: skip
 
 
 def difference(q: Any, k: Any, v: Any, out: Any, causal: bool) -> float:

@@ -14,8 +14,10 @@ compiler; where the machine with the GPU has no compiler, `--save product.tsc --
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
+from pathlib import Path
 from typing import Any
 
 SHAPES = ("4096x4096x4096", "8192x8192x8192", "2048x2048x2048", "1024x1024x1024", "128x4096x4096",
@@ -26,13 +28,15 @@ WARM_UP = 3
 def main() -> int:
     arguments = argparse.ArgumentParser(description="matrix products against cuBLAS")
     arguments.add_argument("shapes", nargs="*", default=SHAPES, metavar="MxNxK")
-    arguments.add_argument("--dtype", default="f16", choices=("f16", "bf16", "tf32", "i8", "f8e4m3"))
+    arguments.add_argument("--dtype", default="f16", choices=("f16", "bf16", "tf32", "f32", "i8", "f8e4m3"))
     arguments.add_argument("--layout", default=None, choices=("nn", "nt"), help="nn, but nt for 8 bits")
     arguments.add_argument("--repeats", type=int, default=20)
     arguments.add_argument("--wgmma", default=None, help="wgmma_config, such as m64n256k16")
     arguments.add_argument("--save", metavar="PKG", help="compile only, and write the package")
     arguments.add_argument("--arch", default=None, help="with --save: sm_90 and the like")
     arguments.add_argument("--package", metavar="PKG", help="measure this package")
+    arguments.add_argument("--triton", action="store_true", help="measure a kernel in Triton, too")
+    arguments.add_argument("--json", metavar="FILE", help="write the figures there")
     chosen = arguments.parse_args()
     chosen.layout = chosen.layout or ("nt" if chosen.dtype in ("i8", "f8e4m3") else "nn")
     if chosen.save:
@@ -44,9 +48,12 @@ def main() -> int:
         return 2
     device = cupy.cuda.runtime.getDeviceProperties(0)
     print(f"{device['name'].decode()}, {chosen.dtype} {chosen.layout}, median of {chosen.repeats}")
-    print(f"{'m × n × k':>22}  {'kernels':<34}{'Tessera':>9}{'cuBLAS':>9}{'ratio':>7}{'difference':>12}")
-    for shape in chosen.shapes:
-        measure(cupy, *(int(part) for part in shape.split("x")), chosen)
+    triton = f"{'Triton':>9}" if chosen.triton else ""
+    head = f"{'Tessera':>9}{'cuBLAS':>9}{triton}{'ratio':>7}{'difference':>12}"
+    print(f"{'m × n × k':>22}  {'kernels':<34}{head}")
+    rows = [measure(cupy, *map(int, shape.split("x")), chosen) for shape in chosen.shapes]
+    if chosen.json:
+        Path(chosen.json).write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 
@@ -59,7 +66,7 @@ def gpu() -> Any:
         return None
 
 
-def measure(cupy: Any, m: int, n: int, k: int, chosen: argparse.Namespace) -> None:
+def measure(cupy: Any, m: int, n: int, k: int, chosen: argparse.Namespace) -> dict[str, Any]:
     random = cupy.random.default_rng(0)
     shapes = ((m, k), (k, n) if chosen.layout == "nn" else (n, k))
     a, b = (made(cupy, random, shape, chosen.dtype) for shape in shapes)
@@ -72,18 +79,43 @@ def measure(cupy: Any, m: int, n: int, k: int, chosen: argparse.Namespace) -> No
     cupy.cuda.Device().synchronize()
     wide = widened(cupy, out, chosen.dtype), widened(cupy, theirs, chosen.dtype)
     difference = float(cupy.abs(wide[0] - wide[1]).max() / cupy.abs(wide[1]).max())
-    ours_ms, theirs_ms = [], []
+    works = {"tessera": steps.launch, "cublas": reference}
+    if chosen.triton:
+        works["triton"] = triton_product(chosen, a, b, cupy.zeros_like(out))
+    times: dict[str, list[float]] = {name: [] for name in works}
     for round_number in range(WARM_UP + chosen.repeats):
-        mine, other = timed(cupy, steps.launch), timed(cupy, reference)
-        if round_number >= WARM_UP:
-            ours_ms.append(mine)
-            theirs_ms.append(other)
-    work = 2 * m * n * k / 1e9
-    ours, cublas_rate = (work / statistics.median(t) for t in (ours_ms, theirs_ms))
-    print(
-        f"{f'{m} × {n} × {k}':>22}  {steps.name:<34}{ours:>9.1f}{cublas_rate:>9.1f}"
-        f"{ours / cublas_rate:>7.2f}{difference:>12.1e}"
+        for name, multiply in works.items():
+            spent = timed(cupy, multiply)
+            if round_number >= WARM_UP:
+                times[name].append(spent)
+    rates = {name: 2 * m * n * k / 1e9 / statistics.median(spent) for name, spent in times.items()}
+    shown = "".join(f"{rate:>9.1f}" for rate in rates.values())
+    ratio = rates["tessera"] / rates["cublas"]
+    print(f"{f'{m} × {n} × {k}':>22}  {steps.name:<34}{shown}{ratio:>7.2f}{difference:>12.1e}", flush=True)
+    return {
+        "m": m, "n": n, "k": k, "dtype": chosen.dtype, "layout": chosen.layout, "kernels": steps.name,
+        "tflops": rates, "difference": difference,
+    }  # fmt: skip
+
+
+def triton_product(chosen: argparse.Namespace, a: Any, b: Any, out: Any) -> Any:
+    """The kernel of Triton's tutorial, with the fastest of its shapes."""
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent / "gpu"))
+    from triton_matmul import product
+
+    kinds = {"bf16": torch.bfloat16, "f8e4m3": torch.float8_e4m3fn}
+    left, right, target = (
+        torch.from_dlpack(x) for x in (a, b, out.view("int16") if out.itemsize == 2 else out)
     )
+    if chosen.dtype in kinds:
+        left, right = (x.view(kinds[chosen.dtype]) for x in (left, right))
+        target = target.view(torch.bfloat16)
+    elif chosen.dtype == "f16":
+        target = target.view(torch.float16)
+    right = right if chosen.layout == "nn" else right.t()
+    return lambda: product(left, right, target, tf32=chosen.dtype == "tf32")
 
 
 RESULTS = {"i8": "int32", "f8e4m3": "float16"}
@@ -101,7 +133,7 @@ def made(cupy: Any, random: Any, shape: tuple[int, int], name: str) -> Any:
         return cupy.from_dlpack(torch.from_dlpack(values).to(torch.float8_e4m3fn).view(torch.uint8))
     if name == "bf16":
         return (values.view(cupy.uint32) >> 16).astype(cupy.uint16).view(cupy.float16)
-    return values.astype(cupy.float32 if name == "tf32" else cupy.float16)
+    return values.astype(cupy.float32 if name in ("tf32", "f32") else cupy.float16)
 
 
 def widened(cupy: Any, values: Any, name: str) -> Any:
@@ -127,10 +159,10 @@ def cublas(chosen: argparse.Namespace, a: Any, b: Any, out: Any) -> Any:
     from cupy.cuda import device
 
     # CUDA_R_16F, CUDA_R_16BF, CUDA_R_32F, CUDA_R_8I.
-    kind = {"f16": 2, "bf16": 14, "tf32": 0, "i8": 3}[chosen.dtype]
+    kind = {"f16": 2, "bf16": 14, "tf32": 0, "f32": 0, "i8": 3}[chosen.dtype]
     result = 10 if chosen.dtype == "i8" else kind
     # CUBLAS_COMPUTE_32F, …_32F_FAST_TF32, …_32I.
-    compute = {"f16": 68, "bf16": 68, "tf32": 77, "i8": 72}[chosen.dtype]
+    compute = {"f16": 68, "bf16": 68, "tf32": 77, "f32": 68, "i8": 72}[chosen.dtype]
     scale = np.int32 if chosen.dtype == "i8" else np.float32
     one, zero = np.ones(1, scale), np.zeros(1, scale)
     (m, k), n = a.shape, out.shape[1]

@@ -36,8 +36,8 @@ def kernel(
     total = tl.zeros((M, N), SUM)
     for step in range(tl.cdiv(k, K)):
         inside = depth < k - step * K
-        x = tl.load(left, mask=inside[None, :], other=0)
-        y = tl.load(right, mask=inside[:, None], other=0)
+        x = tl.load(left, mask=inside[None, :], other=0.0)
+        y = tl.load(right, mask=inside[:, None], other=0.0)
         total = tl.dot(x, y, total, input_precision="tf32" if TF32 else "ieee", out_dtype=SUM)
         left += K * ak
         right += K * bk

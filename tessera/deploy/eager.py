@@ -142,7 +142,7 @@ def _place(device: str) -> Place:
 def architecture_for(cc: tuple[int, int]) -> str:
     """What to compile for a GPU of compute capability `cc`: its own, or the nearest earlier one.
 
-    Its own is the one with all of its instructions (`sm_90a`), where there is such: nothing else runs the code.
+    Its own is that with all of its instructions (`sm_90a`), where there is such: nothing else runs the code.
     """
     own = f"sm_{cc[0]}{cc[1]}a"
     if own in KNOWN:

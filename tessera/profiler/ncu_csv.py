@@ -136,15 +136,20 @@ def _scaled(
             yield name, value * UNITS.get(units.get(name, ""), ("", 1.0))[1]
 
 
-def csv_rows(text: str) -> list[list[str]]:
+def csv_rows(text: str, *, open_end: bool = False) -> list[list[str]]:
     """The rows of a page, without what else ncu said.
+
+    Args:
+        text: The page.
+        open_end: Whether a row may end with a comma, as those of the details page do that hold no rule.
 
     Raises:
         RecordingError: It ends within a cell.
     """
     last = text.rstrip("\r\n").rpartition("\n")[2]
     # Every cell is quoted, the empty ones too: half a number would pass for a whole one.
-    if last.startswith('"') and (last.count('"') % 2 or not last.endswith('"')):
+    ends = ('"', '",') if open_end else '"'
+    if last.startswith('"') and (last.count('"') % 2 or not last.endswith(ends)):
         raise RecordingError(
             f"what ncu printed is torn: its last line is {last[-60:]!r}",
             hint="run it again; df -h shows whether the disk is full",

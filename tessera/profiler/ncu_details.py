@@ -41,11 +41,14 @@ def read_findings(text: str) -> tuple[NcuFinding, ...]:
     Raises:
         RecordingError: It is torn, or has numbers in two languages.
     """
-    rows = csv_rows(text)
+    rows = csv_rows(text, open_end=True)
     start = next((i for i, row in enumerate(rows) if "Rule Name" in row and "Kernel Name" in row), None)
     if start is None:
         return ()
     head, body = rows[start], rows[start + 1 :]
+    # A row of a metric ends where its rule would begin.
+    short = head.index("Rule Name") + 1
+    body = [row for row in body if not (len(row) == short and not row[-1])]
     torn = next((row for row in body if len(row) != len(head)), None)
     if torn is not None:
         raise RecordingError(

@@ -223,7 +223,14 @@ def test_variable_chooses_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("cc", "name"),
-    [((7, 0), "sm_70"), ((9, 0), "sm_90a"), ((12, 0), "sm_120a"), ((8, 9), "sm_89"), ((11, 0), "sm_103"), ((13, 5), "sm_121")],
+    [
+        ((7, 0), "sm_70"),
+        ((9, 0), "sm_90a"),
+        ((12, 0), "sm_120a"),
+        ((8, 9), "sm_89"),
+        ((11, 0), "sm_103"),
+        ((13, 5), "sm_121"),
+    ],
 )
 def test_code_is_made_for_the_gpu_or_the_nearest_earlier_one(cc: tuple[int, int], name: str) -> None:
     assert eager.architecture_for(cc) == name

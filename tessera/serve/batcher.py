@@ -19,7 +19,14 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tessera.program.errors import InputError, OutOfMemoryError, OverloadedError, ServeError, TesseraError
+from tessera.program.errors import (
+    DeviceError,
+    InputError,
+    OutOfMemoryError,
+    OverloadedError,
+    ServeError,
+    TesseraError,
+)
 from tessera.serve.inputs import Arrays
 from tessera.serve.observe.context import CURRENT
 from tessera.serve.observe.trace import InferenceTrace, batch_started
@@ -292,21 +299,29 @@ class RequestBatcher:
             for ticket in batch:
                 _refuse(ticket, server_stopping())
             raise
-        except (InputError, OutOfMemoryError) as error:
-            if len(batch) == 1:
-                _refuse(batch[0], error)
-                return
-            # One request may have caused it; run one by one, only that one fails.
-            for ticket in batch:
-                await self._answer([ticket])
-        except Exception as error:
-            logger.exception("a batch of %d requests failed", len(batch))
-            for ticket in batch:
-                _refuse(ticket, error)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is answered
+            await self._failed(batch, error)
         else:
             for ticket, result in zip(batch, outputs, strict=True):
                 if not ticket.answer.done():
                     ticket.answer.set_result(result)
+
+    async def _failed(self, batch: list[Ticket], error: Exception) -> None:
+        """Answer a batch that failed.
+
+        Any one request may have caused it, and inference has no effects that could come twice: run one
+        by one, only that request fails. A device that failed is no request's fault, and is not asked again.
+        """
+        is_device = isinstance(error, DeviceError) and not isinstance(error, OutOfMemoryError)
+        if len(batch) == 1 or is_device:
+            if not isinstance(error, (InputError, OutOfMemoryError)):
+                logger.error("a batch of %d requests failed", len(batch), exc_info=error)
+            for ticket in batch:
+                _refuse(ticket, error)
+            return
+        for ticket in batch:
+            if not ticket.answer.done():
+                await self._answer([ticket])
 
     def _rejected(self, reason: str) -> None:
         if self._observer is not None:

@@ -1,4 +1,4 @@
-"""Clients of all kinds at once: good ones whose every answer is checked, and those that do everything wrong."""
+"""Clients of all kinds at once: good ones, whose every answer is checked, and those that do all wrong."""
 
 from __future__ import annotations
 

@@ -224,6 +224,21 @@ def test_submit_input_error_of_one_fails_only_that_one(virtual_time: asyncio.Run
     virtual_time.run(main())
 
 
+def test_submit_foreign_error_of_one_fails_only_that_one(
+    virtual_time: asyncio.Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        machine = Machine()
+        machine.errors[1] = ValueError("not this one")
+        batcher = machine.batcher()
+        done = await asyncio.gather(*(ask(batcher, i) for i in range(3)), return_exceptions=True)
+        assert [done[0], done[2]] == [0, 20]
+        assert isinstance(done[1], ServeError)
+
+    virtual_time.run(main())
+    assert [record.message for record in caplog.records] == ["a batch of 1 requests failed"]
+
+
 def test_submit_device_failure_reaches_everyone_with_an_error_of_their_own(
     virtual_time: asyncio.Runner, caplog: pytest.LogCaptureFixture
 ) -> None:

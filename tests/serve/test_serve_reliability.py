@@ -1,4 +1,4 @@
-"""Servers under everything at once, for a while: what they lose, what they mix up, and what they leave behind.
+"""Servers under everything at once, for a while: what they lose, mix up and leave behind.
 
 `TESSERA_RELIABILITY_S` sets how many seconds the load lasts.
 """
@@ -237,7 +237,7 @@ def end_under_load(server: ServerProcess, check: Callable[..., bool], pids: list
 
 
 def segments() -> set[str]:
-    return {entry.name for entry in Path("/dev/shm").iterdir() if "tessera" in entry.name}  # noqa: S108
+    return {entry.name for entry in Path("/dev/shm").iterdir() if "tessera" in entry.name}
 
 
 @pytest.mark.parametrize("seconds", SECONDS)

@@ -15,6 +15,7 @@ import copy
 import logging
 import math
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -294,17 +295,27 @@ class RequestBatcher:
 
     async def _answer(self, batch: list[Ticket]) -> None:
         try:
-            outputs = await self._run(batch)
+            outputs = await self._outputs(batch)
         except asyncio.CancelledError:
             for ticket in batch:
                 _refuse(ticket, server_stopping())
             raise
+        if isinstance(outputs, Exception):
+            # A traceback holds its functions' variables: the batch and its tickets, which hold the error.
+            # Arrays, and mapped memory of a process that is gone, would stay until cycles are collected.
+            traceback.clear_frames(outputs.__traceback__)
+            await self._failed(batch, outputs)
+            return
+        for ticket, result in zip(batch, outputs, strict=True):
+            if not ticket.answer.done():
+                ticket.answer.set_result(result)
+
+    async def _outputs(self, batch: list[Ticket]) -> Sequence[Arrays] | Exception:
+        """The outputs of a batch, or what the model raised."""
+        try:
+            return await self._run(batch)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is answered
-            await self._failed(batch, error)
-        else:
-            for ticket, result in zip(batch, outputs, strict=True):
-                if not ticket.answer.done():
-                    ticket.answer.set_result(result)
+            return error
 
     async def _failed(self, batch: list[Ticket], error: Exception) -> None:
         """Answer a batch that failed.

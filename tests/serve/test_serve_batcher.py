@@ -1,13 +1,15 @@
 """Dynamic batching in virtual time: what runs together, and how long anything waits."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tessera.program.errors import DeviceError, InputError, OverloadedError, ServeError
+from tessera.program.errors import DeviceError, InputError, OverloadedError, ServeError, TesseraError
 from tessera.serve.batcher import RequestBatcher, Ticket
 
 
@@ -237,6 +239,31 @@ def test_submit_foreign_error_of_one_fails_only_that_one(
 
     virtual_time.run(main())
     assert [record.message for record in caplog.records] == ["a batch of 1 requests failed"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, DeviceError])
+def test_failed_batch_keeps_no_inputs_in_reference_cycles(
+    virtual_time: asyncio.Runner, kind: type[Exception]
+) -> None:
+    async def run(batch: Sequence[Ticket]) -> list[Any]:
+        raise kind(f"{len(batch)} failed")
+
+    async def main() -> list[weakref.ref[Any]]:
+        batcher = RequestBatcher(run, max_batch_size=4, max_queue=100)
+        answers = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        arrays = [np.arange(i, i + 4.0) for i in range(3)]
+        for array, answer in zip(arrays, answers, strict=True):
+            batcher.enqueue({"x": array}, 1, "k", answer)
+        await asyncio.wait(answers)
+        assert all(isinstance(answer.exception(), TesseraError) for answer in answers)
+        return [weakref.ref(x) for x in arrays]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert all(array() is None for array in virtual_time.run(main()))
+    finally:
+        gc.enable()
 
 
 def test_submit_device_failure_reaches_everyone_with_an_error_of_their_own(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import os
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING
 
-from tessera.program.errors import MissingDependencyError, ServeError
+from tessera.program.errors import MissingDependencyError
 from tessera.serve.app import App
 from tessera.serve.balancing.backends import backend_of
 from tessera.serve.config import ServerConfig
@@ -26,11 +23,12 @@ from tessera.serve.defaults import add_defaults
 from tessera.serve.endpoints import Endpoint, Routes
 from tessera.serve.http import HttpServer, url_of
 from tessera.serve.inference_protocol import add_inference_protocol
+from tessera.serve.life import Life, unfinished
 from tessera.serve.metrics import Metrics, ModelNow
 from tessera.serve.models.control import ModelControl, initial
 from tessera.serve.models.lifecycle import Lifecycle
 from tessera.serve.models.model_protocol import add_model_protocol
-from tessera.serve.models.registry import Backend, Registry
+from tessera.serve.models.registry import Backend
 from tessera.serve.models.repository import Repository
 from tessera.serve.models.repository_protocol import add_repository
 from tessera.serve.models.route import Route, traffic_families
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tessera.serve")
 
 
-class Session:
+class Session(Life):
     """Models, their endpoints and their connections, on one event loop.
 
     Args:
@@ -76,6 +74,7 @@ class Session:
         backend: Backend | None = None,
         routes: Sequence[Route] = (),
     ) -> None:
+        super().__init__()
         self._config = config
         self._endpoints = tuple(endpoints)
         self._elsewhere = backend
@@ -89,8 +88,6 @@ class Session:
         """Who may ask, and how often; None: everybody, always. Every protocol asks it."""
         certificates = certificates_of(config)
         self._tls = certificates.context if certificates else None
-        self.registry = Registry()
-        """The models; a server of one package has one."""
         self.lifecycle = Lifecycle(self.registry, self._backend, drain_timeout_s=config.drain_timeout_s)
         """Loads, replaces and unloads them."""
         folder = Repository(Path(config.repository), config) if config.repository else None
@@ -108,22 +105,6 @@ class Session:
             traffic=TrafficFile(Path(config.traffic), routes) if config.traffic else None,
         )
         self._watching: asyncio.Task[None] | None = None
-        self.url = ""
-        """Where a client on this machine reaches it; empty if it has no port of its own."""
-        self.admin_url: str | None = None
-        """Where operators on this machine reach it; None: nowhere."""
-        self.loop: asyncio.AbstractEventLoop
-        """The loop that everything runs on."""
-        self.thread = 0
-        """The thread of that loop."""
-        self.error: BaseException | None = None
-        """What ended it, if it did not end well."""
-        self.listening: concurrent.futures.Future[None] = concurrent.futures.Future()
-        """Done when the port is open."""
-        self.ready: concurrent.futures.Future[None] = concurrent.futures.Future()
-        """Done when the model is loaded and warm."""
-        self.grpc_address: str | None = None
-        """Where a client on this machine reaches gRPC, as `HOST:PORT`; None: there is none."""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._observation = Observation(config, self._metrics)
@@ -214,18 +195,6 @@ class Session:
         }
         return [name for name, there in offered.items() if there]
 
-    def attach(self) -> None:
-        """Belong to the running loop and thread."""
-        self.loop = asyncio.get_running_loop()
-        self.thread = threading.get_ident()
-
-    def fail(self, error: BaseException) -> None:
-        """Tell whoever waits for `listening` or `ready`, or looks at `error`."""
-        self.error = error
-        for waiter in (self.listening, self.ready):
-            if not waiter.done():
-                waiter.set_exception(error)
-
     async def serve(
         self, listener: socket, admin_listener: socket | None = None, *, on_signals: bool
     ) -> None:
@@ -276,10 +245,7 @@ class Session:
         if loading.done() and not loading.cancelled() and (error := loading.exception()):
             raise error
         if not finished and any(backend.loaded for backend in self.registry.backends):
-            raise ServeError(
-                f"requests were not finished within drain_timeout_s = {self._config.drain_timeout_s:g} s",
-                hint="raise drain_timeout_s, or lower request_timeout_s",
-            )
+            raise unfinished(self._config.drain_timeout_s)
 
     async def _serve_grpc(self, port: int) -> None:
         # grpcio takes 0.1 s and 20 MB; only a server that was asked for it pays.
@@ -326,13 +292,6 @@ class Session:
         if self._grpc is not None:
             self._grpc.begin_stop()
 
-    def stop_from_thread(self) -> None:
-        """Begin to stop, from any thread."""
-        try:
-            self.loop.call_soon_threadsafe(self.stop)
-        except RuntimeError:
-            logger.debug("the server had ended by itself")
-
     async def drain_and_close(self) -> bool:
         """End without a port of its own; says whether every request was finished in time."""
         self.registry.begin_drain()
@@ -366,17 +325,6 @@ class Session:
                 self._http.stop()
             raise
         self.ready.set_result(None)
-
-    @contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
 
     def _add_gauges(self, metrics: Metrics) -> None:
         registry = self.registry

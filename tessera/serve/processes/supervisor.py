@@ -7,18 +7,13 @@ call that starts the server; and it holds one end of everything, so that nothing
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
-from tessera.program.errors import ServeError
 from tessera.serve.config import ServerConfig
 from tessera.serve.http import url_of
+from tessera.serve.life import Life, unfinished
 from tessera.serve.models.lifecycle import Lifecycle
-from tessera.serve.models.registry import Registry
 from tessera.serve.processes.crew import Crew
 from tessera.serve.processes.origin import Origin
 from tessera.serve.processes.ports import open_ports
@@ -30,8 +25,8 @@ GRACE_S = 3.0
 """How much longer than `drain_timeout_s` the processes may take to end; then they are killed."""
 
 
-class Supervisor:
-    """One life of a server of several processes. To its program it is what a `Session` is.
+class Supervisor(Life):
+    """One life of a server of several processes. To its program it looks as a `Session` does.
 
     Args:
         config: Settings.
@@ -40,37 +35,13 @@ class Supervisor:
     """
 
     def __init__(self, config: ServerConfig, origin: Origin, *, log_to_stderr: bool) -> None:
+        super().__init__()
         self._config = config
         self._origin = origin
         self._log_to_stderr = log_to_stderr
-        self.registry = Registry()
-        """The model, asked from this process."""
-        self.url = ""
-        """Where a client on this machine reaches it."""
-        self.admin_url: str | None = None
-        """Where operators on this machine reach it; None: nowhere."""
-        self.grpc_address: str | None = None
-        """Where a client on this machine reaches gRPC, as `HOST:PORT`; None: there is none."""
-        self.loop: asyncio.AbstractEventLoop
-        """The loop that everything in this process runs on."""
-        self.thread = 0
-        """The thread of that loop. The children end with it."""
-        self.error: BaseException | None = None
-        """What ended it, if it did not end well."""
-        self.listening: concurrent.futures.Future[None] = concurrent.futures.Future()
-        """Done when the port is open."""
-        self.ready: concurrent.futures.Future[None] = concurrent.futures.Future()
-        """Done when every process serves."""
         self._lifecycle: Lifecycle
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
-
-    def fail(self, error: BaseException) -> None:
-        """Tell whoever waits for `listening` or `ready`, or looks at `error`."""
-        self.error = error
-        for waiter in (self.listening, self.ready):
-            if not waiter.done():
-                waiter.set_exception(error)
 
     async def serve(self, *, on_signals: bool) -> None:
         """Serve until stopped.
@@ -82,8 +53,7 @@ class Supervisor:
             ServeError: The port is taken, there is no shared memory, or requests were not finished in time.
             TesseraError: A process cannot serve.
         """
-        self.loop = asyncio.get_running_loop()
-        self.thread = threading.get_ident()
+        self.attach()
         ports = open_ports(self._config)
         secure = self._config.tls_certificate is not None
         try:
@@ -119,23 +89,13 @@ class Supervisor:
         if crew.error is not None:
             raise crew.error
         if not finished:
-            raise ServeError(
-                f"requests were not finished within drain_timeout_s = {self._config.drain_timeout_s:g} s",
-                hint="raise drain_timeout_s, or lower request_timeout_s",
-            )
+            raise unfinished(self._config.drain_timeout_s)
 
     def stop(self) -> None:
         """Begin to stop; a second call does not wait for requests any more. On the loop's thread."""
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
-
-    def stop_from_thread(self) -> None:
-        """Begin to stop, from any thread."""
-        try:
-            self.loop.call_soon_threadsafe(self.stop)
-        except RuntimeError:
-            logger.debug("the server had ended by itself")
 
     async def _until_stopped(self, crew: Crew) -> None:
         """Until somebody stops it, or a process cannot serve at all."""
@@ -168,15 +128,3 @@ class Supervisor:
         finally:
             at_once.cancel()
             self.registry.close(0.0)
-
-    @contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        for number in numbers:
-            loop.add_signal_handler(number, self.stop)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)

@@ -93,12 +93,17 @@ class Load:
         self._url = url
         self.answered = 0
         self.wrong: list[str] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._threads = [threading.Thread(target=self._client, args=(i,)) for i in range(clients)]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def wait_for(self, answers: int) -> None:
+        """Until that many came."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: self.answered >= answers, 30)
 
     def join(self) -> None:
         for thread in self._threads:
@@ -125,6 +130,7 @@ class Load:
                         self.wrong.append(f"another's answer for {x}")
                     else:
                         self.answered += 1
+                        self._lock.notify_all()
 
 
 @pytest.mark.parametrize("clients", [1, 24])
@@ -134,12 +140,11 @@ def test_sigterm_under_load_answers_every_request_and_exits_zero(
     server = start_process(script(linear_package, before="await asyncio.sleep(0.02)"))
     load = Load(server.url, clients)
     load.start()
-    time.sleep(0.7)
+    load.wait_for(2 * clients)
     server.process.send_signal(signal.SIGTERM)
     status, log = server.finish()
     load.join()
     assert load.wrong == []
-    assert load.answered > clients
     assert status == 0, log
 
 

@@ -43,7 +43,11 @@ class Archive:
         self.path: Path | None = path
         self._limits = limits
         self._map = map_file(path, what=path.name, follow=True)
-        self._slots = {slot.name: slot for slot in read_directory(self._map, limits)}
+        try:
+            self._slots = {slot.name: slot for slot in read_directory(self._map, limits)}
+        except IntegrityError as error:
+            # Here it is the file that is wrong, not something in it: "zip end record" alone names none.
+            raise IntegrityError(f"{path}: {error.message}", hint=error.hint, **error.fields) from error
         # Kept as it was read: what a signature is held against must be what is used, even
         # if somebody writes into the mapped file meanwhile.
         self.document: bytes

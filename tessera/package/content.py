@@ -30,7 +30,9 @@ class Finding:
     def of(cls, error: PackageError, entry: str) -> Finding:
         """What `error` says, of the entry that it names or else of `entry`."""
         named = str(error.fields.get("entry") or entry)
-        return cls(named, error.message.removeprefix(f"{named}: "))
+        # Before the entry may stand the file, which a list of its entries need not repeat.
+        _, found, problem = error.message.partition(f"{named}: ")
+        return cls(named, problem if found else error.message)
 
 
 @dataclass(frozen=True, slots=True)

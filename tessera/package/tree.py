@@ -36,7 +36,9 @@ class Tree:
         # The manifest first: what is no package at all should say so, not name a stray file.
         if not (self._root / MANIFEST).exists():
             raise IntegrityError(
-                f"{self._root}: the folder has no {MANIFEST}", hint="tessera package inspect", entry=MANIFEST
+                f"{self._root}: the folder has no {MANIFEST}, so it is no unpacked package",
+                hint=f"if it holds packages: tessera serve --repository {self._root}",
+                entry=MANIFEST,
             )
         document = bytes(map_file(self._root / MANIFEST, what=MANIFEST, most=self._limits.manifest_bytes))
         manifest = manifest_from_json(document, self._limits)

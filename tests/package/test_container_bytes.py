@@ -200,6 +200,14 @@ def test_flipping_any_byte_of_an_unpacked_manifest_is_found(small: Path, tmp_pat
         assert [f.entry for f in verify(folder)] == ["manifest.json"]
 
 
+def test_a_file_that_is_no_package_is_named(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.tsd"
+    torn.write_bytes(b"hello")
+    with pytest.raises(IntegrityError, match=r"torn\.tsd: zip end record: a file of 5 bytes") as raised:
+        Package.load(torn)
+    assert raised.value.entry == "zip end record"
+
+
 def test_a_file_cut_short_or_made_longer_is_refused(small: Path, tmp_path: Path) -> None:
     data = small.read_bytes()
     rng = random.Random(1)

@@ -26,6 +26,12 @@ def test_a_folder_loads_like_the_file(folder: Path, artifact: Artifact, tmp_path
     assert package.verify() == []
 
 
+def test_a_folder_of_packages_is_no_package_and_the_hint_says_how_to_serve_it(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match=r"has no manifest\.json") as caught:
+        Package.load(tmp_path)
+    assert caught.value.hint == f"if it holds packages: tessera serve --repository {tmp_path}"
+
+
 def test_an_extra_file_is_refused_and_named(folder: Path) -> None:
     (folder / "runtime" / "__pycache__").mkdir()
     (folder / "runtime" / "__pycache__" / "x.pyc").write_bytes(b"")

@@ -60,6 +60,13 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "/v2/models/{model}/versions/{version}": ("What a version of a model takes and gives", _JSON),
     "/v2/models/{model}/ready": ("Whether a model answers", _JSON),
     "/v2/models/{model}/versions/{version}/ready": ("Whether a version of a model answers", _JSON),
+    "/v2/models/{model}/config": ("A model's configuration, as Triton writes it", _JSON),
+    "/v2/models/{model}/versions/{version}/config": (
+        "A version's configuration, as Triton writes it",
+        _JSON,
+    ),
+    "/v2/models/{model}/stats": ("What was counted of a model", _JSON),
+    "/v2/models/{model}/versions/{version}/stats": ("What was counted of a version of a model", _JSON),
     "/v2/models": ("The models", _JSON),
     "/v2/models/stats": ("What was counted of all models", _JSON),
 }

@@ -130,6 +130,7 @@ def _findings(
         SignatureError: The package is not signed as `policy` asks.
     """
     from tessera.package import Package
+    from tessera.package.content import Finding
     from tessera.program.errors import PackageError, SignatureError
     from tessera.workbench.trusting import standing_of
 
@@ -145,7 +146,8 @@ def _findings(
         entry = error.fields.get("entry")
         if entry is None:
             raise
-        return [(str(entry), error.message.removeprefix(f"{entry}: "))], None, None
+        finding = Finding.of(error, str(entry))
+        return [(finding.entry, finding.problem)], None, None
     return standing.problems, len(package.entries), standing
 
 

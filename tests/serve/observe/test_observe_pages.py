@@ -189,6 +189,21 @@ def test_pages_load_nothing_from_elsewhere(server: ProductionServer, path: str) 
     assert "onclick" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["docs", "status"])
+def test_pages_bring_an_icon_so_that_browsers_ask_for_none(server: ProductionServer, path: str) -> None:
+    answer = httpx.get(f"{server.url}/{path}").raise_for_status()
+    assert '<link rel="icon" href="data:,">' in answer.text
+    assert "img-src data:" in answer.headers["content-security-policy"]
+
+
+def test_every_path_of_the_server_says_what_it_is_for(server: ProductionServer) -> None:
+    paths = httpx.get(f"{server.url}/openapi.json").raise_for_status().json()["paths"]
+    calls = [
+        (path, call) for path, row in paths.items() for name, call in row.items() if name in ("get", "post")
+    ]
+    assert [path for path, call in calls if call["summary"] == path] == []
+
+
 @pytest.mark.parametrize("name", ["../status.py", "status.html", "..%2f..%2fapp.py", "none"])
 def test_pages_give_no_other_file(server: ProductionServer, name: str) -> None:
     assert httpx.get(f"{server.url}/pages/{name}").status_code == 404

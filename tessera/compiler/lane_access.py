@@ -13,8 +13,8 @@ from llvmlite import ir
 from numba.core.extending import intrinsic
 from numba.cuda import types
 
-WIDEST_BYTES = 16
-"""What one instruction moves."""
+from tessera.compiler.lanes import WIDEST_BYTES
+
 _WORD = 4
 
 

@@ -37,7 +37,7 @@ class Body:
         self.bounds: dict[Name, tuple[int, int]] = {}
         """Coordinates that lie between two numbers, the second excluded, wherever text is written now."""
         self.lanes: Lanes | None = None
-        """The neighbours that text is written for now, element by element, in order."""
+        """Neighbours whose text is being written, one after the other; None: elements by themselves."""
         self.shared_bytes = 0
         """Static shared memory asked for so far."""
         self._members = members

@@ -144,10 +144,11 @@ def rows_kernel(
 
 def _read_as(body: Body, core: int) -> DType:
     """The type in memory of what a core folds, as far as that is one tensor's."""
-    node = body.graph.nodes[body.graph.nodes[core].inputs[0]]
-    while node.op == "cast" and body.computes(body.graph.nodes.index(node)):
-        node = body.graph.nodes[node.inputs[0]]
-    return node.dtype
+    nodes = body.graph.nodes
+    (at, *_) = nodes[core].inputs
+    while nodes[at].op == "cast" and body.computes(at):
+        (at,) = nodes[at].inputs
+    return nodes[at].dtype
 
 
 _STRIP = 16

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tessera.package.atomic import write_json
 
 
-class ServerSettings:
+class ServerSettings(ABC):
     """What has settings for `ProductionServer`."""
 
     __slots__ = ()
 
+    @abstractmethod
     def to_settings(self) -> dict[str, str | int]:
         """By the names of `ProductionServer`'s settings."""
-        raise NotImplementedError
 
     def save(self, path: str | Path) -> Path:
         """Write the settings as JSON, which `ProductionServer(package, config=path)` reads.
